@@ -1,0 +1,1 @@
+def warm_up(): pass

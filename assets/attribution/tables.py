@@ -1,0 +1,56 @@
+"""The tables that the labeler writes, column by column.
+
+Here: declarations. Not here: how rows come about (fold.py).
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from assets.events.contract import EVENTS, TIME
+from assets.lake import HOUR, Table
+
+# In the order of the kernel's bits.
+FLAGS = ("like", "fav", "comment", "share", "follow", "hide", "profile_enter")
+
+KEY = [pa.field("user_id", pa.int64()), pa.field("note_id", pa.int64())]
+SPAN = [pa.field("session_start", TIME), pa.field("session_end", TIME)]
+LABELS = [pa.field("dwell_ms", pa.int64()), *(pa.field(name, pa.bool_()) for name in FLAGS)]
+CONTEXT = [
+    pa.field("request_id", pa.string()),
+    pa.field("channel", pa.string()),
+    pa.field("position", pa.int32()),
+    pa.field("context", pa.string()),
+]
+
+IMPRESSION_SESSIONS = Table(
+    "impression_sessions",
+    pa.schema(
+        [HOUR, *KEY, *SPAN, pa.field("impressions", pa.int32()), pa.field("clicked", pa.bool_()),
+         pa.field("first_click_time", TIME), *LABELS, *CONTEXT]
+    ),
+    "One row a display window [session_start, session_end): was it clicked, and what happened without a click. "
+    "Samples of the click model. Hour of session_start.",
+)  # fmt: skip
+
+CLICK_SESSIONS = Table(
+    "click_sessions",
+    pa.schema(
+        [HOUR, *KEY, *SPAN, pa.field("clicks", pa.int32()), pa.field("attributed", pa.bool_()),
+         pa.field("impression_session_start", TIME), *LABELS, *CONTEXT]
+    ),
+    "One row a click window: what the reader did after the click. Samples of the engagement models. "
+    "Hour of session_start.",
+)  # fmt: skip
+
+ORPHAN_ACTIONS = Table(
+    "orphan_actions",
+    pa.schema([HOUR, pa.field("event_id", pa.string()), *KEY, pa.field("action", pa.string()), pa.field("event_time", TIME)]),
+    "Actions that belong to no session. Hour of event_time.",
+)
+
+LATE_EVENTS = Table(
+    "late_events",
+    EVENTS.schema,
+    "Accepted events that arrived behind the watermark and are in no session until their hour is recomputed.",
+)

@@ -1,0 +1,102 @@
+"""The contract of an event, written once: columns, actions, ranges, and the tables that intake fills.
+
+Here: what an event is. Not here: how a file becomes events (sources.py, mapping.py), where they are written (intake.py).
+The rules are those of docs/contract.md; tests and docs read this module instead of repeating it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+
+from assets.lake import HOUR, Table
+
+# The order is part of the rules: events of one key and one event_time are folded in this order.
+ACTIONS = (
+    "impression", "click", "view_end", "like", "unlike", "fav", "unfav",
+    "comment", "share", "follow", "unfollow", "hide", "profile_enter",
+)  # fmt: skip
+
+TIME = pa.timestamp("us", "UTC")
+
+# An event further ahead of its ingest_time than this comes from a wrong clock and is quarantined.
+MAX_CLOCK_AHEAD = dt.timedelta(minutes=5)
+
+# Times outside are not events of a feed; they would also leave what Parquet, Spark and ClickHouse share (µs, int64).
+EARLIEST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+LATEST = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+
+
+def _field(name: str, kind: pa.DataType, comment: str, required: bool = False) -> pa.Field:
+    # Delta's own nullability is left open: a required column is enforced by the contract, which quarantines.
+    return pa.field(name, kind, metadata={"comment": comment, "required": "yes" if required else "no"})
+
+
+EVENT_FIELDS = (
+    _field("event_id", pa.string(), "unique per client event, 1 to 200 characters; a repeat is dropped", True),
+    _field("user_id", pa.int64(), "who; any int64", True),
+    _field("note_id", pa.int64(), "what was shown; any int64", True),
+    _field("action", pa.string(), "one of ACTIONS", True),
+    _field("event_time", TIME, "when it happened on the device", True),
+    _field("ingest_time", TIME, "when the platform received it; event_time where missing"),
+    _field("dwell_ms", pa.int32(), "only on view_end: how long the note was open, ms, 0 to 2^31-1"),
+    _field("request_id", pa.string(), "which feed request displayed the note"),
+    _field("channel", pa.string(), "which surface: homefeed, search, ..."),
+    _field("position", pa.int32(), "which slot of the request, from 0"),
+    _field("context", pa.string(), "further columns as one JSON object, untouched (device, app_version, author_id, ...)"),
+)
+
+EVENT_SCHEMA = pa.schema(EVENT_FIELDS)
+
+EVENTS = Table("events", pa.schema([HOUR, *EVENT_FIELDS]), "Good events, typed, one row an event_id; hour of event_time.")
+
+RAW_EVENTS = Table(
+    "raw_events",
+    pa.schema(
+        [
+            HOUR,
+            _field("source", pa.string(), "the landed file's fingerprint, see the table sources", True),
+            _field("row", pa.int64(), "line (or row) of that file, from 1", True),
+            _field("body", pa.binary(), "the line as received; a Parquet row as JSON", True),
+        ]
+    ),
+    "Rows as received, append once; hour of the event time that a row claims, else of its file's arrival.",
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    pa.schema([*RAW_EVENTS.schema, _field("reason", pa.string(), "what broke the contract: `column: what is wrong`", True)]),
+    "Rows that broke the contract, with the reason and the bytes as received.",
+)
+
+SOURCES = Table(
+    "sources",
+    pa.schema(
+        [
+            _field("source", pa.string(), "fingerprint of content and mapping, 16 hex digits", True),
+            _field("name", pa.string(), "file name"),
+            _field("format", pa.string(), "jsonl, csv or parquet"),
+            _field("header", pa.string(), "CSV: the header line; else null"),
+            _field("mapping", pa.string(), "text of the mapping file (TOML); null for native events"),
+            _field("rows", pa.int64(), "rows landed"),
+            _field("bytes", pa.int64(), "file size"),
+            _field("landed_at", TIME, "when it was taken in"),
+        ]
+    ),
+    "One row a landed file: how to read its raw rows again.",
+    partitioned=False,
+)
+
+ID_KEYS = Table(
+    "id_keys",
+    pa.schema(
+        [
+            _field("kind", pa.string(), "user or note", True),
+            _field("key", pa.int64(), "the stable int64 key used everywhere else", True),
+            _field("original", pa.string(), "the id as the log spelled it", True),
+        ]
+    ),
+    "Originals of string ids.",
+    partitioned=False,
+)

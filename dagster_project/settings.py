@@ -1,0 +1,125 @@
+"""The one reader of the environment: every GLASSHOUSE_* variable, its default and its check.
+
+Here: names, defaults, errors. Not here: what a setting does. No other module reads os.environ.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.attribution.rules import Rules, parse_duration
+from assets.lake import Lake
+from assets.spark import SparkSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "GLASSHOUSE_"
+
+# name -> (default, what it does); also printed by `glasshouse settings` and checked against what is set.
+KNOWN = {
+    "HOME": ("build/home", "folder of everything that is written: lake, landing, ClickHouse, Dagster's storage"),
+    "LAKE": ("", "root of the Delta tables, a path or a URI; default HOME/lake"),
+    "LANDING": ("", "folder in which logs land; default HOME/landing"),
+    "FIRST_HOUR": ("", "first hourly partition, like 2026-01-31T05:00; default: the first hour of the lake's events"),
+    "WINDOW": ("20m", "length of a session window"),
+    "DELAY": ("2m", "how far the watermark lies behind the newest event"),
+    "LONG_VIEW": ("10s", "dwell from which a view counts as long"),
+    "SPARK_MASTER": ("local[2]", "Spark master URL"),
+    "SPARK_DELTA": ("jar", "where Delta's classes come from: jar, maven or provided"),
+    "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
+    "CLICKHOUSE_URL": ("", "a ClickHouse server, http(s)://user:password@host:port/database; default: the embedded endpoint"),
+    "CLICKHOUSE_PORT": ("8123", "port of the embedded endpoint, on loopback"),
+    "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
+    "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
+    "RANKER_EPOCHS": ("1", "passes over the training samples"),
+}
+
+
+class SettingsError(Exception):
+    """An environment variable that cannot be used; the message names it and what would be right."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    home: Path
+    lake: Lake
+    landing: Path
+    first_hour: dt.datetime | None
+    rules: Rules
+    spark: SparkSettings
+    clickhouse_url: str | None
+    clickhouse_port: int
+    executor: str
+    ranker_processes: int
+    ranker_epochs: int
+
+    @property
+    def clickhouse_folder(self) -> Path:
+        return self.home / "clickhouse"
+
+    @property
+    def truth(self) -> Path:
+        """Where the traffic generator keeps the true probabilities, apart from what any model reads."""
+        return self.home / "truth"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+
+def load(env: dict[str, str] | None = None) -> Settings:
+    """Read the settings. Raises SettingsError for an unknown name or a value that does not parse, naming both."""
+    env = dict(os.environ) if env is None else env
+    given = {key.removeprefix(PREFIX): value for key, value in env.items() if key.startswith(PREFIX) and value}
+    if unknown := sorted(set(given) - set(KNOWN)):
+        names = ", ".join(PREFIX + name for name in unknown)
+        raise SettingsError(f"unknown setting {names}; `glasshouse settings` lists those that exist")
+    # CLICKHOUSE_URL and SPARK_MASTER are honoured under their common names too.
+    for name in ("CLICKHOUSE_URL", "SPARK_MASTER"):
+        if env.get(name):
+            given.setdefault(name, env[name])
+    value = {name: given.get(name, default) for name, (default, _) in KNOWN.items()}
+
+    def parsed(name, parse, what):
+        try:
+            return parse(value[name])
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}") from error
+
+    def choice(name, allowed):
+        if value[name] not in allowed:
+            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not one of: {', '.join(allowed)}")
+        return value[name]
+
+    home = (ROOT / value["HOME"]).resolve()
+    return Settings(
+        home=home,
+        lake=Lake(value["LAKE"] or str(home / "lake")),
+        landing=Path(value["LANDING"] or home / "landing"),
+        first_hour=parsed("FIRST_HOUR", _hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
+        rules=Rules(
+            window=parsed("WINDOW", parse_duration, "a duration like 20m"),
+            delay=parsed("DELAY", parse_duration, "a duration like 2m"),
+            long_view=parsed("LONG_VIEW", parse_duration, "a duration like 10s"),
+        ),
+        spark=SparkSettings(
+            master=value["SPARK_MASTER"],
+            delta=choice("SPARK_DELTA", ("jar", "maven", "provided")),
+            memory=value["SPARK_MEMORY"],
+        ),
+        clickhouse_url=value["CLICKHOUSE_URL"] or None,
+        clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
+        executor=choice("EXECUTOR", ("in_process", "multiprocess")),
+        ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
+        ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),
+    )
+
+
+def _hour(text: str) -> dt.datetime:
+    time = dt.datetime.fromisoformat(text)
+    time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    if time.minute or time.second or time.microsecond:
+        raise ValueError(text)
+    return time
