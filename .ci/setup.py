@@ -46,7 +46,7 @@ def run(*command: str, **kwargs) -> None:
 
 def fingerprint(flavour: str) -> str:
     digest = hashlib.sha256(flavour.encode())
-    for path in (Path(__file__), ROOT / "pyproject.toml", constraints(flavour)):
+    for path in (Path(__file__), ROOT / "pyproject.toml", constraints(flavour), ROOT / ".ci" / "overrides.txt"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -110,19 +110,32 @@ def uv_environment() -> dict[str, str]:
     return env
 
 
+def uv(flavour: str, *command: str) -> None:
+    """Run uv with the project's pins: the constraints, and on the CPU the override of fbgemm-gpu."""
+    overrides = [] if flavour == "gpu" else ["--override", str(ROOT / ".ci" / "overrides.txt")]
+    run(str(VENV / "bin" / "uv"), "pip", *command, "--quiet", *overrides, env=uv_environment(), cwd=ROOT)
+
+
 def install_packages(flavour: str) -> None:
     say(f"installing Python packages ({flavour}); this is the long part, a few minutes")
     run(str(PYTHON), "-m", "pip", "install", "-q", UV)
-    with tempfile.TemporaryDirectory() as folder:
-        override = Path(folder) / "override.txt"
-        # On the CPU, fbgemm-gpu-cpu stands in for the fbgemm-gpu that torchrec's metadata asks for.
-        override.write_text("" if flavour == "gpu" else "fbgemm-gpu ; sys_platform == 'never'\n")
-        run(
-            str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON),
-            "--constraint", str(constraints(flavour)), "--override", str(override),
-            "--editable", f"{ROOT}[{flavour},test]",
-            env=uv_environment(), cwd=ROOT,
+    uv(
+        flavour, "install", "--python", str(PYTHON), "--constraint", str(constraints(flavour)),
+        "--editable", f"{ROOT}[{flavour},test]",
+    )  # fmt: skip
+
+
+def lock() -> None:
+    """Resolve pyproject.toml anew into both constraints files."""
+    for flavour in ("cpu", "gpu"):
+        target = constraints(flavour)
+        uv(
+            flavour, "compile", "pyproject.toml", "--extra", flavour, "--extra", "test", "--upgrade",
+            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "-o", str(target),
         )  # fmt: skip
+        # The CPU wheel's local version is found only where its wheel is offered; the plain version matches it anyway.
+        target.write_text(target.read_text().replace("+cpu", ""))
+        say(f"wrote {target.relative_to(ROOT)}")
 
 
 def make_delta_jar() -> None:
@@ -167,7 +180,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", action="store_true", help="install the CUDA builds of torch, torchrec and fbgemm")
     parser.add_argument("--browser", action="store_true", help="also Chromium, for the tests of the pages")
+    parser.add_argument("--lock", action="store_true", help="resolve pyproject.toml into the constraints, and stop")
     arguments = parser.parse_args()
+    if arguments.lock:
+        return lock()
     flavour = "gpu" if arguments.gpu else "cpu"
     ensure_java()
     if arguments.browser:

@@ -1,2 +1,142 @@
-def main():
-    pass
+"""The `glasshouse` command: arguments in, one call into a room, a table out.
+
+Here: names, help and error texts of the commands. Not here: work. Each command imports what it needs when it runs, so
+that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Glasshouse: events to labels, metrics and models.")
+
+Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events.")]
+
+
+@app.command()
+def label(
+    logs: Annotated[list[Path], typer.Argument(help="JSON lines, CSV/TSV (plain or .gz) or Parquet.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")],
+    mapping: Mapping = None,
+    window: Annotated[str, typer.Option(help="Length of a session window.")] = "20m",
+) -> None:
+    """Label a bounded log: sessions, orphans and quarantine as Parquet, and a summary."""
+    from assets.attribution.label import label_files
+    from assets.attribution.rules import Rules, parse_duration
+    from dagster_project import show
+
+    rules = Rules(window=parse_duration(window))
+    with show.working("labeling"):
+        summary = label_files(logs, out, _mapping(mapping), rules)
+    show.label_summary(summary, out)
+
+
+@app.command()
+def demo(
+    log: Annotated[Optional[Path], typer.Option(help="A log of one's own instead of generated traffic.", exists=True)] = None,
+    mapping: Mapping = None,
+    hours: Annotated[int, typer.Option(help="Hours of traffic to generate.")] = 48,
+    events: Annotated[int, typer.Option(help="Events to generate, about.")] = 2_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 7,
+) -> None:
+    """Run the whole line: events, labels, profiles, samples, model, ClickHouse."""
+    from dagster_project import demo as line
+
+    line.run(_settings(), log, mapping, hours, events, seed)
+
+
+@app.command()
+def up() -> None:
+    """Start ClickHouse's endpoint, traffic, the live labeler, Dagster and Streamlit; Ctrl-C stops all."""
+    from dagster_project import services
+
+    raise SystemExit(services.up(_settings()))
+
+
+@app.command()
+def clickhouse() -> None:
+    """Serve the embedded ClickHouse of this home on loopback."""
+    from assets.metrics import endpoint
+
+    settings = _settings()
+    endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port)
+
+
+@app.command()
+def traffic() -> None:
+    """Let generated traffic land in real time, until stopped."""
+    from dagster_project import services
+
+    services.traffic(_settings())
+
+
+@app.command()
+def live() -> None:
+    """Label what lands, in micro-batches, until stopped (after the batch in hand)."""
+    from dagster_project import services
+
+    services.live(_settings())
+
+
+@app.command()
+def status() -> None:
+    """What the live labeler did last: watermark, lag, throughput, open sessions."""
+    from assets.attribution import live as labeler
+    from dagster_project import show
+
+    show.live_status(labeler.status(_settings().lake))
+
+
+@app.command()
+def notebook() -> None:
+    """Open JupyterLab on notebooks/, with SQL cells on the lake and on ClickHouse."""
+    from dagster_project import services
+
+    raise SystemExit(services.notebook(_settings()))
+
+
+@app.command()
+def promote(
+    notebook: Annotated[Path, typer.Argument(help="The notebook.", exists=True, dir_okay=False)],
+    cell: Annotated[str, typer.Argument(help="The SQL cell: its number as shown, or its tag.")],
+    name: Annotated[Optional[str], typer.Option(help="Name of the job and its table; default: the cell's tag.")] = None,
+) -> None:
+    """Turn a SQL cell that has proved itself into a job: sql/lake/NAME.sql and a row test begun."""
+    from assets.notebook import promote as promote_cell
+    from dagster_project import show
+    from dagster_project.settings import ROOT
+
+    show.written(promote_cell(notebook, cell, name, ROOT))
+
+
+@app.command()
+def settings() -> None:
+    """List the GLASSHOUSE_* variables, their values and what they do."""
+    from dagster_project import show
+    from dagster_project.settings import KNOWN
+
+    show.settings(_settings(), KNOWN)
+
+
+def _settings():
+    from dagster_project.settings import load
+
+    return load()
+
+
+def _mapping(path: Path | None):
+    from assets.events.mapping import load_mapping
+
+    return load_mapping(path) if path else None
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on are one line, anything else is a traceback (a bug)."""
+    from dagster_project.show import expected_errors
+
+    with expected_errors():
+        app()

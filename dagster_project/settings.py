@@ -31,6 +31,11 @@ KNOWN = {
     "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
     "CLICKHOUSE_URL": ("", "a ClickHouse server, http(s)://user:password@host:port/database; default: the embedded endpoint"),
     "CLICKHOUSE_PORT": ("8123", "port of the embedded endpoint, on loopback"),
+    "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
+    "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
+    "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
+    "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
+    "LIVE_INTERVAL": ("10s", "length of a live micro-batch"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
     "RANKER_EPOCHS": ("1", "passes over the training samples"),
@@ -51,9 +56,19 @@ class Settings:
     spark: SparkSettings
     clickhouse_url: str | None
     clickhouse_port: int
+    dagster_port: int
+    streamlit_port: int
+    notebook_port: int
+    traffic_rate: int
+    live_interval: dt.timedelta
     executor: str
     ranker_processes: int
     ranker_epochs: int
+
+    @property
+    def clickhouse(self) -> str:
+        """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint."""
+        return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
 
     @property
     def clickhouse_folder(self) -> Path:
@@ -111,6 +126,11 @@ def load(env: dict[str, str] | None = None) -> Settings:
         ),
         clickhouse_url=value["CLICKHOUSE_URL"] or None,
         clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
+        dagster_port=parsed("DAGSTER_PORT", int, "a port number"),
+        streamlit_port=parsed("STREAMLIT_PORT", int, "a port number"),
+        notebook_port=parsed("NOTEBOOK_PORT", int, "a port number"),
+        traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
+        live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
         ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),

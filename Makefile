@@ -1,0 +1,55 @@
+# The verbs of Glasshouse; `make help` lists them. Each sets up first what it needs and installs nothing the second time.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := $(PYTHON) .ci/setup.py $(if $(GPU),--gpu)
+
+# A log of one's own gets a home of its own, so that it never mixes with the demo's traffic.
+ifdef LOG
+export GLASSHOUSE_HOME ?= build/demo-$(firstword $(subst ., ,$(notdir $(LOG))))
+else
+export GLASSHOUSE_HOME ?= build/demo
+endif
+
+.PHONY: help setup demo up notebook test test-fast lock bench-generator bench-label bench-ranker clean
+
+help:  ## this list
+	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18 | sed 's/^/  make /'
+	@echo 'Settings: GPU=1 installs CUDA builds; `.venv/bin/glasshouse settings` lists the GLASSHOUSE_* variables.'
+
+setup:  ## install everything into .venv (done by the other verbs too)
+	@$(SETUP)
+
+demo: setup  ## the whole line, from traffic (or LOG=FILE MAPPING=FILE) to a model and the pages' numbers
+	@$(BIN)/glasshouse demo $(if $(LOG),--log $(LOG)) $(if $(MAPPING),--mapping $(MAPPING)) $(DEMO_ARGS)
+
+up: setup  ## everything to live with: ClickHouse, live labeler on traffic, Dagster, Streamlit; Ctrl-C stops all
+	@exec $(BIN)/glasshouse up
+
+notebook: setup  ## JupyterLab with SQL cells on the lake and on ClickHouse
+	@exec $(BIN)/glasshouse notebook
+
+test:  ## every test, on the real engines (sets up Chromium too)
+	@$(SETUP) --browser
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup  ## the tests that need no engine, under a minute
+	@$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+lock: setup  ## write the exact versions anew from pyproject.toml
+	@$(PYTHON) .ci/setup.py --lock
+
+bench-generator: setup  ## events a second of the traffic generator
+	@$(BIN)/python benchmarks/generator.py
+
+bench-label: setup  ## `glasshouse label` on a million events, and the fold alone
+	@$(BIN)/python benchmarks/labeler_cli.py
+
+bench-ranker: setup  ## samples a second of the ranker
+	@$(BIN)/python benchmarks/ranker_smoke.py
+
+clean:  ## remove build/ (the demo's lake, reports, screenshots); .venv stays
+	rm -rf build

@@ -1,0 +1,43 @@
+"""Dagster's own storage: where it lies and how it is configured.
+
+Here: DAGSTER_HOME below the home folder, with its dagster.yaml. Not here: jobs, assets.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+# One run at a time: two runs would start two Spark sessions on two cores, and could replace the same window.
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 1
+run_monitoring:
+  enabled: true
+"""
+
+
+def prepare(settings: Settings) -> str:
+    """Make the Dagster home, with a dagster.yaml unless there is one; returns its path."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(DAGSTER_YAML)
+    return str(home)
+
+
+def open_instance(settings: Settings) -> DagsterInstance:
+    """The instance that the UI shows too; runs that the command line starts are kept there."""
+    from dagster import DagsterInstance
+
+    os.environ["DAGSTER_HOME"] = prepare(settings)  # Dagster's own setting, read by the processes it starts
+    return DagsterInstance.get()

@@ -1,0 +1,151 @@
+"""The long-running processes: which there are, how they start and stop together.
+
+Here: commands, ports, signals. Not here: what the processes do (assets/), the batch line (demo.py, jobs.py).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from dagster_project import instance
+from dagster_project.settings import ROOT, Settings
+
+BIN = Path(sys.executable).parent
+STOP_SECONDS = 20  # the live labeler finishes the batch in hand
+
+
+class ServiceError(Exception):
+    """A service that cannot start; the message says what to do."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What every service inherits: the same home, Dagster's home, and no calls home."""
+    return {
+        **os.environ,
+        "GLASSHOUSE_HOME": str(settings.home),
+        "DAGSTER_HOME": instance.prepare(settings),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def streamlit_command(settings: Settings) -> list[str]:
+    return [
+        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "app.py"),
+        "--server.address=127.0.0.1", f"--server.port={settings.streamlit_port}", "--server.headless=true",
+        "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
+    ]  # fmt: skip
+
+
+def commands(settings: Settings) -> dict[str, list[str]]:
+    """Name and command line of each process of `make up`, in starting order."""
+    glasshouse = str(BIN / "glasshouse")
+    workspace = ["-w", str(ROOT / "workspace.yaml")]
+    found = {
+        "clickhouse": [glasshouse, "clickhouse"],
+        "traffic": [glasshouse, "traffic"],
+        "live": [glasshouse, "live"],
+        "dagster": [str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), *workspace],
+        "daemon": [str(BIN / "dagster-daemon"), "run", *workspace],
+        "pages": streamlit_command(settings),
+    }
+    if settings.clickhouse_url:
+        del found["clickhouse"]
+    return found
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    return {
+        "Dagster": f"http://127.0.0.1:{settings.dagster_port}",
+        "Pages": f"http://127.0.0.1:{settings.streamlit_port}",
+        "ClickHouse": settings.clickhouse,
+    }
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _check_ports(settings: Settings) -> None:
+    wanted = {"DAGSTER_PORT": settings.dagster_port, "STREAMLIT_PORT": settings.streamlit_port}
+    if not settings.clickhouse_url:
+        wanted["CLICKHOUSE_PORT"] = settings.clickhouse_port
+    for name, port in wanted.items():
+        if not port_is_free(port):
+            raise ServiceError(
+                f"port {port} is taken, perhaps by another `make up`; stop that, or set GLASSHOUSE_{name} to a free one"
+            )
+
+
+def up(settings: Settings) -> int:
+    """Run every service until Ctrl-C, SIGTERM or the first one that dies; returns the exit status."""
+    import honcho.manager
+
+    _check_ports(settings)
+    honcho.manager.KILL_WAIT = STOP_SECONDS
+    manager = honcho.manager.Manager()
+    for name, command in commands(settings).items():
+        manager.add_process(name, subprocess.list2cmdline(command), env=environment(settings), cwd=str(ROOT))
+    from dagster_project import show
+
+    show.addresses(addresses(settings), "Starting. Ctrl-C stops everything.")
+    manager.loop()
+    return manager.returncode or 0
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set, for loops that finish what they have in hand."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def traffic(settings: Settings) -> None:
+    from assets.events import generator
+
+    config = generator.TrafficConfig(seed=7, start=dt.datetime.now(dt.UTC))
+    generator.follow(
+        config, settings.landing, settings.truth,
+        rate=settings.traffic_rate, interval_s=min(5.0, settings.live_interval.total_seconds()), stop=stop_on_signals(),
+    )  # fmt: skip
+
+
+def live(settings: Settings) -> None:
+    from assets.attribution import live as labeler
+    from assets.metrics import loader
+
+    sink = loader.LiveSink(settings.lake, settings.clickhouse)
+    labeler.run(
+        settings.lake, settings.landing, settings.rules,
+        interval_s=settings.live_interval.total_seconds(), stop=stop_on_signals(), on_batch=sink,
+    )  # fmt: skip
+
+
+def notebook(settings: Settings) -> int:
+    command = [
+        str(BIN / "jupyter"), "lab", "--notebook-dir", str(ROOT / "notebooks"), "--ip=127.0.0.1",
+        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False",
+        *(["--allow-root"] if os.geteuid() == 0 else []),
+    ]  # fmt: skip
+    return subprocess.call(command, env=environment(settings), cwd=ROOT)
