@@ -24,6 +24,7 @@ STAMP = VENV / ".glasshouse-setup"
 JAR_DIR = VENV / "share" / "glasshouse" / "jars"
 
 UV = "uv==0.13.9"  # resolves and installs five times faster than pip, and can override one bad requirement
+DEBIAN_12_PYTHON = "3.11.2"  # the oldest Python this runs on; some packages ask for a later 3.11
 JAR_SOURCE = "jsoniq==3.0.2"  # the one PyPI package that carries the classes of delta-spark_2.13 4.0.0
 DELTA_JAR = "delta-spark_2.13-4.0.0-slim.jar"
 JAR_PREFIXES = ("io/delta/", "org/apache/spark/", "com/databricks/", "scala/collection/parallel/")
@@ -131,7 +132,7 @@ def lock() -> None:
         target = constraints(flavour)
         uv(
             flavour, "compile", "pyproject.toml", "--extra", flavour, "--extra", "test", "--upgrade",
-            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "-o", str(target),
+            "--python-version", DEBIAN_12_PYTHON, "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "-o", str(target),
         )  # fmt: skip
         # The CPU wheel's local version is found only where its wheel is offered; the plain version matches it anyway.
         target.write_text(target.read_text().replace("+cpu", ""))
