@@ -6,7 +6,6 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -29,7 +28,10 @@ def label(
     from assets.attribution.rules import Rules, parse_duration
     from dagster_project import show
 
-    rules = Rules(window=parse_duration(window))
+    try:
+        rules = Rules(window=parse_duration(window))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--window") from None
     with show.working("labeling"):
         summary = label_files(logs, out, _mapping(mapping), rules)
     show.label_summary(summary, out)
@@ -117,9 +119,10 @@ def promote(
 def settings() -> None:
     """List the GLASSHOUSE_* variables, their values and what they do."""
     from dagster_project import show
-    from dagster_project.settings import KNOWN
+    from dagster_project.settings import listed
 
-    show.settings(_settings(), KNOWN)
+    _settings()  # a wrong value is an error here too
+    show.settings(listed())
 
 
 def _settings():

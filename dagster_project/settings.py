@@ -19,7 +19,7 @@ PREFIX = "GLASSHOUSE_"
 
 # name -> (default, what it does); also printed by `glasshouse settings` and checked against what is set.
 KNOWN = {
-    "HOME": ("build/home", "folder of everything that is written: lake, landing, ClickHouse, Dagster's storage"),
+    "HOME": ("build/demo", "folder of everything that is written: lake, landing, ClickHouse, Dagster's storage"),
     "LAKE": ("", "root of the Delta tables, a path or a URI; default HOME/lake"),
     "LANDING": ("", "folder in which logs land; default HOME/landing"),
     "FIRST_HOUR": ("", "first hourly partition, like 2026-01-31T05:00; default: the first hour of the lake's events"),
@@ -82,6 +82,12 @@ class Settings:
     @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
+
+
+def listed(env: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
+    """Every setting as (variable, value in force, what it does)."""
+    env = dict(os.environ) if env is None else env
+    return [(PREFIX + name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
 
 
 def load(env: dict[str, str] | None = None) -> Settings:

@@ -65,11 +65,10 @@ def expected_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not getattr(error, "__module__", type(error).__module__) and not is_expected(error):
-            raise
         if not is_expected(error):
             raise
-        errors.print(f"[red]error:[/red] {error}", markup=True)
+        errors.print("[red]error:[/red]", end=" ")
+        errors.print(str(error), markup=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -83,12 +82,7 @@ def addresses(found: Mapping[str, str], title: str) -> None:
     table(title, dict(found))
 
 
-def settings(current: Any, known: Mapping[str, tuple[str, str]]) -> None:
-    import os
-
-    from dagster_project.settings import PREFIX
-
-    rows = [(PREFIX + name, os.environ.get(PREFIX + name) or default or "(see right)", what) for name, (default, what) in known.items()]
+def settings(rows: list[tuple[str, str, str]]) -> None:
     sheet = Table(title="Settings", title_justify="left", title_style="bold")
     for name in ("variable", "value", "what it does"):
         sheet.add_column(name, overflow="fold")

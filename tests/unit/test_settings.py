@@ -1,0 +1,43 @@
+"""Settings: the one reader of the environment names what is wrong."""
+
+import datetime as dt
+
+import pytest
+
+from dagster_project import settings
+
+
+def test_defaults_need_no_environment():
+    found = settings.load({})
+    assert found.clickhouse == "http://127.0.0.1:8123"
+    assert found.rules.window == dt.timedelta(minutes=20)
+    assert found.lake.root == str(found.home / "lake")
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(settings.SettingsError, match="GLASSHOUSE_HOEM"):
+        settings.load({"GLASSHOUSE_HOEM": "x"})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("WINDOW", "20"), ("WINDOW", "0s"), ("DELAY", "-1m"), ("CLICKHOUSE_PORT", "http"), ("SPARK_DELTA", "jars"),
+     ("FIRST_HOUR", "2026-01-01T00:30"), ("EXECUTOR", "k8s")],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_its_variable(name, value):
+    with pytest.raises(settings.SettingsError, match=f"GLASSHOUSE_{name}='{value}'"):
+        settings.load({f"GLASSHOUSE_{name}": value})
+
+
+def test_common_names_of_servers_are_honoured():
+    found = settings.load({"CLICKHOUSE_URL": "https://a:b@host:8443/feed", "SPARK_MASTER": "spark://host:7077"})
+    assert found.clickhouse == "https://a:b@host:8443/feed"
+    assert found.spark.master == "spark://host:7077"
+    own = settings.load({"CLICKHOUSE_URL": "http://one", "GLASSHOUSE_CLICKHOUSE_URL": "http://two"})
+    assert own.clickhouse == "http://two"
+
+
+def test_every_setting_is_listed_with_its_value():
+    rows = {name: value for name, value, _ in settings.listed({"GLASSHOUSE_WINDOW": "5m"})}
+    assert rows["GLASSHOUSE_WINDOW"] == "5m"
+    assert set(rows) == {settings.PREFIX + name for name in settings.KNOWN}
