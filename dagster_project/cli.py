@@ -108,7 +108,7 @@ def promote(
     name: Annotated[Optional[str], typer.Option(help="Name of the job and its table; default: the cell's tag.")] = None,
 ) -> None:
     """Turn a SQL cell that has proved itself into a job: sql/lake/NAME.sql and a row test begun."""
-    from assets.notebook import promote as promote_cell
+    from assets.notebook.promote import promote as promote_cell
     from dagster_project import show
     from dagster_project.settings import ROOT
 

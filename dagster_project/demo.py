@@ -9,19 +9,27 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich.markup
 
 from assets.lake import Window
 from dagster_project import instance, services, show
-from dagster_project.settings import Settings
+from dagster_project.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, EventLogEntry
 
 MANIFEST = "demo.json"
+POLL_SECONDS = 0.5
+QUIET_SECONDS = 5  # between two lines of a step's own progress
+COUNTED = ("raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions")
 
 
 class DemoError(Exception):
@@ -59,7 +67,7 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
     # Ends with the last full hour, so that the pages show yesterday and today and `make up` goes on from there.
     end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     window = Window(end - dt.timedelta(hours=hours), end)
-    config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events=events)
+    config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events_per_hour=events / hours)
     for folder in (settings.landing, settings.truth):
         shutil.rmtree(folder, ignore_errors=True)  # only what a killed start of this very step left
     say(f"generating about {events:,} events over {hours} hours")
@@ -85,36 +93,135 @@ def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> W
 
 
 @contextmanager
-def clickhouse(settings: Settings, say) -> Iterator[str]:
+def clickhouse(settings: Settings, say: show.Steps) -> Iterator[str]:
     """URL of a ClickHouse that holds this home's metrics: the server, a running endpoint, or one started for now."""
     from assets.metrics import endpoint
 
     if settings.clickhouse_url:
         yield settings.clickhouse_url
-        return
-    if url := endpoint.running(settings.clickhouse_folder):
+    elif url := endpoint.running(settings.clickhouse_folder):
         say(f"ClickHouse's endpoint is running at {url}")
         yield url
-        return
-    port = settings.clickhouse_port if services.port_is_free(settings.clickhouse_port) else services.free_port()
-    command = [str(services.BIN / "glasshouse"), "clickhouse"]
-    env = {**services.environment(settings), "GLASSHOUSE_CLICKHOUSE_PORT": str(port)}
-    process = subprocess.Popen(command, env=env, start_new_session=True)  # Ctrl-C goes to us; we stop it when done
-    try:
-        yield endpoint.wait_until_ready(f"http://127.0.0.1:{port}", process)
-    finally:
-        process.terminate()
-        process.wait(services.STOP_SECONDS)
+    else:
+        with endpoint.started(settings.clickhouse_folder) as url:
+            yield url
 
 
-def _line(settings: Settings, window: Window, say) -> None:
+def _line(settings: Settings, window: Window, say: show.Steps) -> None:
     from dagster_project import jobs
 
-    hours = len(window.hours)
-    say(f"running the line over {hours} hourly partitions, one Dagster run")
+    say(f"running the line over {len(window.hours)} hourly partitions, as one Dagster run")
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with instance.open_instance(settings) as dagster, _following(dagster, say):
-        result = jobs.run_line(dagster, window, settings=settings)
+        result = jobs.run_line(dagster, window, settings=settings, run_config=quiet)
     if not result.success:
         raise DemoError(
             f"the run {result.run_id} failed, see above; `make up` shows it at {services.addresses(settings)['Dagster']}/runs"
         )
+
+
+@contextmanager
+def _following(dagster: DagsterInstance, say: show.Steps) -> Iterator[None]:
+    """Tell of the newest run while it goes on: a line for each step and check, the steps' own progress now and then."""
+    follower = _Follower(dagster, say)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(POLL_SECONDS):
+            follower.look()
+        follower.look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class _Follower:
+    """Reads the log of the first run that appears after its making."""
+
+    def __init__(self, dagster: DagsterInstance, say: show.Steps) -> None:
+        self.dagster, self.say = dagster, say
+        self.before = {record.dagster_run.run_id for record in dagster.get_run_records(limit=1)}
+        self.run_id: str | None = None
+        self.cursor: str | None = None
+        self.begun: dict[str, float] = {}
+        self.spoke = 0.0
+
+    def look(self) -> None:
+        if self.run_id is None:
+            found = [record.dagster_run.run_id for record in self.dagster.get_run_records(limit=1)]
+            if not found or found[0] in self.before:
+                return
+            self.run_id = found[0]
+        while True:
+            page = self.dagster.get_records_for_run(self.run_id, cursor=self.cursor, limit=1000)
+            self.cursor = page.cursor
+            for record in page.records:
+                self._tell(record.event_log_entry)
+            if not page.has_more:
+                return
+
+    def _tell(self, entry: EventLogEntry) -> None:
+        step, event = entry.step_key, entry.dagster_event
+        if event is None:
+            # A step's own words: the first at once, then one every few seconds.
+            if step and entry.timestamp - self.spoke > QUIET_SECONDS:
+                self.spoke = entry.timestamp
+                self.say(f"    [dim]{step}: {_one_line(entry.user_message)}[/dim]")
+        elif event.is_step_start:
+            self.begun[step] = entry.timestamp
+        elif event.is_step_success:
+            self.say(f"  [green]✓[/green] {step} [dim]({entry.timestamp - self.begun.get(step, entry.timestamp):.1f} s)[/dim]")
+        elif event.is_step_failure:
+            self.say(f"  [red]✗[/red] {step}: {_one_line(event.step_failure_data.error_display_string, 2000)}")
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION" and not event.event_specific_data.passed:
+            check = event.event_specific_data
+            self.say(f"  [red]✗ check {check.check_name}[/red] on {check.asset_key.to_user_string()}: {check.metadata}")
+
+
+def _one_line(text: str, length: int = 150) -> str:
+    return rich.markup.escape(" ".join(text.split())[:length])
+
+
+def _report(settings: Settings, window: Window, seconds: float) -> None:
+    """The table at the end: what went in, what came out, how well the model ranks, where to look."""
+    from assets.counts import rows
+    from assets.metrics.client import connect
+    from assets.ranking import registry
+
+    lake = settings.lake
+    count = {name: rows(lake, name, window) for name in COUNTED}
+    feed = connect(settings.clickhouse, read_only=True).query(
+        (ROOT / "sql" / "clickhouse" / "queries" / "demo_summary.sql").read_text(),
+        parameters={"from": window.start, "to": window.end},
+    ).first_row  # fmt: skip
+    show.table(
+        "From log to labels",
+        {
+            "hours": len(window.hours),
+            "raw rows in": count["raw_events"],
+            "events accepted": count["events"],
+            "repeats dropped": count["raw_events"] - count["events"] - count["quarantine"],
+            "quarantined": count["quarantine"],
+            "impression sessions (click samples)": count["impression_sessions"],
+            "click sessions (engagement samples)": count["click_sessions"],
+            "orphan actions": count["orphan_actions"],
+            "daily active users, last day": feed[0],
+            "displays": feed[1],
+            "CTR (displays clicked)": f"{feed[2]:.2%}",
+            "seconds, all in all": round(seconds, 1),
+        },
+    )
+    version = registry.latest(lake)
+    metrics = registry.read_metrics(lake, version)
+    show.table(
+        f"The ranker, version {version}: held-out AUC per head",
+        [(name, head["positives"], head["auc"], head["truth_auc"]) for name, head in metrics["heads"].items()],
+        ("head", "positives", "AUC", "AUC of the truth"),
+    )
+    home = "" if settings.home.name == "demo" else f"GLASSHOUSE_HOME={show.short(settings.home)} "
+    show.addresses(services.addresses(settings), f"`{home}make up` serves it all:")

@@ -18,6 +18,7 @@ from dagster_project import instance
 from dagster_project.settings import ROOT, Settings
 
 BIN = Path(sys.executable).parent
+TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
 STOP_SECONDS = 20  # the live labeler finishes the batch in hand
 
 
@@ -124,18 +125,17 @@ def stop_on_signals() -> threading.Event:
 def traffic(settings: Settings) -> None:
     from assets.events import generator
 
-    config = generator.TrafficConfig(seed=7, start=dt.datetime.now(dt.UTC))
-    generator.follow(
-        config, settings.landing, settings.truth,
-        rate=settings.traffic_rate, interval_s=min(5.0, settings.live_interval.total_seconds()), stop=stop_on_signals(),
-    )  # fmt: skip
+    start = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    config = generator.TrafficConfig(seed=TRAFFIC_SEED, start=start, events_per_hour=settings.traffic_rate * 3600)
+    interval = min(5.0, settings.live_interval.total_seconds())
+    generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals())
 
 
 def live(settings: Settings) -> None:
     from assets.attribution import live as labeler
     from assets.metrics import loader
 
-    sink = loader.LiveSink(settings.lake, settings.clickhouse)
+    sink = loader.LiveSink(settings.clickhouse)
     labeler.run(
         settings.lake, settings.landing, settings.rules,
         interval_s=settings.live_interval.total_seconds(), stop=stop_on_signals(), on_batch=sink,
@@ -148,4 +148,6 @@ def notebook(settings: Settings) -> int:
         f"--port={settings.notebook_port}", "--ServerApp.open_browser=False",
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
-    return subprocess.call(command, env=environment(settings), cwd=ROOT)
+    # That folder switches off JupyterLab's news, update checks and extension catalogue, which call home.
+    quiet = {"JUPYTER_CONFIG_PATH": str(ROOT / "notebooks" / ".jupyter")}
+    return subprocess.call(command, env={**environment(settings), **quiet}, cwd=ROOT)

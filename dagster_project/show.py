@@ -91,6 +91,11 @@ def settings(rows: list[tuple[str, str, str]]) -> None:
     console.print(sheet)
 
 
+def short(path: Path) -> str:
+    """A path as a person would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def written(paths: list[Path]) -> None:
     for path in paths:
         console.print(f"wrote {path}")

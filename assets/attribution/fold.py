@@ -1,1 +1,323 @@
-def warm_up(): pass
+"""The fold: one compiled, linear merge of key-sorted events with key-sorted open sessions. And the sort before it.
+
+Here: numbers only. Every mode (a bounded log, a window of history, live micro-batches) calls `fold` and nothing else.
+Not here: strings, tables and files (label.py, live.py, state.py). A row of strings is carried as its number, `ctx`.
+
+Rules: docs/attribution.md. Times are int64 microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import polars as pl
+
+from assets.attribution.tables import FLAGS
+from assets.events.contract import ACTIONS
+
+NEVER = np.iinfo(np.int64).max  # a watermark that closes every session
+NONE = np.iinfo(np.int64).min  # no time
+
+# Rows of the int64 matrices in which sessions enter and leave the fold: one session a column, ascending by key.
+# The names are those of the tables; `ctx` is the number of the event whose context the session bears; `carried` is 1
+# for a session whose row is in the lake already: it takes part and is never emitted.
+IMPRESSION_COLUMNS = (
+    "user_id", "note_id", "session_start", "ctx", "carried", "dwell_ms", "flags", "impressions", "first_click_time",
+)  # fmt: skip
+CLICK_COLUMNS = (
+    "user_id", "note_id", "session_start", "ctx", "carried", "dwell_ms", "flags", "clicks", "impression_session_start",
+)  # fmt: skip
+
+# What became of the events: the kernel counts each in exactly one of these.
+COUNTS = ("impressions", "clicks", "click_session_actions", "impression_session_actions", "orphans", "carried", "pending")
+
+CTX, CARRIED = 3, 4  # places in a column of sessions
+_ACTION = {name: code for code, name in enumerate(ACTIONS)}
+_IMPRESSION, _CLICK, _VIEW_END = _ACTION["impression"], _ACTION["click"], _ACTION["view_end"]
+
+
+def _masks() -> tuple[np.ndarray, np.ndarray]:
+    """Per action: the flag bit that it sets, and the one that it clears."""
+    sets, clears = np.zeros(len(ACTIONS), np.int64), np.zeros(len(ACTIONS), np.int64)
+    for bit, flag in enumerate(FLAGS):
+        sets[_ACTION[flag]] = 1 << bit
+        if "un" + flag in _ACTION:
+            clears[_ACTION["un" + flag]] = 1 << bit
+    return sets, clears
+
+
+_SETS, _CLEARS = _masks()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Events for the fold, all of one length n, ascending by (user_id, note_id, time, action, event_id).
+
+    user, note, time, ctx: int64[n]; action: int8[n], its place in ACTIONS; dwell: int32[n], 0 where there is none.
+    """
+
+    user: np.ndarray
+    note: np.ndarray
+    time: np.ndarray
+    action: np.ndarray
+    dwell: np.ndarray
+    ctx: np.ndarray
+
+    def take(self, index: np.ndarray) -> Columns:
+        return Columns(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    @classmethod
+    def empty(cls) -> Columns:
+        kinds = (np.int64, np.int64, np.int64, np.int8, np.int32, np.int64)
+        return cls(*(np.empty(0, kind) for kind in kinds))
+
+
+@dataclass(frozen=True)
+class Folded:
+    """impressions, clicks: closed sessions that were not carried in, int64[9, m], rows as in IMPRESSION_COLUMNS.
+    open_impressions, open_clicks: the new state, the same shape, ascending by key.
+    orphans, pending: places (int64) in the events that were given. owners: per event the start of the session that it
+    belongs to, NONE for orphans and pending ones. counts: by the names of COUNTS.
+    """
+
+    impressions: np.ndarray
+    clicks: np.ndarray
+    open_impressions: np.ndarray
+    open_clicks: np.ndarray
+    orphans: np.ndarray
+    pending: np.ndarray
+    owners: np.ndarray
+    counts: dict[str, int]
+
+
+def no_sessions() -> np.ndarray:
+    return np.empty((len(IMPRESSION_COLUMNS), 0), np.int64)
+
+
+def fold(
+    events: Columns, open_impressions: np.ndarray, open_clicks: np.ndarray, window_us: int, watermark: int
+) -> Folded:
+    """Fold events with time < watermark into the sessions; close those with session_end <= watermark.
+
+    Events at or above the watermark are `pending`: hand them in again, merged with what came since. So no border
+    between two calls can change a row. No event may be older than the watermark of the call before.
+    """
+    if window_us <= 0:
+        raise ValueError(f"a session's window is positive, not {window_us} µs")
+    *arrays, counts = _fold(
+        _own(events.user, np.int64), _own(events.note, np.int64), _own(events.time, np.int64),
+        _own(events.action, np.int8), _own(events.dwell, np.int32), _own(events.ctx, np.int64),
+        _own(open_impressions, np.int64), _own(open_clicks, np.int64),
+        np.int64(window_us), np.int64(watermark), _SETS, _CLEARS,
+    )  # fmt: skip
+    named = dict(zip(COUNTS, counts.tolist(), strict=True))
+    return Folded(*arrays, named)
+
+
+def _own(array: np.ndarray, kind: type) -> np.ndarray:
+    """The same numbers as a writable, contiguous array: another layout would be compiled for anew."""
+    return np.require(array, kind, ("C", "W"))
+
+
+@numba.njit(nogil=True)
+def _put(matrix, place, row):
+    for i in range(row.size):
+        matrix[i, place] = row[i]
+
+
+@numba.njit(nogil=True)
+def _get(row, matrix, place):
+    for i in range(row.size):
+        row[i] = matrix[i, place]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fold(user, note, time, action, dwell, ctx, imps, clks, window, watermark, sets, clears):
+    n, n_imps, n_clks = user.size, imps.shape[1], clks.shape[1]
+    opens, follows = 0, 0
+    for i in range(n):
+        if action[i] == _IMPRESSION:
+            opens += 1
+        elif action[i] == _CLICK:
+            follows += 1
+    # Memory that is never written costs nothing, so the upper bounds will do.
+    out_imps = np.empty((9, opens + n_imps), np.int64)
+    out_clks = np.empty((9, follows + n_clks), np.int64)
+    new_imps = np.empty((9, opens + n_imps), np.int64)
+    new_clks = np.empty((9, follows + n_clks), np.int64)
+    orphans = np.empty(n - opens - follows, np.int64)
+    pending = np.empty(n, np.int64)
+    owners = np.empty(n, np.int64)
+    counts = np.zeros(7, np.int64)
+    oi, oc, ni, nc, no, npend = 0, 0, 0, 0, 0, 0
+    imp = np.empty(9, np.int64)
+    clk = np.empty(9, np.int64)
+    i, p, c = 0, 0, 0
+
+    while i < n or p < n_imps or c < n_clks:
+        # The least key of the three inputs.
+        ku, kn = np.int64(0), np.int64(0)
+        known = False
+        if i < n:
+            ku, kn, known = user[i], note[i], True
+        if p < n_imps and (not known or imps[0, p] < ku or (imps[0, p] == ku and imps[1, p] < kn)):
+            ku, kn, known = imps[0, p], imps[1, p], True
+        if c < n_clks and (not known or clks[0, c] < ku or (clks[0, c] == ku and clks[1, c] < kn)):
+            ku, kn = clks[0, c], clks[1, c]
+        has_imp = p < n_imps and imps[0, p] == ku and imps[1, p] == kn
+        if has_imp:
+            _get(imp, imps, p)
+            p += 1
+        has_clk = c < n_clks and clks[0, c] == ku and clks[1, c] == kn
+        if has_clk:
+            _get(clk, clks, c)
+            c += 1
+
+        while i < n and user[i] == ku and note[i] == kn:
+            t = time[i]
+            if t >= watermark:
+                pending[npend] = i
+                owners[i] = NONE
+                npend += 1
+                i += 1
+                continue
+            if has_imp and t >= imp[2] + window:
+                if imp[4] == 0:
+                    _put(out_imps, oi, imp)
+                    oi += 1
+                has_imp = False
+            if has_clk and t >= clk[2] + window:
+                if clk[4] == 0:
+                    _put(out_clks, oc, clk)
+                    oc += 1
+                has_clk = False
+            a = action[i]
+            if a == _IMPRESSION:
+                if not has_imp:
+                    imp[0], imp[1], imp[2], imp[3] = ku, kn, t, ctx[i]
+                    imp[4], imp[5], imp[6], imp[7], imp[8] = 0, 0, 0, 0, NONE
+                    has_imp = True
+                imp[7] += 1
+                owners[i] = imp[2]
+                counts[5 if imp[4] else 0] += 1
+            elif a == _CLICK:
+                if has_imp and imp[8] == NONE:
+                    imp[8] = t
+                if not has_clk:
+                    clk[0], clk[1], clk[2], clk[3] = ku, kn, t, imp[3] if has_imp else ctx[i]
+                    clk[4], clk[5], clk[6], clk[7], clk[8] = 0, 0, 0, 0, imp[2] if has_imp else NONE
+                    has_clk = True
+                clk[7] += 1
+                owners[i] = clk[2]
+                counts[5 if clk[4] else 1] += 1
+            elif has_clk:
+                if a == _VIEW_END:
+                    clk[5] += dwell[i]
+                clk[6] = (clk[6] | sets[a]) & ~clears[a]
+                owners[i] = clk[2]
+                counts[5 if clk[4] else 2] += 1
+            elif has_imp:
+                if a == _VIEW_END:
+                    imp[5] += dwell[i]
+                imp[6] = (imp[6] | sets[a]) & ~clears[a]
+                owners[i] = imp[2]
+                counts[5 if imp[4] else 3] += 1
+            else:
+                orphans[no] = i
+                owners[i] = NONE
+                no += 1
+            i += 1
+
+        if has_imp:
+            if imp[2] + window > watermark:
+                _put(new_imps, ni, imp)
+                ni += 1
+            elif imp[4] == 0:
+                _put(out_imps, oi, imp)
+                oi += 1
+        if has_clk:
+            if clk[2] + window > watermark:
+                _put(new_clks, nc, clk)
+                nc += 1
+            elif clk[4] == 0:
+                _put(out_clks, oc, clk)
+                oc += 1
+
+    counts[4], counts[6] = no, npend
+    return (
+        out_imps[:, :oi], out_clks[:, :oc], new_imps[:, :ni].copy(), new_clks[:, :nc].copy(),
+        orphans[:no], pending[:npend], owners, counts,
+    )  # fmt: skip
+
+
+def warm_up() -> None:
+    """Compile the fold into numba's cache on disk, beside this file (a few seconds, once)."""
+    fold(Columns.empty(), no_sessions(), no_sessions(), 1, NEVER)
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def key_order(columns: list[np.ndarray]) -> np.ndarray:
+    """Stable order (int64[n]) of rows by int64 columns, the most significant first.
+
+    Few bits (the usual log): each round packs bits of the key and a row number into one word and lets numpy's
+    vectorised sort do the rest, twice as fast as a comparison of rows. Many bits (hashed ids): polars.
+    """
+    size = columns[0].size
+    room = 64 - max(1, (size - 1).bit_length())
+    lows = [column.min() if size else 0 for column in columns]
+    spans = [int(column.max()) - int(low) if size else 0 for column, low in zip(columns, lows, strict=True)]
+    if sum(span.bit_length() for span in spans) > 3 * room:
+        frame = pl.DataFrame(dict(zip("abcdefgh", columns, strict=False)))
+        return frame.select(pl.arg_sort_by(frame.columns, maintain_order=True)).to_series().to_numpy().astype(np.int64)
+    order = np.arange(size, dtype=np.int64)
+    for word in _words(columns, lows, spans, room):
+        step = (word[order] << np.uint64(64 - room)) | np.arange(size, dtype=np.uint64)
+        step.sort()
+        order = order[(step & np.uint64((1 << (64 - room)) - 1)).view(np.int64)]
+    return order
+
+
+def _words(columns, lows, spans, room):
+    """The rows' keys as unsigned words of at most `room` bits, the least significant first."""
+    word, used = None, 0
+    for column, low, span in zip(reversed(columns), reversed(lows), reversed(spans), strict=True):
+        rest, bits = (column - low).view(np.uint64), span.bit_length()  # wraps where the span exceeds int64: intended
+        while bits:
+            taken = min(bits, room - used)
+            part = (rest & np.uint64((1 << taken) - 1)) << np.uint64(used)
+            word = part if word is None else word | part
+            rest, bits, used = rest >> np.uint64(taken), bits - taken, used + taken
+            if used == room:
+                yield word
+                word, used = None, 0
+    if word is not None:
+        yield word
+
+
+def fold_order(user: np.ndarray, note: np.ndarray, time: np.ndarray, action: np.ndarray, event_ids) -> np.ndarray:
+    """Order of events by (user_id, note_id, event_time, action, event_id).
+
+    event_ids: called with row numbers (int64) and answering their ids as a list of strings; asked only for rows that
+    tie on everything else, which are few.
+    """
+    moment = time * 16 + action  # 13 actions; µs since the epoch leave the bits
+    order = key_order([user, note, moment])
+    u, n, m = user[order], note[order], moment[order]
+    ties = np.flatnonzero((u[1:] == u[:-1]) & (n[1:] == n[:-1]) & (m[1:] == m[:-1]))
+    if ties.size:
+        _settle(order, ties, event_ids)
+    return order
+
+
+def _settle(order: np.ndarray, ties: np.ndarray, event_ids) -> None:
+    """Put runs of equal rows into the order of their ids. ties[i]: place whose successor is equal to it."""
+    places = np.union1d(ties, ties + 1)
+    run = np.cumsum(np.concatenate(([True], ~np.isin(places[:-1], ties))))
+    rows = order[places]
+    ids = event_ids(rows)
+    ranked = sorted(range(places.size), key=lambda i: (run[i], ids[i]))
+    order[places] = rows[ranked]

@@ -54,3 +54,13 @@ LATE_EVENTS = Table(
     EVENTS.schema,
     "Accepted events that arrived behind the watermark and are in no session until their hour is recomputed.",
 )
+
+LABELED_HOURS = Table(
+    "labeled_hours",
+    pa.schema(
+        [HOUR, pa.field("window_us", pa.int64()), pa.field("events_version", pa.int64()),
+         pa.field("labeled_by", pa.string())]
+    ),
+    "The labeler's own book: an hour stands here once all sessions that start in it are in the lake, with the length "
+    "of a session that was used and the version of `events` that was read (null where the live labeler did it).",
+)  # fmt: skip

@@ -1,13 +1,14 @@
 """The contract of an event, written once: columns, actions, ranges, and the tables that intake fills.
 
-Here: what an event is. Not here: how a file becomes events (sources.py, mapping.py), where they are written (intake.py).
-The rules are those of docs/contract.md; tests and docs read this module instead of repeating it.
+Here: what an event is, and the check of typed rows against it. Not here: how a file becomes typed rows (sources.py,
+values.py, mapping.py), where they are written (intake.py). Tests and docs/contract.md read this module.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 
+import polars as pl
 import pyarrow as pa
 
 from assets.lake import HOUR, Table
@@ -44,12 +45,16 @@ EVENT_FIELDS = (
     _field("request_id", pa.string(), "which feed request displayed the note"),
     _field("channel", pa.string(), "which surface: homefeed, search, ..."),
     _field("position", pa.int32(), "which slot of the request, from 0"),
-    _field("context", pa.string(), "further columns as one JSON object, untouched (device, app_version, author_id, ...)"),
+    _field(
+        "context", pa.string(), "further columns as one JSON object, untouched (device, app_version, author_id, ...)"
+    ),
 )
 
 EVENT_SCHEMA = pa.schema(EVENT_FIELDS)
 
-EVENTS = Table("events", pa.schema([HOUR, *EVENT_FIELDS]), "Good events, typed, one row an event_id; hour of event_time.")
+EVENTS = Table(
+    "events", pa.schema([HOUR, *EVENT_FIELDS]), "Good events, typed, one row an event_id; hour of event_time."
+)
 
 RAW_EVENTS = Table(
     "raw_events",
@@ -61,12 +66,14 @@ RAW_EVENTS = Table(
             _field("body", pa.binary(), "the line as received; a Parquet row as JSON", True),
         ]
     ),
-    "Rows as received, append once; hour of the event time that a row claims, else of its file's arrival.",
+    "Rows as received, append once; hour of the event time that a row claims, see intake.py.",
 )
 
 QUARANTINE = Table(
     "quarantine",
-    pa.schema([*RAW_EVENTS.schema, _field("reason", pa.string(), "what broke the contract: `column: what is wrong`", True)]),
+    pa.schema(
+        [*RAW_EVENTS.schema, _field("reason", pa.string(), "what broke the contract: `column: what is wrong`", True)]
+    ),
     "Rows that broke the contract, with the reason and the bytes as received.",
 )
 
@@ -100,3 +107,40 @@ ID_KEYS = Table(
     "Originals of string ids.",
     partitioned=False,
 )
+
+MAX_ID_LENGTH = 200
+INT32_MAX = 2**31 - 1
+
+
+def violations(events: pl.DataFrame) -> pl.Series:
+    """The first broken rule of each row as `column: what is wrong`, null for a good row.
+
+    events: typed rows, one column for each of EVENT_FIELDS (position and dwell_ms as int64, so that their range can be
+    checked here), ingest_time already filled with event_time where it was missing.
+    """
+    return events.select(pl.coalesce([pl.when(broken).then(pl.lit(why)) for broken, why in RULES]))["literal"]
+
+
+def _rules() -> list[tuple[pl.Expr, str]]:
+    col = pl.col
+    length = col("event_id").str.len_chars()
+    rules = [(col(f.name).is_null(), f"{f.name}: missing") for f in EVENT_FIELDS if f.metadata[b"required"] == b"yes"]
+    rules += [
+        ((length < 1) | (length > MAX_ID_LENGTH), f"event_id: not 1 to {MAX_ID_LENGTH} characters"),
+        (~col("action").is_in(ACTIONS), "action: not an action of the contract"),
+    ]
+    for name in ("event_time", "ingest_time"):
+        outside = (col(name) < EARLIEST) | (col(name) >= LATEST)
+        rules.append((outside, f"{name}: outside of {EARLIEST.year} to {LATEST.year} (integers count microseconds)"))
+    ahead = col("event_time") - col("ingest_time") > MAX_CLOCK_AHEAD
+    rules += [
+        (ahead, f"event_time: more than {MAX_CLOCK_AHEAD.seconds // 60} minutes ahead of ingest_time (wrong clock)"),
+        ((col("dwell_ms") < 0) | (col("dwell_ms") > INT32_MAX), "dwell_ms: not 0 to 2^31-1"),
+        (col("dwell_ms").is_not_null() & (col("action") != "view_end"), "dwell_ms: only view_end has one"),
+        (~(col("context").str.starts_with("{") & col("context").str.ends_with("}")), "context: not a JSON object"),
+        ((col("position") < 0) | (col("position") > INT32_MAX), "position: not 0 to 2^31-1"),
+    ]
+    return rules
+
+
+RULES = _rules()

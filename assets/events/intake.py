@@ -1,0 +1,449 @@
+"""Intake: logs to events. `read_log` for the command line and micro-batches, `land` and `accept` for the lake.
+
+Here: rows to events by the contract, what is a repeat, what goes to quarantine, and which hour a raw row belongs to.
+Not here: how files are read (sources.py), what another log's columns mean (mapping.py), what an event is (contract.py).
+
+Hour of a raw row: that of the event time it claims; where that cannot be read, or is more than MAX_CLOCK_AHEAD ahead of
+its ingest_time, that of its ingest_time; where that cannot be read either, that of its neighbours in the file (the row
+before, else the one after), else that of its landing. So neither a wrong clock nor garbage opens a partition.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+import xxhash
+
+from assets.events import contract, sources
+from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
+from assets.events.sources import CONTEXT, Block, Layout
+from assets.events.values import UTC_US, as_int, as_text, as_time
+from assets.lake import Lake, Window
+
+if TYPE_CHECKING:
+    from assets.events.mapping import Mapping
+
+NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
+COMMIT_ROWS = 1_000_000
+ONE_HOUR = dt.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a log held. rows = events + quarantined rows + repeats, where a row is one event (a log of our own form).
+
+    events: EVENT_SCHEMA, one row an event_id (the first to arrive), by arrival. quarantine: source (file name),
+    row (line of the file, from 1), body (the bytes), reason. id_keys: kind, key, original. repeats: events dropped.
+    """
+
+    events: pa.Table
+    quarantine: pa.Table
+    rows: int
+    repeats: int
+    id_keys: pa.Table
+
+
+@dataclass(frozen=True)
+class Landed:
+    """hours: all that now have raw rows or events which they had not; files_seen: skipped, landed before."""
+
+    hours: list[dt.datetime]
+    rows: int
+    files_new: int
+    files_seen: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block after the contract. events: typed, with `number` of the raw row. reason, clock: one row a raw row."""
+
+    events: pl.DataFrame
+    reason: pl.Series
+    clock: pl.DataFrame
+    id_keys: pl.DataFrame
+
+
+class Native:
+    """The form of our own logs: the contract's columns by their names."""
+
+    wanted = NATIVE_COLUMNS
+    text = None
+
+    def layout(self, path: Path) -> Layout:
+        return sources.layout_of(path)
+
+    def check_columns(self, path: Path, names: list[str] | None) -> None:
+        required = [f.name for f in contract.EVENT_FIELDS if f.metadata[b"required"] == b"yes"]
+        if names is not None and (missing := [name for name in required if name not in names]):
+            raise sources.SourceError(
+                f"{path} has no column {', '.join(missing)}; if it is a log of another form, write a mapping for it "
+                "(docs/bring_your_own_log.md)"
+            )
+
+    def convert(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame | None]:
+        """To (typed events with `index` of their row, reason a row, clock a row, id keys)."""
+        typed, reasons = {}, []
+        for name in NATIVE_COLUMNS:
+            read = _READERS[EVENT_SCHEMA.field(name).type]
+            typed[name], wrong = read(columns[name], name)
+            reasons.append(wrong.rename(name))
+        reason = pl.DataFrame(reasons).select(pl.coalesce(pl.all()))[NATIVE_COLUMNS[0]]
+        clock = pl.DataFrame({name: typed[name] for name in ("event_time", "ingest_time")})
+        typed["context"] = columns[CONTEXT]
+        events = pl.DataFrame(typed).with_columns(pl.coalesce("ingest_time", "event_time").alias("ingest_time"))
+        return events.with_row_index("index"), reason, clock, None
+
+
+_READERS = {pa.string(): as_text, pa.int64(): as_int, pa.int32(): as_int, contract.TIME: as_time}
+_NO_KEYS = pl.DataFrame(schema={"kind": pl.String, "key": pl.Int64, "original": pl.String})
+
+
+# --- a log as a whole -------------------------------------------------------------------------------------------------
+
+
+def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Intake:
+    """Read whole files, in the order given, into events; nothing is written. The live labeler reads its batches so too.
+
+    mapping: for logs of another form; None for our own. Raises SourceError for a file that cannot be read and
+    MappingError for a mapping that does not fit it; a broken row goes to `quarantine` instead.
+    """
+    form = mapping or Native()
+    events, quarantine, keys, rows = [], [], [_NO_KEYS], 0
+    for path in map(Path, paths):
+        for block, parsed in parse_file(path, form):
+            rows += len(block)
+            events.append(parsed.events)
+            keys.append(parsed.id_keys)
+            if (broken := parsed.reason.is_not_null()).any():
+                quarantine.append(_quarantine(path.name, block, parsed.reason, broken))
+    schema = pa.schema([f for f in QUARANTINE.schema if f.name != "hour"])
+    everything = pl.concat(events) if events else no_events()
+    first = everything.unique("event_id", keep="first", maintain_order=True)
+    id_keys = pl.concat(keys).unique(maintain_order=True)
+    check_collisions(id_keys)
+    return Intake(
+        events=to_arrow(first, EVENT_SCHEMA),
+        quarantine=to_arrow(pl.concat(quarantine), schema) if quarantine else schema.empty_table(),
+        rows=rows,
+        repeats=len(everything) - len(first),
+        id_keys=to_arrow(id_keys, ID_KEYS.schema),
+    )
+
+
+def check_collisions(id_keys: pl.DataFrame) -> None:
+    """Raises SourceError where two ids of one kind have one key: their events could not be told apart."""
+    twice = id_keys.filter(id_keys.select(pl.struct("kind", "key").is_duplicated())["kind"])
+    if len(twice):
+        kind, key = twice["kind"][0], twice["key"][0]
+        ids = twice.filter((pl.col("kind") == kind) & (pl.col("key") == key))["original"].to_list()
+        raise sources.SourceError(
+            f"two {kind} ids have the same 64-bit key {key}: {ids}; rename one of them in the log"
+        )
+
+
+def parse_file(path: Path, form: Mapping | Native) -> Iterator[tuple[Block, Rows]]:
+    """A file block by block: as read, and after the contract. What read_log, land and the live labeler share."""
+    layout = form.layout(path)
+    form.check_columns(path, sources.names_of(path, layout))
+    for block in sources.read_blocks(path, layout, form.wanted):
+        yield block, _to_events(block.columns, block.wrong, block.number, form)
+
+
+def _to_events(columns: pl.DataFrame, wrong: pl.Series, number: pl.Series, form) -> Rows:
+    """Convert, check, and drop the events of every row of which one is broken: a row is taken whole or not at all."""
+    events, reason, clock, keys = form.convert(columns)
+    reason = _first(wrong, reason)
+    violation = contract.violations(events)
+    if violation.is_not_null().any():
+        found = events.select("index", why=violation).filter(pl.col("why").is_not_null())
+        found = found.unique("index", keep="first", maintain_order=True)
+        by_rule = pl.Series([None], dtype=pl.String).new_from_index(0, len(number))
+        reason = _first(reason, by_rule.scatter(found["index"], found["why"]))
+    if reason.is_not_null().any():
+        events = events.filter(reason.is_null().gather(events["index"]))
+    events = events.with_columns(number=number.gather(events["index"]))
+    events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in EVENT_SCHEMA))
+    return Rows(events, reason, clock, _NO_KEYS if keys is None else keys)
+
+
+_POLARS = {pa.string(): pl.String, pa.int64(): pl.Int64, pa.int32(): pl.Int32, contract.TIME: UTC_US}
+
+
+def _first(left: pl.Series, right: pl.Series) -> pl.Series:
+    if left.null_count() == len(left):
+        return right
+    return pl.DataFrame({"left": left, "right": right}).select(pl.coalesce("left", "right"))["left"]
+
+
+def _quarantine(source: str, block: Block, reason: pl.Series, broken: pl.Series) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"row": block.number.filter(broken), "body": block.body(broken), "reason": reason.filter(broken)}
+    ).select(pl.lit(source).alias("source"), "row", "body", "reason")
+
+
+def no_events() -> pl.DataFrame:
+    """No rows, in the columns of Rows.events."""
+    return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in EVENT_SCHEMA}})
+
+
+def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Polars to Arrow in exactly this schema (polars hands out large strings and its own metadata)."""
+    return frame.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+
+
+# --- landing ----------------------------------------------------------------------------------------------------------
+
+
+def land(lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None) -> Landed:
+    """Copy the rows of files into `raw_events`, each file once: what was landed before (same content) is skipped.
+
+    After it the file may go: raw_events holds every row's bytes, and `sources` how to read them. A run that was cut off
+    is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log does; files before the
+    one that fails are landed.
+    """
+    form = mapping or Native()
+    for table in (RAW_EVENTS, SOURCES, ID_KEYS):
+        lake.create(table)
+    known = set(lake.read(SOURCES.name, columns=["source"]).column("source").to_pylist())
+    keys = _KeyBook(lake)
+    hours: set[dt.datetime] = set()
+    rows = new = seen = 0
+    for path in map(Path, paths):
+        source = fingerprint(path, form)
+        if source in known:
+            seen += 1
+            continue
+        found = _land_file(lake, path, source, form, keys, hours)
+        known.add(source)
+        rows, new = rows + found, new + 1
+    return Landed(sorted(hours), rows, new, seen)
+
+
+def _land_file(lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime]) -> int:
+    landed_at = dt.datetime.now(dt.UTC)
+    app = f"land:{source}"
+    version = rows = 0
+    held: list[pl.DataFrame] = []
+
+    def commit() -> None:
+        nonlocal version, held
+        if held:
+            lake.append_once(RAW_EVENTS, to_arrow(pl.concat(held), RAW_EVENTS.schema), app, version)
+            version, held = version + 1, []
+
+    for block, parsed in parse_file(path, form):
+        raw_hour = raw_hours(parsed.clock, landed_at)
+        held.append(
+            pl.DataFrame({"hour": raw_hour, "row": block.number, "body": block.body(None)})
+            .with_columns(source=pl.lit(source))
+        )  # fmt: skip
+        hours.update(raw_hour.unique().to_list())
+        hours.update(parsed.events["event_time"].dt.truncate("1h").unique().to_list())
+        keys.add(parsed.id_keys, f"{app}:{rows}")
+        rows += len(block)
+        if sum(map(len, held)) >= COMMIT_ROWS:
+            commit()
+    commit()
+    layout = form.layout(path)
+    record = {
+        "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
+        "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
+    }  # fmt: skip
+    # Last: a file counts as landed once all of its rows are there.
+    lake.append_once(SOURCES, pa.Table.from_pylist([record], SOURCES.schema), app, 0)
+    return rows
+
+
+def fingerprint(path: Path, form: Mapping | Native) -> str:
+    """The file's `source`: a hash of its content and of how it is read, 16 hex digits."""
+    digest = xxhash.xxh3_64()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**22):
+                digest.update(piece)
+    except OSError as error:
+        raise sources.SourceError(f"{path} cannot be read: {error}") from error
+    # How a file is read is told by its suffix and its mapping: the same bytes read otherwise are another source.
+    digest.update(f"\0{form.layout(path)}\0{form.text or ''}".encode())
+    return digest.hexdigest()
+
+
+def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime) -> pl.Series:
+    """The hour of each raw row, see the module's docstring."""
+    event, ingest = (_in_range(name) for name in ("event_time", "ingest_time"))
+    ahead = (event - ingest > contract.MAX_CLOCK_AHEAD).fill_null(False)
+    claimed = pl.when(~ahead).then(event)
+    arrived = pl.coalesce(ingest, claimed)
+    beside = pl.coalesce(arrived.forward_fill(), arrived.backward_fill())
+    hour = pl.coalesce(claimed, ingest, beside, pl.lit(landed_at).cast(UTC_US)).dt.truncate("1h")
+    return clock.select(hour=hour)["hour"]
+
+
+def _in_range(name: str) -> pl.Expr:
+    column = pl.col(name)
+    return pl.when((column >= contract.EARLIEST) & (column < contract.LATEST)).then(column)
+
+
+class _KeyBook:
+    """The table id_keys while landing: adds what is new, refuses collisions. Read only once there are keys to add."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.known: pl.DataFrame | None = None
+
+    def add(self, keys: pl.DataFrame, app: str) -> None:
+        if not len(keys):
+            return
+        if self.known is None:
+            self.known = pl.from_arrow(self.lake.read(ID_KEYS.name)).select(_NO_KEYS.columns)
+        new = keys.unique(maintain_order=True).join(self.known, on=_NO_KEYS.columns, how="anti")
+        if len(new):
+            self.known = pl.concat([self.known, new])
+            check_collisions(self.known)
+            self.lake.append_once(ID_KEYS, to_arrow(new, ID_KEYS.schema), app, 0)
+
+
+# --- acceptance -------------------------------------------------------------------------------------------------------
+
+
+def accept(lake: Lake, window: Window, rules: object = None, progress=None) -> dict[str, int]:
+    """Make `events` and `quarantine` of the window anew from `raw_events`.
+
+    Of the rows with one event_id within an hour and its two neighbours, the first to arrive is the event. Returns
+    counts of the window: raw rows, events, quarantine, repeats (for logs of our own form raw is the sum of the others).
+    Works through the hours in pieces; each piece is replaced atomically. `rules` is not needed by the contract.
+    """
+    counts = {"raw": 0, "events": 0, "quarantine": 0, "repeats": 0}
+    readers = _Readers(lake)
+    pool = _no_arrivals()
+    done = window.start
+    # Events of an hour come from raw rows of that hour or the one before (mappings spread a row over minutes), and
+    # their repeats from the hours beside.
+    for piece in _pieces(lake, window.widened(2 * ONE_HOUR, ONE_HOUR)):
+        arrivals, quarantine, raw = readers.read(piece)
+        pool = pl.concat([pool, arrivals])
+        inside = _overlap(piece, window)
+        if inside:
+            broken = quarantine.filter(pl.col("hour").is_between(inside.start, inside.end, closed="left"))
+            lake.replace_window(QUARANTINE, to_arrow(broken, QUARANTINE.schema), inside)
+            counts["quarantine"] += len(broken)
+            counts["raw"] += raw.filter(raw.is_between(inside.start, inside.end, closed="left")).len()
+        ready = min(piece.end - ONE_HOUR, window.end)
+        if ready <= done:
+            continue
+        good = _first_arrivals(pool)
+        part = pool.filter(pl.col("hour").is_between(done, ready, closed="left"))
+        kept = good.filter(pl.col("hour").is_between(done, ready, closed="left"))
+        lake.replace_window(EVENTS, to_arrow(kept, EVENTS.schema), Window(done, ready))
+        counts["events"] += len(kept)
+        counts["repeats"] += len(part) - len(kept)
+        pool = pool.filter(pl.col("hour") >= ready - ONE_HOUR)
+        done = ready
+        if progress:
+            progress(done)
+    return counts
+
+
+def _overlap(left: Window, right: Window) -> Window | None:
+    start, end = max(left.start, right.start), min(left.end, right.end)
+    return Window(start, end) if start < end else None
+
+
+def _pieces(lake: Lake, window: Window) -> Iterator[Window]:
+    """The window in stretches of whole hours with about COMMIT_ROWS raw rows each."""
+    actions = pa.table(lake.open(RAW_EVENTS.name).get_add_actions(flatten=True))
+    sizes: dict[dt.datetime, int] = {}
+    for hour, rows in zip(actions["partition.hour"].to_pylist(), actions["num_records"].to_pylist(), strict=True):
+        sizes[hour.astimezone(dt.UTC)] = sizes.get(hour.astimezone(dt.UTC), 0) + (rows or 0)
+    start, rows = window.start, 0
+    for hour in window.hours:
+        rows += sizes.get(hour, 0)
+        if rows >= COMMIT_ROWS:
+            yield Window(start, hour + ONE_HOUR)
+            start, rows = hour + ONE_HOUR, 0
+    if start < window.end:
+        yield Window(start, window.end)
+
+
+def _no_arrivals() -> pl.DataFrame:
+    events = no_events().drop("number")
+    return pl.DataFrame(schema={"hour": UTC_US, "arrival": pl.Int64, "number": pl.Int64, **events.schema})
+
+
+class _Readers:
+    """Raw rows back into events: each source is read as it was landed."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        table = pl.from_arrow(lake.read(SOURCES.name)).sort("landed_at", "name")
+        self.sources = table.with_row_index("arrival").with_columns(pl.col("arrival").cast(pl.Int64))
+
+    def read(self, window: Window) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
+        """(events with their arrival, quarantine, hours of the raw rows) of a window of raw rows."""
+        raw = pl.from_arrow(self.lake.read(RAW_EVENTS.name, window)).with_columns(pl.col("hour").cast(UTC_US))
+        forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name")
+        raw = raw.join(forms, on="source", how="left").sort("arrival", "row")
+        events, quarantine = [_no_arrivals()], [_no_quarantine()]
+        # Files of one form are parsed together: many small ones would cost their overhead each.
+        for (kind, header, text, suffix), rows in _by_form(raw):
+            form, layout = _form(kind, text, suffix)
+            columns, wrong = sources.parse_bodies(rows["body"], layout, header, form.wanted)
+            index = pl.Series(range(len(rows)), dtype=pl.Int64)
+            parsed = _to_events(columns, wrong, index, form)
+            place = parsed.events["number"]
+            events.append(
+                parsed.events.with_columns(
+                    pl.col("event_time").dt.truncate("1h").alias("hour"), arrival=rows["arrival"].gather(place),
+                    number=rows["row"].gather(place),
+                ).select(_no_arrivals().columns)
+            )  # fmt: skip
+            broken = parsed.reason.is_not_null()
+            quarantine.append(
+                rows.filter(broken).with_columns(reason=parsed.reason.filter(broken)).select(_no_quarantine().columns)
+            )
+        return pl.concat(events), pl.concat(quarantine), raw["hour"]
+
+
+def _by_form(raw: pl.DataFrame) -> Iterator[tuple[tuple, pl.DataFrame]]:
+    suffix = pl.col("name").str.to_lowercase().str.strip_suffix(".gz").str.extract(r"(\.[a-z]+)$")
+    yield from raw.with_columns(suffix=suffix).group_by("format", "header", "mapping", "suffix", maintain_order=True)
+
+
+def _form(kind: str, text: str | None, suffix: str) -> tuple:
+    form = Native()
+    if text is not None:
+        from assets.events.mapping import parse_mapping
+
+        form = parse_mapping(text, "the mapping kept in `sources`")
+    layout = form.layout(Path(f"log{suffix}"))
+    return form, layout
+
+
+def _no_quarantine() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={"hour": UTC_US, "source": pl.String, "row": pl.Int64, "body": pl.Binary, "reason": pl.String}
+    )
+
+
+def _first_arrivals(pool: pl.DataFrame) -> pl.DataFrame:
+    """Drop each row whose event_id arrived before, in its hour or in one beside it."""
+    pool = pool.sort("arrival", "number", maintain_order=True)
+    twice = pool["event_id"].is_duplicated()
+    if not twice.any():
+        return pool
+    groups = pool.with_row_index("at").filter(twice).select("at", "event_id", "hour")
+    one_hour = groups.select(pl.col("hour").n_unique().over("event_id") == 1)["hour"]
+    drop = groups.filter(one_hour & ~groups.select(pl.col("event_id").is_first_distinct())["event_id"])["at"].to_list()
+    for _, group in groups.filter(~one_hour).group_by("event_id", maintain_order=True):
+        hours = group["hour"].to_list()
+        for place, (at, hour) in enumerate(zip(group["at"].to_list(), hours, strict=True)):
+            if any(abs(hour - earlier) <= ONE_HOUR for earlier in hours[:place]):
+                drop.append(at)
+    keep = pl.repeat(True, len(pool), dtype=pl.Boolean, eager=True).scatter(sorted(drop), False)
+    return pool.filter(keep)

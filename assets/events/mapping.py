@@ -1,0 +1,522 @@
+"""Mappings: what the columns of a log of another form mean, written as a small TOML file.
+
+Here: reading and checking a mapping, and turning a log's columns into typed events by it. Not here: how files are read
+(sources.py), what an event may hold (contract.py). docs/bring_your_own_log.md explains how to write one.
+
+A log has one of three forms: a row an event ([action]), a row a display with behaviours as columns ([display]), or a
+row a feed request with a list of items ([request]).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import tomllib
+import zoneinfo
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from assets.attribution.rules import parse_duration
+from assets.events import values
+from assets.events.contract import ACTIONS, EVENT_SCHEMA
+from assets.events.sources import CONTEXT, Layout, SourceError, layout_of
+
+SHIPPED = Path(__file__).parent / "mappings"
+MILLISECOND = 1_000
+ORDER = {action: place for place, action in enumerate(ACTIONS)}
+
+
+class MappingError(SourceError):
+    """A mapping that cannot be used; the message names the file, the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """column; integers count unit (s, ms, us, ns); text is RFC 3339 or has the strptime form; zone: if it names none."""
+
+    column: str
+    unit: str = "us"
+    zone: str | None = None
+    form: str | None = None
+
+    def read(self, columns: pl.DataFrame, name: str) -> tuple[pl.Series, pl.Series]:
+        return values.as_time(columns[self.column], name, self.unit, self.zone, self.form)
+
+
+@dataclass(frozen=True)
+class IdColumn:
+    """column; string: its values are texts that become int64 keys (xxhash64), else integers that stay as they are."""
+
+    column: str
+    string: bool = False
+
+
+@dataclass(frozen=True)
+class Action:
+    """A row an event: `column` holds the action's name, `names` translates it to the contract's."""
+
+    column: str
+    names: Dict[str, str]
+
+
+@dataclass(frozen=True)
+class Display:
+    """A row a display. behaviours: column -> action, or column -> {value: action}. dwell: column of the ms looked at.
+
+    within: all events of a display lie in [time, time + within).
+    """
+
+    behaviours: Dict[str, str | Dict[str, str]]
+    dwell: str | None
+    within: dt.timedelta
+
+
+@dataclass(frozen=True)
+class Request:
+    """A row a feed request: `items` lists what it displayed, in order; `mark` stands between an item and 0 or 1."""
+
+    items: str
+    separator: str
+    mark: str
+    click_after: dt.timedelta
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A checked mapping. `wanted`: the columns that it reads; all others ride along in the events' context."""
+
+    file: str
+    text: str
+    form: Action | Display | Request
+    user: IdColumn
+    item: IdColumn
+    time: TimeColumn
+    ingest_time: TimeColumn | None = None
+    event_id: str | None = None
+    columns: Dict[str, str] = field(default_factory=dict)
+    constants: Dict[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    separator: str | None = None
+    quote: str = '"'
+    header: tuple[str, ...] | None = None
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        names = [self.user.column, self.item.column, self.time.column, *self.columns.values()]
+        if isinstance(self.form, Action):
+            names.append(self.form.column)
+        elif isinstance(self.form, Display):
+            names += [*self.form.behaviours, *([self.form.dwell] if self.form.dwell else [])]
+        if self.ingest_time:
+            names.append(self.ingest_time.column)
+        if self.event_id:
+            names.append(self.event_id)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.required, *self.drop)))
+
+    def layout(self, path: Path) -> Layout:
+        return layout_of(path, self.header, self.separator, self.quote)
+
+    def check_columns(self, path: Path, names: list[str] | None) -> None:
+        """Raises MappingError where the log has not the columns that the mapping names."""
+        missing = [] if names is None else [name for name in self.required if name not in names]
+        if missing:
+            raise MappingError(
+                f"{self.file}: column {missing[0]!r} is not in {path.name}, which has: {', '.join(names)}"
+            )
+
+    def convert(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame]:
+        """To (typed events with `index` of their row, reason a row, clock a row, id keys)."""
+        base, reasons = self._base(columns)
+        if isinstance(self.form, Action):
+            events, wrong, item = _one_event(self, columns, base)
+        elif isinstance(self.form, Display):
+            events, wrong, item = _displays(self, columns, base)
+        else:
+            events, wrong, item = _requests(self, columns, base)
+        reason = pl.DataFrame([s.rename(str(i)) for i, s in enumerate([*reasons, *wrong])]).select(
+            reason=pl.coalesce(pl.all())
+        )["reason"]
+        user_key, user_text = _keys(columns[self.user.column], self.user)
+        keys = pl.concat([_key_rows("user", self.user, user_key, user_text), _key_rows("note", self.item, *item)])
+        clock = base.select("event_time", "ingest_time")
+        events = events.with_columns(ingest_time=pl.coalesce("ingest_time", "event_time"))
+        return events.select("index", *EVENT_SCHEMA.names), reason, clock, keys
+
+    def _base(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.Series]]:
+        """What all events of a row share, and the reasons of what could not be read."""
+        rows = columns.height
+        user, wrong_user = _id(columns[self.user.column], self.user, "user_id")
+        time, wrong_time = self.time.read(columns, "event_time")
+        ingest, wrong_ingest = (
+            self.ingest_time.read(columns, "ingest_time") if self.ingest_time else (_nothing(rows, values.UTC_US), None)
+        )
+        base = {"user_id": user, "event_time": time, "ingest_time": ingest, "context": columns[CONTEXT]}
+        reasons = [wrong_user, wrong_time] + ([wrong_ingest] if wrong_ingest is not None else [])
+        for name in ("request_id", "channel", "position", "dwell_ms"):
+            read = values.as_int if name in ("position", "dwell_ms") else values.as_text
+            if name in self.columns:
+                base[name], wrong = read(columns[self.columns[name]], name)
+                reasons.append(wrong)
+            elif name in self.constants:
+                base[name] = pl.Series([self.constants[name]]).new_from_index(0, rows)
+            else:
+                base[name] = _nothing(rows, pl.Int64 if name in ("position", "dwell_ms") else pl.String)
+        base["given_id"], wrong = (
+            values.as_text(columns[self.event_id], "event_id") if self.event_id else (_nothing(rows, pl.String), None)
+        )
+        reasons += [wrong] if wrong is not None else []
+        return pl.DataFrame(base).with_row_index("index"), reasons
+
+
+# --- the three forms --------------------------------------------------------------------------------------------------
+
+
+def _one_event(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
+    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id")
+    spelled, wrong_action = values.as_text(columns[mapping.form.column], "action")
+    action = spelled.replace_strict(mapping.form.names, default=None, return_dtype=pl.String)
+    unknown = action.is_null() & spelled.is_not_null()
+    wrong_value = _because(unknown, f"action: a value of {mapping.form.column} that the mapping does not name")
+    events = base.with_columns(note_id=note, action=action).with_columns(
+        dwell_ms=pl.when(pl.col("action") == "view_end").then("dwell_ms"), row_time=pl.col("event_time")
+    )
+    item = _keys(columns[mapping.item.column], mapping.item)
+    return _with_ids(events), [wrong_note, wrong_action, wrong_value], item
+
+
+def _displays(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
+    """impression, a millisecond later the click, then the others, last view_end after the time looked at."""
+    form = mapping.form
+    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id")
+    base = base.with_columns(note_id=note)
+    reasons = [wrong_note]
+    dwell = _nothing(columns.height, pl.Int64)
+    if form.dwell:
+        dwell, wrong = values.as_int(columns[form.dwell], "dwell_ms")
+        reasons.append(wrong)
+    did: dict[str, list[pl.Series]] = {}
+    for column, meaning in form.behaviours.items():
+        happened, wrong = _behaviours(columns[column], column, meaning)
+        reasons.append(wrong)
+        for action, rows in happened.items():
+            did.setdefault(action, []).append(rows)
+    parts = [base.with_columns(action=pl.lit("impression"), offset=pl.lit(0, pl.Int64), dwell_ms=_null_int())]
+    others = sorted((a for a in did if a not in ("impression", "view_end")), key=ORDER.get)
+    for place, action in enumerate(others, start=1):
+        rows = pl.DataFrame(did[action]).select(pl.any_horizontal(pl.all()))[did[action][0].name]
+        parts.append(
+            base.filter(rows).with_columns(
+                action=pl.lit(action), offset=pl.lit(place * MILLISECOND, pl.Int64), dwell_ms=_null_int()
+            )
+        )
+    looked = (dwell != 0).fill_null(False)
+    last = int(form.within / dt.timedelta(microseconds=1)) - MILLISECOND
+    after = (dwell.clip(0, last // 1000) * 1000).clip((len(others) + 1) * MILLISECOND, last)
+    parts.append(base.with_columns(action=pl.lit("view_end"), offset=after, dwell_ms=dwell).filter(looked))
+    # A display's events stand together, in their order.
+    events = pl.concat([part.select(parts[0].columns) for part in parts]).sort("index", "offset", maintain_order=True)
+    events = events.with_columns(
+        row_time=pl.col("event_time"), event_time=pl.col("event_time") + pl.duration(microseconds=pl.col("offset"))
+    )
+    return _with_ids(events), reasons, _keys(columns[mapping.item.column], mapping.item)
+
+
+def _behaviours(column: pl.Series, name: str, meaning) -> tuple[dict[str, pl.Series], pl.Series]:
+    """Which rows did which action, and the reason where a value means nothing. Null: did nothing."""
+    text = column.cast(pl.String).str.to_lowercase() if column.dtype == pl.Boolean else column.cast(pl.String)
+    text = text.str.replace(r"\.0$", "")  # pandas writes a 0/1 column with nulls as floats
+    if isinstance(meaning, str):
+        allowed, happened = ["0", "1", "true", "false"], {meaning: text.is_in(["1", "true"])}
+    else:
+        allowed = list(meaning)
+        happened = {}
+        for value, action in meaning.items():
+            rows = text == value
+            happened[action] = happened[action] | rows if action in happened else rows
+        happened.pop("", None)
+    wrong = text.is_not_null() & ~text.is_in(allowed)
+    shown = "0 or 1" if isinstance(meaning, str) else "a value that the mapping names"
+    return {a: rows.fill_null(False) for a, rows in happened.items()}, _because(wrong, f"{name}: not {shown}")
+
+
+def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
+    """Each item an impression at its place in the list; the clicked ones a click, `click_after` later."""
+    form = mapping.form
+    listed, wrong_text = values.as_text(columns[form.items], "items")
+    base = base.drop("position").with_columns(items=listed.str.strip_chars().str.split(form.separator))
+    missing = _because(listed.is_null() | (listed.str.strip_chars() == ""), "items: missing")
+    items = base.explode("items").with_columns(position=pl.int_range(pl.len()).over("index"))
+    clicked = pl.lit(False)
+    if form.mark:
+        pattern = rf"^(.+){re.escape(form.mark)}([01])$"
+        items = items.with_columns(
+            clicked=pl.col("items").str.extract(pattern, 2) == "1", items=pl.col("items").str.extract(pattern, 1)
+        )
+        clicked = pl.col("clicked").fill_null(False)
+    broken = items.filter(pl.col("items").is_null() | (pl.col("items") == ""))["index"].unique()
+    shape = f"items: not like N123{form.mark}1" if form.mark else "items: an empty item"
+    wrong = missing.scatter(broken.filter(missing.gather(broken).is_null()), shape) if len(broken) else missing
+    note, wrong_note = _id(items["items"], mapping.item, "note_id")
+    first_wrong = (
+        items.select("index", why=wrong_note).filter(pl.col("why").is_not_null()).unique("index", keep="first")
+    )
+    wrong_items = _nothing(columns.height, pl.String)
+    if len(first_wrong):
+        wrong_items = wrong_items.scatter(first_wrong["index"], first_wrong["why"])
+    items = items.with_columns(note_id=note, row_time=pl.col("event_time"))
+    shown = items.with_columns(action=pl.lit("impression"), late=pl.lit(0))
+    after = items.filter(clicked).with_columns(
+        action=pl.lit("click"), late=pl.lit(1), event_time=pl.col("event_time") + form.click_after
+    )
+    events = pl.concat([shown, after]).sort("index", "late", maintain_order=True)
+    return _with_ids(events), [wrong_text, wrong, wrong_items], _keys(items["items"], mapping.item)
+
+
+def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
+    """event_id: the log's own, or a hash of (user, item, row's time, action): an exact duplicate repeats it."""
+    if events["given_id"].null_count() == 0 and len(events):
+        many = events["index"].is_duplicated().any()
+        own = pl.col("given_id") + ("/" + pl.col("action") + "/" + pl.col("note_id").cast(pl.String) if many else "")
+        return events.with_columns(event_id=own)
+    parts = pl.concat_str(
+        "user_id", "note_id", pl.col("row_time").dt.epoch("us"), "action", separator=" ", ignore_nulls=True
+    )
+    hashed = [xxhash.xxh3_128_hexdigest(text) for text in events.select(parts.alias("parts"))["parts"]]
+    return events.with_columns(event_id=pl.coalesce("given_id", pl.Series(hashed, dtype=pl.String)))
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+
+
+def _id(column: pl.Series, spec: IdColumn, name: str) -> tuple[pl.Series, pl.Series]:
+    if not spec.string:
+        typed, wrong = values.as_int(column, name)
+        hint = f'{name}: not an integer of 64 bits (ids = "string" in the mapping takes any text)'
+        return typed, _because(wrong.is_not_null(), hint)
+    return _keys(column, spec)[0], values.as_text(column, name)[1]
+
+
+def _keys(column: pl.Series, spec: IdColumn) -> tuple[pl.Series, pl.Series]:
+    """String ids as (stable int64 key, original); an empty text is no id."""
+    if not spec.string:
+        return _nothing(0, pl.Int64), _nothing(0, pl.String)
+    text = values.as_text(column, "id")[0]
+    text = text.set(text == "", None)
+    distinct = text.drop_nulls().unique()
+    hashed = np.array([xxhash.xxh64_intdigest(value) for value in distinct], np.uint64).view(np.int64)
+    if not len(distinct):
+        return _nothing(len(text), pl.Int64), text
+    return text.replace_strict(distinct, pl.Series(hashed), default=None, return_dtype=pl.Int64), text
+
+
+def _key_rows(kind: str, spec: IdColumn, key: pl.Series, text: pl.Series) -> pl.DataFrame:
+    rows = pl.DataFrame({"kind": pl.Series([kind] * len(key), dtype=pl.String), "key": key, "original": text})
+    return rows.drop_nulls().unique(maintain_order=True)
+
+
+def _because(wrong: pl.Series, reason: str) -> pl.Series:
+    nothing = _nothing(len(wrong), pl.String)
+    return nothing.set(wrong.fill_null(False), reason) if wrong.any() else nothing
+
+
+def _nothing(rows: int, kind) -> pl.Series:
+    return pl.Series([None], dtype=kind).new_from_index(0, rows)
+
+
+def _null_int() -> pl.Expr:
+    return pl.lit(None, pl.Int64)
+
+
+# --- reading a mapping ------------------------------------------------------------------------------------------------
+
+
+def load_mapping(path: Path | str) -> Mapping:
+    """Read a mapping file, or one of the shipped ones by its bare name (kuairand, deskdrop, mind).
+
+    Raises MappingError, with file and key, for a file that is not there or is not a mapping.
+    """
+    file = Path(path)
+    shipped = SHIPPED / f"{path}.toml"
+    if not file.exists() and shipped.exists():
+        file = shipped
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise MappingError(f"{path}: cannot be read ({error}); shipped mappings: {names}") from error
+    return parse_mapping(text, str(path))
+
+
+def parse_mapping(text: str, file: str) -> Mapping:
+    """Check the text of a mapping; `file` is what errors call it."""
+    try:
+        top = _Section(file, "", tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise MappingError(f"{file}: not TOML: {error}") from error
+    top.take("name", str, "")
+    layout = top.section("file")
+    user, item, time = (top.section(name, required=name != "item") for name in ("user", "item", "time"))
+    form = _form_of(top)
+    mapping = Mapping(
+        file=file,
+        text=text,
+        form=form,
+        user=_id_column(user),
+        item=_item_column(item, form),
+        time=_time_column(time),
+        ingest_time=_time_column(section) if (section := top.section("ingest_time")).given else None,
+        event_id=section.take("column", str) if (section := top.section("event_id")).given else None,
+        columns=_optional_columns(top, form),
+        constants=top.section("constants").texts({"channel", "request_id"}),
+        drop=tuple(top.section("context").strings("drop")),
+        separator=layout.take("separator", str, None),
+        quote=layout.take("quote", str, '"'),
+        header=tuple(layout.strings("columns")) or None,
+    )
+    top.finish()
+    return mapping
+
+
+def _form_of(top: _Section) -> Action | Display | Request:
+    given = [name for name in ("action", "display", "request") if name in top.left]
+    if len(given) != 1:
+        raise MappingError(
+            f"{top.file}: has {given or 'none'} of [action], [display], [request]; exactly one says what a row is"
+        )
+    section = top.section(given[0])
+    if given[0] == "action":
+        names = section.section("values", required=True).texts()
+        for spelled, action in names.items():
+            section.action(f"values.{spelled}", action)
+        return Action(section.take("column", str), names)
+    if given[0] == "display":
+        behaviours = section.section("behaviours", required=True)
+        meanings = {}
+        for column in list(behaviours.left):
+            meaning = behaviours.take(column, (str, dict))
+            for action in [meaning] if isinstance(meaning, str) else meaning.values():
+                behaviours.action(column, action)
+            meanings[column] = meaning
+        return Display(meanings, section.take("dwell_ms", str, None), section.duration("within", "10m"))
+    return Request(
+        section.take("items", str), section.take("separator", str, " "), section.take("clicked", str, "-"),
+        section.duration("click_after", "5s"),
+    )  # fmt: skip
+
+
+def _id_column(section: _Section) -> IdColumn:
+    return IdColumn(section.take("column", str), section.choice("ids", ("integer", "string"), "integer") == "string")
+
+
+def _item_column(section: _Section, form) -> IdColumn:
+    if not isinstance(form, Request):
+        return _id_column(section)
+    if "column" in section.left:
+        raise MappingError(f"{section.file}: item.column: not used with [request]; its `items` names the column")
+    return IdColumn(form.items, section.choice("ids", ("integer", "string"), "integer") == "string")
+
+
+def _time_column(section: _Section) -> TimeColumn:
+    zone = section.take("zone", str, None)
+    if zone is not None:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+            raise MappingError(
+                f"{section.file}: {section.name}.zone: {zone!r} is not an IANA time zone like Asia/Shanghai"
+            ) from error
+    return TimeColumn(
+        section.take("column", str),
+        section.choice("unit", tuple(values.UNITS), "us"),
+        zone,
+        section.take("format", str, None),
+    )
+
+
+def _optional_columns(top: _Section, form) -> dict[str, str]:
+    allowed = {"request_id", "channel", "position"} | ({"dwell_ms"} if isinstance(form, Action) else set())
+    if isinstance(form, Request):
+        allowed.discard("position")
+    return top.section("columns").texts(allowed)
+
+
+class _Section:
+    """A TOML table whose keys are taken one by one; what is left over at the end was misspelled."""
+
+    def __init__(self, file: str, name: str, table: dict, given: bool = True) -> None:
+        self.file, self.name, self.left, self.given = file, name, dict(table), given
+        self.known: list[str] = []
+        self.inner: list[_Section] = []
+
+    def _key(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+    def error(self, key: str, what: str) -> MappingError:
+        return MappingError(f"{self.file}: {self._key(key)}: {what}")
+
+    def take(self, key: str, kind, default=...):
+        self.known.append(key)
+        if key not in self.left:
+            if default is ...:
+                raise self.error(key, "missing")
+            return default
+        value = self.left.pop(key)
+        if not isinstance(value, kind):
+            names = " or ".join(
+                {str: "a text", dict: "a table", list: "a list"}[k]
+                for k in (kind if isinstance(kind, tuple) else (kind,))
+            )
+            raise self.error(key, f"{value!r} is not {names}")
+        return value
+
+    def section(self, key: str, required: bool = False) -> _Section:
+        given = key in self.left
+        inner = _Section(self.file, self._key(key), self.take(key, dict, ... if required else {}), given)
+        self.inner.append(inner)
+        return inner
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self.take(key, str, default)
+        if value not in allowed:
+            raise self.error(key, f"{value!r} is not one of: {', '.join(allowed)}")
+        return value
+
+    def action(self, key: str, value: str) -> None:
+        if value not in ACTIONS:
+            raise self.error(key, f"{value!r} is not one of: {', '.join(ACTIONS)}")
+
+    def duration(self, key: str, default: str) -> dt.timedelta:
+        try:
+            return parse_duration(self.take(key, str, default))
+        except ValueError as error:
+            raise self.error(key, str(error)) from error
+
+    def strings(self, key: str) -> list[str]:
+        value = self.take(key, list, [])
+        if not all(isinstance(one, str) for one in value):
+            raise self.error(key, "is not a list of texts")
+        return value
+
+    def texts(self, allowed: set[str] | None = None) -> dict[str, str]:
+        """All of the table: text to text. allowed: the keys, where not any."""
+        if allowed is not None:
+            self.known += sorted(allowed)
+            for key in self.left:
+                if key not in allowed:
+                    raise self.error(key, f"unknown; allowed: {', '.join(sorted(allowed))}")
+        return {key: self.take(key, str) for key in list(self.left)}
+
+    def finish(self) -> None:
+        for key in self.left:
+            raise self.error(key, f"unknown; allowed: {', '.join(dict.fromkeys(self.known))}")
+        for inner in self.inner:
+            inner.finish()

@@ -1,0 +1,70 @@
+"""The one way to reach ClickHouse, embedded or a server: a URL in, a clickhouse-connect client out.
+
+Here: the connection and its errors. Not here: SQL, tables (schema.py), where the URL comes from (settings.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+
+class ClickHouseDown(ConnectionError):
+    """Nothing answers at the URL; the message says what to start."""
+
+
+def connect(url: str, read_only: bool = False, wait_s: float = 0) -> Client:
+    """A client for http(s)://user:password@host:port/database, safe to share between threads.
+
+    read_only: sends readonly=2 with every query (settings may be given, nothing can be written), unless the server's
+    user is read-only anyway. wait_s: how long to wait for an endpoint that is still starting.
+    Raises ValueError for a URL of another kind, ClickHouseDown where nothing answers, and
+    clickhouse_connect's DatabaseError for what the server itself refuses (a wrong password).
+    """
+    import clickhouse_connect
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a ClickHouse URL looks like http(s)://user:password@host:port/database")
+    port = parts.port or (8443 if parts.scheme == "https" else 8123)
+    _wait(parts.hostname, port, wait_s)
+    client = clickhouse_connect.get_client(
+        interface=parts.scheme,
+        host=parts.hostname,
+        port=port,
+        username=unquote(parts.username or "default"),
+        password=unquote(parts.password or ""),
+        database=unquote(parts.path.strip("/")) or "default",
+        autogenerate_session_id=False,  # a session takes one query at a time; threads share this client
+        connect_timeout=5,
+        send_receive_timeout=600,
+    )
+    if read_only and _setting(client, "readonly") == "0":
+        client.set_client_setting("readonly", "2")
+    return client
+
+
+def _wait(host: str, port: int, wait_s: float) -> None:
+    # Asked before the client is made: its own failure is a page of log, and says nothing of what to start.
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise ClickHouseDown(
+                    f"no ClickHouse answers at {host}:{port}; start it with `make up` or `glasshouse clickhouse`, "
+                    "or set CLICKHOUSE_URL to a server"
+                ) from error
+            time.sleep(0.2)
+
+
+def _setting(client: Client, name: str) -> str:
+    found = client.server_settings.get(name)
+    return found.value if found else "0"

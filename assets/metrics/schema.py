@@ -1,0 +1,79 @@
+"""ClickHouse's tables and how they come about: sql/clickhouse/tables/*.sql, run in order, each once.
+
+Here: which table mirrors which Delta table, and the migrations. Not here: rows (loader.py), queries (sql/clickhouse/queries/).
+
+A change to a table is a new file with the next number; a file that has run is never edited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
+from assets.events.contract import EVENTS, QUARANTINE
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+FOLDER = Path(__file__).resolve().parents[2] / "sql" / "clickhouse" / "tables"
+
+# What ClickHouse holds: the Delta tables of these names, column by column.
+TABLES = (EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, QUARANTINE)
+
+# Before it, REPLACE PARTITION on a plain MergeTree could bring old rows back after a restart (ClickHouse issue 107605).
+OLDEST_SERVER = "26.6"
+
+_RECORD = """
+CREATE TABLE IF NOT EXISTS schema_migrations (file String, sha256 String, applied_at DateTime('UTC') DEFAULT now())
+ENGINE = MergeTree ORDER BY file
+"""
+
+
+class SchemaError(Exception):
+    """The tables cannot be brought to what the files say; the message names the file and what to do."""
+
+
+def migrate(client: Client, folder: Path = FOLDER) -> list[str]:
+    """Run the files that have not run yet, in order of name; returns their names. A second call does nothing.
+
+    Statements are repeatable (IF NOT EXISTS), so a crash between a file and its record is mended by the next call.
+    Raises SchemaError for a file edited or gone after it ran, and for a server older than OLDEST_SERVER.
+    """
+    if not client.min_version(OLDEST_SERVER):
+        raise SchemaError(
+            f"ClickHouse {client.server_version} is older than {OLDEST_SERVER}, where a replaced partition could come "
+            "back after a restart; upgrade the server"
+        )
+    client.command(_RECORD)
+    ran = dict(client.query("SELECT DISTINCT file, sha256 FROM schema_migrations").result_rows)
+    files = {path.name: path.read_text() for path in sorted(folder.glob("*.sql"))}
+    if gone := sorted(set(ran) - set(files)):
+        raise SchemaError(f"{folder / gone[0]} ran on this database and is gone; restore it, or start a new database")
+    done = []
+    for name, text in files.items():
+        if name in ran:
+            if ran[name] != fingerprint(text):
+                raise SchemaError(
+                    f"{folder / name} was edited after it ran on this database; put the change into a new file with "
+                    "the next number (ALTER TABLE ...), or start a new database"
+                )
+            continue
+        for statement in statements(text):
+            client.command(statement)
+        client.insert("schema_migrations", [[name, fingerprint(text)]], column_names=["file", "sha256"])
+        done.append(name)
+    return done
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a file: each ends with a semicolon at the end of a line. Comment lines are dropped."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
+    return [part.strip() for part in re.split(r";\s*(?:\n|$)", "\n".join(lines)) if part.strip()]
+
+
+def fingerprint(text: str) -> str:
+    """sha256 of what a file does: comments and white space do not count."""
+    return hashlib.sha256(" ".join(";".join(statements(text)).split()).encode()).hexdigest()

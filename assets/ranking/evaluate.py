@@ -1,0 +1,89 @@
+"""How good is a version: AUC, log loss and calibration by head, beside the same of the known truth.
+
+Here: numbers from predictions. Not here: the model, or how the truth came about (events/generator.py).
+The truth is read for evaluation alone, after training: no feature is made from it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from assets.lake import Window
+from assets.ranking.config import HEADS
+
+KEY = ("request_id", "position", "user_id", "note_id")
+TRUTH = tuple(f"p_{head}" for head in HEADS)
+EPSILON = 1e-7
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """Area under the ROC curve; None where all labels are equal (it is not defined there)."""
+    from sklearn.metrics import roc_auc_score
+
+    if len(labels) == 0 or labels.min() == labels.max():
+        return None
+    return float(roc_auc_score(labels, scores))
+
+
+def log_loss(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """Mean negative log likelihood in nats; None without samples."""
+    if len(labels) == 0:
+        return None
+    inside = np.clip(scores.astype(np.float64), EPSILON, 1 - EPSILON)
+    return float(-np.where(labels > 0, np.log(inside), np.log1p(-inside)).mean())
+
+
+def calibration(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """Mean predicted over mean observed, 1 is right; None without positives."""
+    return float(scores.mean(dtype=np.float64) / labels.mean(dtype=np.float64)) if labels.any() else None
+
+
+def by_head(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, truth: np.ndarray | None) -> dict[str, dict]:
+    """Metrics of each head over the rows that its mask lets in; all arrays [n, heads].
+
+    truth: the true probabilities, NaN where unknown. Where any are known, every metric of the head is taken over those
+    rows only, so that `auc` and `truth_auc` are of the same samples. What cannot be computed is None.
+    """
+    return {head: _one(scores[:, i], labels[:, i], weights[:, i] > 0, None if truth is None else truth[:, i])
+            for i, head in enumerate(HEADS)}  # fmt: skip
+
+
+def _one(scores: np.ndarray, labels: np.ndarray, mask: np.ndarray, truth: np.ndarray | None) -> dict:
+    known = np.zeros_like(mask) if truth is None else np.isfinite(truth) & mask
+    rows = known if known.any() else mask
+    scores, labels = scores[rows], labels[rows]
+    found = {
+        "samples": int(rows.sum()), "positives": int(labels.sum()), "auc": auc(scores, labels), "truth_auc": None,
+        "log_loss": log_loss(scores, labels), "truth_log_loss": None, "calibration": calibration(scores, labels),
+    }  # fmt: skip
+    if known.any():
+        found["truth_auc"] = auc(truth[rows], labels)
+        found["truth_log_loss"] = log_loss(truth[rows], labels)
+    return found
+
+
+def read_truth(folder: Path, keys: pa.Table, window: Window, cutoff: dt.datetime) -> np.ndarray | None:
+    """True probabilities of the samples, float64 [n, heads], NaN where the generator's files know nothing.
+
+    A session carries the context of its first display, so a sample is found by request, position, user and note.
+    Returns None where the folder holds no truth (a log of one's own).
+    """
+    paths = sorted(Path(folder).glob("**/*.parquet"))
+    if not paths:
+        return None
+    slack = dt.timedelta(hours=1)  # a phone's clock may be off by what the contract allows
+    kinds = {"request_id": pl.String, "position": pl.Int64, "user_id": pl.Int64, "note_id": pl.Int64}
+    typed = [pl.col(name).cast(kind) for name, kind in kinds.items()]
+    wanted = pl.from_arrow(keys.select(list(KEY))).lazy().with_columns(typed).with_row_index("row").drop_nulls(list(KEY))
+    time = pl.col("event_time").dt.replace_time_zone(None)  # both sides naive UTC
+    after, before = (bound.astimezone(dt.UTC).replace(tzinfo=None) for bound in (cutoff - slack, window.end + slack))
+    truth = pl.scan_parquet(paths).filter((time >= after) & (time < before)).with_columns(typed)
+    joined = truth.select([*KEY, *TRUTH]).join(wanted, on=list(KEY), how="inner").unique("row").collect(engine="streaming")
+    found = np.full((keys.num_rows, len(HEADS)), np.nan)
+    found[joined["row"].to_numpy()] = joined.select(TRUTH).to_numpy()
+    return found

@@ -1,0 +1,242 @@
+"""From columns of `training_samples` to arrays: ids hashed to table rows, counters and rates scaled, labels, masks.
+
+Here: which columns are features, and their transforms, fitted on training samples only and saved with the model.
+Not here: reading Delta (samples.py), torch (model.py).
+
+A feature is known at display time: the ids of config.TABLES, and every numeric column whose name starts with user_,
+note_ or author_ and is no id (counters and rates as of the hour before). Everything else is label or bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from assets.ranking.config import CROSSES, HEADS, RankerConfig, RankerError
+
+GROUPS = ("user_", "note_", "author_")
+IDS = ("user_id", "note_id", "author_id")
+DIRECT = ("position", "hour_of_day")  # small integers: the value is the row
+LABELS = tuple(f"label_{head}" for head in HEADS)
+MASK = "engaged"
+CLIP = 5.0  # standard deviations; a counter far beyond what training saw says no more than a large one
+
+
+class Encoded(NamedTuple):
+    """n samples as arrays.
+
+    ids: int64 [n, features], rows of the tables in the order of config.TABLES. dense: float32 [n, dense inputs].
+    labels and weights: float32 [n, heads]; a weight of 0 masks the head out (not engaged, or no label).
+    """
+
+    ids: np.ndarray
+    dense: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+
+    def rows(self, index) -> Encoded:
+        return Encoded(*(array[index] for array in self))
+
+
+def concat(parts: list[Encoded]) -> Encoded:
+    return parts[0] if len(parts) == 1 else Encoded(*(np.concatenate(arrays) for arrays in zip(*parts)))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One counter or rate. transform: log1p (signed), or logit for values that lie in [0, 1]; then (x - mean) / std."""
+
+    name: str
+    transform: str
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class FeatureSchema:
+    """What the model reads, in order: tables (feature to rows), dense inputs, and a flag a group that says "no profile"."""
+
+    tables: dict[str, int]
+    dense: tuple[Dense, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        return [*id_columns(self.tables), *(d.name for d in self.dense)]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return tuple(group for group in GROUPS if any(d.name.startswith(group) for d in self.dense))
+
+    @property
+    def width(self) -> int:
+        """Dense inputs: one a column, one a group, and the hour's two."""
+        return len(self.dense) + len(self.groups) + 2
+
+    def as_dict(self) -> dict:
+        return {"tables": self.tables, "dense": [asdict(d) for d in self.dense]}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> FeatureSchema:
+        return cls(values["tables"], tuple(Dense(**d) for d in values["dense"]))
+
+
+def id_columns(tables: Iterable[str]) -> list[str]:
+    """The columns from which table rows are made; a cross is made of columns that are features themselves."""
+    return [name for name in tables if name not in CROSSES]
+
+
+def splitmix64(values: np.ndarray) -> np.ndarray:
+    """Mix int64 to uint64 so that nearby ids land far apart (Steele, Lea, Flood 2014, the finalizer of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        x = values.astype(np.int64, copy=False).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def table_rows(feature: str, values: pa.Array, rows: int) -> np.ndarray:
+    """Rows of an embedding table, int64 [n]: 0 where null, else 1 + mix(id) mod (rows - 1).
+
+    Strings are hashed first (xxh3, the same in every process and on every machine). position and hour_of_day keep their
+    value, cut to the table.
+    """
+    null = values.is_null().to_numpy(zero_copy_only=False)
+    if feature in DIRECT:
+        numbers = values.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.where(null, 0, np.clip(numbers, 0, rows - 2) + 1)
+    return hashed_rows(mixed(values), null, rows)
+
+
+def mixed(values: pa.Array) -> np.ndarray:
+    """uint64 [n] from ids or strings, well spread."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = _hash_strings(values)
+    return splitmix64(values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def crossed_rows(first: pa.Array, second: pa.Array, rows: int) -> np.ndarray:
+    """Rows of a table of pairs, int64 [n]: 0 where either is null."""
+    null = first.is_null().to_numpy(zero_copy_only=False) | second.is_null().to_numpy(zero_copy_only=False)
+    # Mixed twice: a plain xor of two mixes would be symmetric.
+    pair = splitmix64((mixed(first) ^ splitmix64(mixed(second).view(np.int64))).view(np.int64))
+    return hashed_rows(pair, null, rows)
+
+
+def hashed_rows(hashed: np.ndarray, null: np.ndarray, rows: int) -> np.ndarray:
+    return np.where(null, 0, (hashed % np.uint64(rows - 1)).astype(np.int64) + 1)
+
+
+def _hash_strings(values: pa.Array) -> pa.Array:
+    coded = values.dictionary_encode()
+    hashed = [xxhash.xxh3_64_intdigest(text.encode()) for text in coded.dictionary.to_pylist()]
+    return pa.array(np.array(hashed, dtype=np.uint64).view(np.int64)).take(coded.indices)
+
+
+def dense_columns(schema: pa.Schema) -> list[str]:
+    """The counters and rates of a table: numeric, named user_*, note_* or author_*, and no id."""
+    return [f.name for f in schema if f.name.startswith(GROUPS) and f.name not in IDS and _numeric(f.type)]
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def check_columns(schema: pa.Schema, config: RankerConfig) -> None:
+    """Raises RankerError naming every column that `training_samples` lacks."""
+    needed = ["hour", "session_start", *id_columns(config.tables), MASK, *LABELS]
+    if missing := [name for name in needed if name not in schema.names]:
+        raise RankerError(f"`training_samples` lacks {', '.join(missing)}; see sql/lake/training_samples.sql")
+
+
+def fit(sample: pa.Table, config: RankerConfig) -> FeatureSchema:
+    """Choose and fit the transforms on a sample of training rows: rates are floats that stay within [0, 1]."""
+    return FeatureSchema(dict(config.tables), tuple(_fit_one(sample, name) for name in dense_columns(sample.schema)))
+
+
+def _fit_one(sample: pa.Table, name: str) -> Dense:
+    column = sample.column(name)
+    span = pc.min_max(column).as_py()
+    known = span["min"] is not None
+    rate = known and not pa.types.is_integer(column.type) and span["min"] >= 0 and span["max"] <= 1
+    transform = "logit" if rate else "log1p"
+    values = _transformed(_floats(column), transform)
+    values = values[np.isfinite(values)]
+    mean, std = (float(values.mean()), float(values.std())) if len(values) else (0.0, 1.0)
+    return Dense(name, transform, mean, std if std > 1e-6 else 1.0)
+
+
+def positive_rates(sample: pa.Table) -> tuple[float, ...]:
+    """Share of positives by head, over the rows that its mask lets in; 0 where there are none."""
+    labels = np.zeros((sample.num_rows, len(HEADS)), dtype=np.float32)
+    weights = np.zeros_like(labels)
+    _fill_labels(sample, labels, weights)
+    return tuple(float(x) for x in (labels * weights).sum(0, np.float64) / np.maximum(weights.sum(0, np.float64), 1))
+
+
+def _floats(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """float64 [n], NaN where null."""
+    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)  # pyarrow writes null as NaN
+
+
+def _transformed(values: np.ndarray, transform: str) -> np.ndarray:
+    if transform == "logit":
+        inside = np.clip(values, 1e-4, 1 - 1e-4)
+        return np.log(inside / (1 - inside))
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+def encode(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema, labelled: bool = True) -> Encoded:
+    """Arrays of the rows. labelled=False leaves labels and weights at 0 (scoring: the columns need not be there)."""
+    if missing := [name for name in schema.columns if name not in rows.schema.names]:
+        raise RankerError(f"the samples lack {', '.join(missing)}, which this model version reads")
+    ids = np.empty((rows.num_rows, len(schema.tables)), dtype=np.int64)
+    for i, (feature, size) in enumerate(schema.tables.items()):
+        if feature in CROSSES:
+            ids[:, i] = crossed_rows(*(_array(rows, name) for name in CROSSES[feature]), size)
+        else:
+            ids[:, i] = table_rows(feature, _array(rows, feature), size)
+    labels = np.zeros((rows.num_rows, len(HEADS)), dtype=np.float32)
+    weights = np.zeros_like(labels)
+    if labelled:
+        _fill_labels(rows, labels, weights)
+    return Encoded(ids, encode_dense(rows, schema), labels, weights)
+
+
+def encode_dense(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> np.ndarray:
+    """float32 [n, schema.width]: standardised values, 0 for unknown; one "no profile" flag a group; the hour on a circle.
+
+    The circle lets the model say something of an hour that training never saw, and joins 23 to 0.
+    """
+    dense = np.empty((rows.num_rows, schema.width), dtype=np.float32)
+    absent = {group: np.ones(rows.num_rows, dtype=bool) for group in schema.groups}
+    for i, column in enumerate(schema.dense):
+        values = (_transformed(_floats(_array(rows, column.name)), column.transform) - column.mean) / column.std
+        known = np.isfinite(values)
+        dense[:, i] = np.clip(np.where(known, values, 0), -CLIP, CLIP)
+        absent[next(group for group in GROUPS if column.name.startswith(group))] &= ~known
+    for i, group in enumerate(schema.groups):
+        dense[:, len(schema.dense) + i] = absent[group]
+    angle = _floats(_array(rows, "hour_of_day")) * (2 * np.pi / 24)
+    dense[:, -2] = np.nan_to_num(np.cos(angle))
+    dense[:, -1] = np.nan_to_num(np.sin(angle))
+    return dense
+
+
+def _fill_labels(rows: pa.Table | pa.RecordBatch, labels: np.ndarray, weights: np.ndarray) -> None:
+    engaged = np.nan_to_num(_floats(_array(rows, MASK))) > 0
+    for i, name in enumerate(LABELS):
+        values = _floats(_array(rows, name))
+        known = np.isfinite(values)
+        labels[:, i] = np.where(known, values, 0) > 0
+        weights[:, i] = known if i == 0 else known & engaged
+
+
+def _array(rows: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    column = rows.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,261 @@
+"""Delta to batches without a JVM: which rows train, which are held out, and streams of both in bounded memory.
+
+Here: the split by time, reading by table version, shuffling by seed, the share of each process, prefetching.
+Not here: what a column means (features.py).
+
+Memory: one decoded record batch, the shuffle buffer and a few prefetched batches, whatever the table's size.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import queue
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pds
+
+from assets.lake import Lake, LakeError, Window
+from assets.ranking import features
+from assets.ranking.config import RankerConfig, RankerError
+
+TABLE = "training_samples"
+READ_ROWS = 65_536  # rows decoded at once
+FIT_ROWS = 1_000_000  # training rows from which means and deviations are taken
+MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """One version of `training_samples`, a window of it, and the moment that parts training from held-out samples."""
+
+    lake: Lake
+    version: int
+    window: Window
+    cutoff: dt.datetime
+    train_rows: int
+    holdout_rows: int
+
+    def rows(self, part: str) -> int:
+        return self.train_rows if part == "train" else self.holdout_rows
+
+    def filter(self, part: str) -> pc.Expression:
+        cutoff = pa.scalar(self.cutoff, pa.timestamp("us", "UTC"))
+        # The bound on `hour` lets whole files be skipped.
+        if part == "train":
+            inside = (pc.field("hour") <= cutoff) & (pc.field("session_start") < cutoff)
+        else:
+            inside = pc.field("session_start") >= cutoff
+        return _inside(self.window) & inside
+
+    def fragments(self, part: str) -> list[pds.Fragment]:
+        """The files that hold rows of the part, in time order."""
+        wanted = _inside(self.window)
+        if part == "train":
+            wanted = wanted & (pc.field("hour") <= pa.scalar(self.cutoff, pa.timestamp("us", "UTC")))
+        else:
+            wanted = wanted & (pc.field("hour") >= pa.scalar(_hour(self.cutoff), pa.timestamp("us", "UTC")))
+        found = _dataset(self.lake, self.version).get_fragments(filter=wanted)
+        return sorted(found, key=lambda f: (str(f.partition_expression), f.path))
+
+
+def _dataset(lake: Lake, version: int | None) -> pds.Dataset:
+    return lake.open(TABLE, version).to_pyarrow_dataset()
+
+
+def _inside(window: Window) -> pc.Expression:
+    start, end = (pa.scalar(bound, pa.timestamp("us", "UTC")) for bound in (window.start, window.end))
+    return (pc.field("hour") >= start) & (pc.field("hour") < end)
+
+
+def _hour(time: dt.datetime) -> dt.datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def split(lake: Lake, window: Window, config: RankerConfig, version: int | None = None) -> Split:
+    """Find the minute that leaves the newest `config.holdout` of the window's samples to evaluation.
+
+    Raises RankerError where the table is missing or empty in the window, lacks a column, or cannot be split.
+    """
+    try:
+        version = lake.version(TABLE) if version is None else version
+        data = _dataset(lake, version)
+    except LakeError as error:
+        raise RankerError(str(error)) from error
+    features.check_columns(data.schema, config)
+    minutes: Counter[int] = Counter()
+    for batch in data.to_batches(columns=["session_start"], filter=_inside(window), batch_size=READ_ROWS):
+        times = batch.column(0).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        minutes.update(dict(zip(*(a.tolist() for a in np.unique(times // MINUTE_US, return_counts=True)))))
+    span = f"[{window.start.isoformat()}, {window.end.isoformat()})"
+    if not minutes:
+        raise RankerError(f"`{TABLE}` version {version} has no rows in {span}; materialize it for these hours first")
+    if len(minutes) == 1:
+        raise RankerError(f"all samples of {span} lie within one minute: nothing can be held out by time; widen the window")
+    ordered = sorted(minutes)
+    before = np.cumsum([minutes[m] for m in ordered])
+    # A border has rows on both sides; take the one nearest to the share asked for.
+    border = int(np.abs(before[:-1] - (1 - config.holdout) * before[-1]).argmin())
+    cutoff = dt.datetime.fromtimestamp(ordered[border + 1] * 60, dt.UTC)
+    return Split(lake, version, window, cutoff, int(before[border]), int(before[-1] - before[border]))
+
+
+def _record_batches(part: str, where: Split, columns: list[str], fragments: list[pds.Fragment]) -> Iterator[pa.RecordBatch]:
+    schema = _dataset(where.lake, where.version).schema
+    for fragment in fragments:
+        yield from fragment.to_batches(
+            schema=schema, columns=columns, filter=where.filter(part), batch_size=READ_ROWS,
+            batch_readahead=1, fragment_readahead=1, use_threads=False,
+        )  # fmt: skip
+
+
+def fit_schema(where: Split, config: RankerConfig) -> tuple[features.FeatureSchema, tuple[float, ...]]:
+    """Transforms, and the share of positives by head, of up to FIT_ROWS training rows from files spread over the window."""
+    names = features.dense_columns(_dataset(where.lake, where.version).schema)
+    fragments = where.fragments("train")
+    np.random.default_rng(config.seed).shuffle(fragments)
+    kept, rows = [], 0
+    for batch in _record_batches("train", where, [*names, features.MASK, *features.LABELS], fragments):
+        kept.append(batch)
+        rows += batch.num_rows
+        if rows >= FIT_ROWS:
+            break
+    sample = pa.Table.from_batches(kept)
+    return features.fit(sample, config), features.positive_rates(sample)
+
+
+def batch_size(rows: int, config: RankerConfig) -> int:
+    """config.batch, halved for small logs until an epoch has config.min_steps steps (but at least 64)."""
+    size = config.batch
+    while size > 64 and rows < size * config.processes * config.min_steps:
+        size //= 2
+    return size
+
+
+def steps(rows: int, batch: int, processes: int) -> int:
+    """Steps of an epoch: the same in every process, since each step is a collective one."""
+    return -(-(-(-rows // processes)) // batch)
+
+
+def training_batches(
+    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int = 0, rank: int = 0
+) -> Iterator[features.Encoded]:
+    """The epoch's batches of one process: exactly `steps(...)`, each of `batch_size(...)` rows.
+
+    Files are read in an order drawn by seed and epoch, rows mixed in the shuffle buffer. Process r takes rows r,
+    r + processes, ... of that order. The last batch is filled up with rows of weight 0.
+    """
+    rng = np.random.default_rng((config.seed, epoch))
+    fragments = where.fragments("train")
+    rng.shuffle(fragments)
+    columns = [*schema.columns, features.MASK, *features.LABELS]
+    found = _record_batches("train", where, columns, fragments)
+    encoded = (features.encode(share, schema) for share in _share(found, rank, config.processes))
+    size = batch_size(where.train_rows, config)
+    left = steps(where.train_rows, size, config.processes)
+    for batch in _shuffled(encoded, size, max(config.shuffle_rows, 2 * size), rng):
+        yield _filled(batch, size)
+        left -= 1
+    if left:  # fewer rows than processes: this one has none of the last step
+        yield _filled(features.encode(_no_rows(where, columns), schema), size)
+
+
+def _no_rows(where: Split, columns: list[str]) -> pa.Table:
+    schema = _dataset(where.lake, where.version).schema
+    return pa.schema([schema.field(name) for name in columns]).empty_table()
+
+
+def _share(batches: Iterable[pa.RecordBatch], rank: int, processes: int) -> Iterator[pa.RecordBatch]:
+    seen = 0
+    for batch in batches:
+        first = (rank - seen) % processes
+        seen += batch.num_rows
+        mine = batch if processes == 1 else batch.take(pa.array(np.arange(first, batch.num_rows, processes)))
+        if mine.num_rows:
+            yield mine
+
+
+def _shuffled(
+    parts: Iterable[features.Encoded], size: int, buffer: int, rng: np.random.Generator
+) -> Iterator[features.Encoded]:
+    """Batches out of a buffer: when it is full, its older half leaves in random order; at the end all of it."""
+    held: list[features.Encoded] = []
+    rows = 0
+    for part in parts:
+        held.append(part)
+        rows += part.ids.shape[0]
+        if rows >= buffer:
+            mixed = _permuted(held, rng)
+            leaving = rows // 2 // size * size
+            yield from _cut(mixed.rows(slice(0, leaving)), size)
+            held, rows = [mixed.rows(slice(leaving, None))], rows - leaving
+    if rows:
+        yield from _cut(_permuted(held, rng), size)
+
+
+def _permuted(parts: list[features.Encoded], rng: np.random.Generator) -> features.Encoded:
+    whole = features.concat(parts)
+    return whole.rows(rng.permutation(whole.ids.shape[0]))
+
+
+def _cut(whole: features.Encoded, size: int) -> Iterator[features.Encoded]:
+    for start in range(0, whole.ids.shape[0], size):
+        yield whole.rows(slice(start, start + size))
+
+
+def _filled(batch: features.Encoded, size: int) -> features.Encoded:
+    missing = size - batch.ids.shape[0]
+    if not missing:
+        return batch
+    return features.Encoded(*(np.concatenate([a, np.zeros((missing, *a.shape[1:]), a.dtype)]) for a in batch))
+
+
+def held_out(where: Split, columns: list[str], limit: int) -> Iterator[pa.Table]:
+    """The held-out rows in time order, `columns` only; every k-th row where there are more than `limit`."""
+    every = -(-where.holdout_rows // limit)
+    for batch in _share(_record_batches("holdout", where, columns, where.fragments("holdout")), 0, every):
+        yield pa.Table.from_batches([batch])
+
+
+def prefetched(items: Iterator, ahead: int = 8) -> Iterator:
+    """The same items, made in a thread of their own, at most `ahead` in advance. An error there is raised here."""
+    ready: queue.Queue = queue.Queue(ahead)
+    stop = threading.Event()
+    done = object()
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((done, None))
+        except BaseException as error:  # handed over, not swallowed: the reader raises it
+            put((done, error))
+
+    thread = threading.Thread(target=work, name="samples", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,414 @@
+"""SQL jobs: a file of sql/lake/ read, checked, rendered and run on Spark.
+
+Here: the head of a file, its template, its inputs and the lineage of its columns (sqlglot), and the run that replaces a
+window of its table. Not here: what a job computes (sql/lake/NAME.sql) and how it becomes an asset (dagster_project/sql_jobs.py).
+Everything that can be wrong with a file is found by `load_jobs`, without Spark, and named with file and line.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+import jinja2.meta
+import jinja2.nodes
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects import Spark
+from sqlglot.errors import OptimizeError, ParseError, TokenError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.schema import MappingSchema
+
+from assets.attribution.rules import Rules
+from assets.counts import rows_by_hour
+from assets.lake import Lake, Table, Window
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+REQUIRED = ("name", "owner", "grain", "partition", "description")
+OPTIONAL = ("lookback",)
+HEAD_LINE = re.compile(r"--\s?(?:(?P<key>[a-z_]+):\s?)?(?P<text>.*)")
+OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+")
+LOOKBACK = re.compile(r"(\d+)([hd])")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# Any hour does for reading a template; the values never reach a table.
+EXAMPLE = Window(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, 1, tzinfo=dt.UTC))
+
+# sqlglot 30 does not know what Spark's date_trunc returns.
+TYPES = {**Spark.EXPRESSION_METADATA, exp.TimestampTrunc: {"returns": exp.DType.TIMESTAMPTZ}}
+
+
+class SqlJobError(Exception):
+    """A file of sql/lake/ that cannot be a job; the message begins with file:line."""
+
+    def __init__(self, path: Path, line: int, message: str) -> None:
+        super().__init__(f"{path}:{line}: {message}")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The comment lines with which a job's file begins. lookback: how far before the window the job reads."""
+
+    name: str
+    owner: str
+    grain: tuple[str, ...]
+    partition: str
+    description: str
+    lookback: dt.timedelta | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a job's output: Spark type, its comment, and the (table, column) pairs its value comes from."""
+
+    name: str
+    type: str
+    comment: str
+    sources: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class SqlJob:
+    path: Path
+    head: Head
+    template: str
+    inputs: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.head.name
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """What a run did. rows: by hour of the window. read: the Delta version of each input. version: the one written."""
+
+    version: int
+    rows: dict[dt.datetime, int]
+    read: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+
+
+def spark_type(kind: pa.DataType) -> str:
+    """An Arrow type as Spark SQL spells it. Raises ValueError for one that no table of the lake uses."""
+    names = {
+        pa.string(): "STRING", pa.int64(): "BIGINT", pa.int32(): "INT", pa.int16(): "SMALLINT", pa.int8(): "TINYINT",
+        pa.bool_(): "BOOLEAN", pa.binary(): "BINARY", pa.float64(): "DOUBLE", pa.float32(): "FLOAT", pa.date32(): "DATE",
+    }  # fmt: skip
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMP"
+    if kind not in names:
+        raise ValueError(f"no Spark type for {kind}")
+    return names[kind]
+
+
+# --- reading a folder ---------------------------------------------------------------------------------------------
+
+
+def load_jobs(folder: Path, tables: Iterable[Table]) -> list[SqlJob]:
+    """Read every *.sql of `folder`; the jobs come in an order in which each follows its inputs.
+
+    tables: what the rest of the line writes. Raises SqlJobError for anything that would fail later: a wrong head, a
+    template variable that does not exist, a syntax error, an unknown table or column, a cycle.
+    """
+    known = {table.name: {f.name: spark_type(f.type) for f in table.schema} for table in tables}
+    parsed = [_parse(path) for path in sorted(Path(folder).glob("*.sql"))]
+    by_name = {job.name: (job, query) for job, query in parsed}
+    for job, query in parsed:
+        if job.name in known:
+            raise SqlJobError(job.path, _head_line(job, "name"), f"`{job.name}` is already a table of the line")
+        _check_tables(job, query, set(known) | set(by_name))
+    done = []
+    for name in _ordered(by_name):
+        job, query = by_name[name]
+        columns = _columns(job, query, known)
+        known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
+        done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
+    return done
+
+
+def read_head(path: Path, text: str) -> Head:
+    """The head of a file: `-- key: value` lines before the query; a line without a key continues the one before."""
+    found: dict[str, tuple[int, str]] = {}
+    key = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("--"):
+            break
+        match = HEAD_LINE.match(line)
+        if match["key"] in REQUIRED + OPTIONAL:
+            key = match["key"]
+            if key in found:
+                raise SqlJobError(path, number, f"the head says `{key}` twice")
+            found[key] = (number, match["text"].strip())
+        elif match["key"] and key != "description":
+            allowed = ", ".join(REQUIRED + OPTIONAL)
+            raise SqlJobError(path, number, f"`{match['key']}` is not a word of the head; those are: {allowed}")
+        elif key is None:
+            raise SqlJobError(path, number, "the head begins with `-- name: ...`")
+        else:
+            found[key] = (found[key][0], f"{found[key][1]} {line.removeprefix('--').strip()}".strip())
+    return _checked_head(path, found)
+
+
+def _checked_head(path: Path, found: Mapping[str, tuple[int, str]]) -> Head:
+    missing = [key for key in REQUIRED if not found.get(key, (0, ""))[1]]
+    if missing:
+        raise SqlJobError(path, 1, f"the head lacks {', '.join(missing)}; it is lines like `-- {missing[0]}: ...`")
+
+    def refuse(key: str, message: str) -> SqlJobError:
+        return SqlJobError(path, found[key][0], message)
+
+    value = {key: text for key, (_, text) in found.items()}
+    if value["name"] != path.stem or not NAME.fullmatch(value["name"]):
+        raise refuse("name", f"the file {path.name} holds the job `{path.stem}` in lower case, not `{value['name']}`")
+    if not OWNER.fullmatch(value["owner"]):
+        raise refuse("owner", f"an owner is an e-mail address or team:NAME, not `{value['owner']}`")
+    if value["partition"] != "hourly":
+        raise refuse("partition", f"`hourly` is the one partition there is, not `{value['partition']}`")
+    return Head(
+        name=value["name"],
+        owner=value["owner"],
+        grain=tuple(part.strip() for part in value["grain"].split(",")),
+        partition=value["partition"],
+        description=value["description"],
+        lookback=_lookback(value.get("lookback"), lambda message: refuse("lookback", message)),
+    )
+
+
+def _lookback(text: str | None, refuse: Callable[[str], SqlJobError]) -> dt.timedelta | None:
+    if text is None:
+        return None
+    match = LOOKBACK.fullmatch(text)
+    if not match or not int(match[1]):
+        raise refuse(f"a lookback is whole hours or days, like 6h or 7d, not `{text}`")
+    return dt.timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
+
+
+def _parse(path: Path) -> tuple[SqlJob, exp.Query]:
+    text = path.read_text(encoding="utf-8")
+    job = SqlJob(path, read_head(path, text), text, inputs=())
+    _check_template(job)
+    try:
+        found = [query for query in sqlglot.parse(render(job, EXAMPLE, Rules()), read="spark") if query is not None]
+    except ParseError as error:
+        first = error.errors[0]
+        raise SqlJobError(path, first["line"] or 1, f"{first['description']} (near `{first['highlight']}`)") from error
+    except TokenError as error:
+        raise SqlJobError(path, len(text.splitlines()), str(error)) from error
+    if len(found) != 1 or not isinstance(found[0], exp.Query):
+        raise SqlJobError(path, 1, "a job is one SELECT; its result becomes the table")
+    query = found[0]
+    return SqlJob(path, job.head, text, tuple(sorted({table.name for table in _tables(query)}))), query
+
+
+def _tables(query: exp.Query) -> list[exp.Table]:
+    scope = build_scope(query)
+    found = []
+    for part in scope.traverse():
+        found += [source for source in part.sources.values() if isinstance(source, exp.Table)]
+    return found
+
+
+def _check_tables(job: SqlJob, query: exp.Query, known: set[str]) -> None:
+    for table in _tables(query):
+        if table.db or table.name not in known:
+            name = ".".join(part.name for part in table.parts)
+            line = table.this.meta.get("line", 1)
+            raise SqlJobError(job.path, line, f"unknown table `{name}`; known are: {', '.join(sorted(known))}")
+
+
+def _ordered(by_name: Mapping[str, tuple[SqlJob, exp.Query]]) -> list[str]:
+    graph = {name: [table for table in job.inputs if table in by_name] for name, (job, _) in by_name.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        cycle = error.args[1]  # each name reads the one before it; the first is also the last
+        job, query = by_name[cycle[1]]
+        line = next(table.this.meta.get("line", 1) for table in _tables(query) if table.name == cycle[0])
+        raise SqlJobError(job.path, line, f"a cycle, each reading the one before: {' -> '.join(cycle)}") from error
+
+
+def _head_line(job: SqlJob, key: str) -> int:
+    lines = job.template.splitlines()
+    return next(number for number, line in enumerate(lines, 1) if re.match(rf"--\s*{key}:", line))
+
+
+# --- columns and their lineage ------------------------------------------------------------------------------------
+
+
+def _columns(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]]) -> tuple[Column, ...]:
+    schema = MappingSchema({name: dict(columns) for name, columns in known.items()}, dialect="spark")
+    comments = {part.alias_or_name: " ".join(c.strip() for c in part.comments or ()) for part in query.selects}
+    try:
+        query = qualify(query, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
+        query = annotate_types(query, schema=schema, dialect="spark", expression_metadata=TYPES)
+    except OptimizeError as error:
+        line = re.search(r"[Ll]ine:? (\d+)", str(error))
+        raise SqlJobError(job.path, int(line[1]) if line else 1, str(error)) from error
+    names = [part.alias_or_name for part in query.selects]
+    for name in ("hour", *job.head.grain):
+        if name not in names:
+            where = "grain" if name in job.head.grain else "partition"
+            raise SqlJobError(job.path, _head_line(job, where), f"the {where} needs the column `{name}` in the result")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SqlJobError(job.path, 1, f"the result has two columns named {', '.join(sorted(twice))}")
+    sources = Lineage(build_scope(query))
+    return tuple(
+        Column(
+            name=name,
+            type=part.type.sql("spark") if part.type and not part.type.is_type("unknown") else "",
+            comment=comments.get(name, ""),
+            sources=sources.of(name),
+        )
+        for name, part in zip(names, query.selects, strict=True)
+    )
+
+
+class Lineage:
+    """Where the columns of a qualified query come from.
+
+    sqlglot.lineage answers the same for one column, but walks the whole query for each: seconds for a wide job.
+    """
+
+    def __init__(self, root: Scope) -> None:
+        self.root = root
+        self.seen: dict[tuple[int, str], frozenset[tuple[str, str]]] = {}
+
+    def of(self, name: str) -> tuple[tuple[str, str], ...]:
+        """The (table, column) pairs that the output column is computed from, sorted."""
+        return tuple(sorted(self._of(self.root, name)))
+
+    def _of(self, scope: Scope, name: str) -> frozenset[tuple[str, str]]:
+        key = (id(scope), name)
+        if key not in self.seen:
+            self.seen[key] = frozenset()  # a recursive CTE ends here
+            self.seen[key] = frozenset(self._union(scope, name) if scope.set_operation_scopes else self._select(scope, name))
+        return self.seen[key]
+
+    def _union(self, scope: Scope, name: str) -> Iterable[tuple[str, str]]:
+        # The parts of a union match by place; the first one gives the names.
+        place = scope.expression.named_selects.index(name)
+        for part in scope.set_operation_scopes:
+            yield from self._of(part, part.expression.named_selects[place])
+
+    def _select(self, scope: Scope, name: str) -> Iterable[tuple[str, str]]:
+        part = next(part for part in scope.expression.selects if part.alias_or_name == name)
+        for column in part.find_all(exp.Column):
+            source = scope.sources.get(column.table)
+            if isinstance(source, exp.Table):
+                yield source.name, column.name
+            elif isinstance(source, Scope) and column.name in source.expression.named_selects:
+                yield from self._of(source, column.name)
+
+
+# --- templates ----------------------------------------------------------------------------------------------------
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+
+
+def variables(head: Head, window: Window, rules: Rules) -> dict[str, str | int]:
+    """What a template may use: the window's bounds as SQL timestamps, the rules in milliseconds."""
+    values: dict[str, str | int] = {
+        "window_start": _timestamp(window.start),
+        "window_end": _timestamp(window.end),
+        "window_ms": _milliseconds(rules.window),
+        "delay_ms": _milliseconds(rules.delay),
+        "long_view_ms": _milliseconds(rules.long_view),
+    }
+    if head.lookback:
+        values["lookback_start"] = _timestamp(window.start - head.lookback)
+    return values
+
+
+def _timestamp(time: dt.datetime) -> str:
+    return f"TIMESTAMP '{time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}'"
+
+
+def _milliseconds(duration: dt.timedelta) -> int:
+    return duration // dt.timedelta(milliseconds=1)
+
+
+def render(job: SqlJob, window: Window, rules: Rules) -> str:
+    """The job's SQL for a window. The lines stay where they are in the file."""
+    return _environment().from_string(job.template).render(variables(job.head, window, rules))
+
+
+def _check_template(job: SqlJob) -> None:
+    try:
+        tree = _environment().parse(job.template)
+    except jinja2.TemplateSyntaxError as error:
+        raise SqlJobError(job.path, error.lineno, f"template: {error.message}") from error
+    allowed = variables(job.head, EXAMPLE, Rules())
+    for name in sorted(jinja2.meta.find_undeclared_variables(tree) - set(allowed)):
+        line = next(node.lineno for node in tree.find_all(jinja2.nodes.Name) if node.name == name)
+        hint = "; say `-- lookback: 7d` in the head" if name == "lookback_start" else ""
+        raise SqlJobError(job.path, line, f"no template variable `{name}`{hint}; there are: {', '.join(allowed)}")
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def run_job(job: SqlJob, lake: Lake, spark: SparkSession, window: Window, rules: Rules) -> JobRun:
+    """Compute the job for a window, replace that window of its table in one commit, say what was read and written.
+
+    Raises LakeError where an input has no table yet, SqlJobError where the table on disk has other column types.
+    """
+    read = {name: lake.version(name) for name in job.inputs}
+    for name, version in read.items():
+        lake.frame(spark, name, version).createOrReplaceTempView(name)
+    frame = spark.sql(render(job, window, rules))
+    _prepare(job, lake, frame)
+    # One task an hour's file: without it every shuffle partition writes its own small file into every hour.
+    version = lake.replace_window_frame(job.name, frame.repartition("hour"), window)
+    return JobRun(version, rows_by_hour(lake, job.name, window), read, _empty_inputs(lake, read, window, job.head))
+
+
+def _prepare(job: SqlJob, lake: Lake, frame: DataFrame) -> None:
+    """Create the table, so that the first write is held to its window too, or add the columns that are new."""
+    from deltalake.schema import Field
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    comments = {column.name: column.comment for column in job.columns}
+    schema = pa.schema(
+        [
+            pa.field(f.name, f.type, metadata={"comment": comments.get(f.name, "")})
+            for f in to_arrow_schema(frame.schema)
+        ]
+    )
+    lake.create(Table(job.name, schema, job.head.description))
+    table = lake.open(job.name)
+    there = {f.name: f for f in pa.schema(table.schema())}
+    changed = [f.name for f in schema if f.name in there and there[f.name].type != f.type]
+    if changed:
+        raise SqlJobError(
+            job.path,
+            1,
+            f"the table `{job.name}` has another type for {', '.join(changed)}; "
+            f"name the new column differently, or remove {lake.path(job.name)} and materialize the job again",
+        )
+    if new := [f for f in schema if f.name not in there]:
+        table.alter.add_columns([Field.from_arrow(f) for f in new])
+
+
+def _empty_inputs(lake: Lake, read: Mapping[str, int], window: Window, head: Head) -> list[str]:
+    reads = window.widened(before=head.lookback) if head.lookback else window
+    return [
+        f"the input `{name}` (version {version}) has no rows in [{reads.start:%Y-%m-%d %H:%M}, {reads.end:%Y-%m-%d %H:%M})"
+        f": materialize `{name}` for these hours first, unless nothing happened in them"
+        for name, version in read.items()
+        if "hour" in [f.name for f in lake.open(name).schema().fields] and not any(rows_by_hour(lake, name, reads).values())
+    ]

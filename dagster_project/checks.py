@@ -1,0 +1,118 @@
+"""Asset checks: what must hold before anything downstream runs.
+
+Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
+assets/samples/audit.py, assets/metrics/).
+A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.samples.sql_job import SqlJob
+from dagster_project.line_assets import clickhouse_key
+from dagster_project.partitions import window_of
+from dagster_project.settings import Settings
+
+
+def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
+    """All checks. A SQL job's grain is checked by what its head says."""
+    found = [_unique_events(), _accounted_for(), _equals_delta(), *(_grain(job) for job in jobs)]
+    if "training_samples" in {job.name for job in jobs}:
+        found += [_one_row_a_display(), _no_leak()]
+    return found
+
+
+def _unique_events():
+    @dg.asset_check(asset="events", blocking=True, description="event_id is unique in the window.")
+    def event_id_is_unique(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution.accounting import repeated_ids
+
+        repeats = repeated_ids(settings.lake, window_of(context))
+        return dg.AssetCheckResult(passed=repeats == 0, metadata={"repeats": repeats})
+
+    return event_id_is_unique
+
+
+def _accounted_for():
+    @dg.asset_check(
+        asset="impression_sessions",
+        additional_deps=["events", "click_sessions", "orphan_actions", "late_events"],
+        blocking=True,
+        description="Every accepted event is in exactly one of: a session, orphan_actions, late_events.",
+    )
+    def accounted_for(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution.accounting import CONTRADICTIONS, account
+
+        counts = account(settings.lake, window_of(context), settings.rules)
+        return dg.AssetCheckResult(passed=not any(counts[name] for name in CONTRADICTIONS), metadata=counts)
+
+    return accounted_for
+
+
+def _grain(job: SqlJob):
+    @dg.asset_check(
+        asset=job.name, name="grain_is_unique", blocking=True, description=f"One row for each {', '.join(job.head.grain)}."
+    )
+    def grain_is_unique(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.samples.audit import repeated_grain
+
+        repeats = repeated_grain(settings.lake, job.name, job.head.grain, window_of(context))
+        return dg.AssetCheckResult(passed=repeats == 0, metadata={"repeats": repeats})
+
+    return grain_is_unique
+
+
+def _one_row_a_display():
+    @dg.asset_check(
+        asset="training_samples",
+        additional_deps=["impression_sessions"],
+        blocking=True,
+        description="The samples are the displays: as many rows in each hour.",
+    )
+    def one_row_a_display(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.counts import rows_by_hour
+
+        window = window_of(context)
+        samples, displays = (
+            rows_by_hour(settings.lake, name, window) for name in ("training_samples", "impression_sessions")
+        )
+        wrong = [hour.isoformat() for hour in window.hours if samples[hour] != displays[hour]]
+        counts = {"samples": sum(samples.values()), "displays": sum(displays.values()), "wrong_hours": wrong[:5]}
+        return dg.AssetCheckResult(passed=not wrong, metadata=counts)
+
+    return one_row_a_display
+
+
+def _no_leak():
+    @dg.asset_check(
+        asset="training_samples",
+        additional_deps=["events"],
+        blocking=True,
+        description="Features of a sample of rows, computed anew from what was known before the display's hour, are equal.",
+    )
+    def no_leak(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.samples.audit import audit
+
+        found = audit(settings.lake, window_of(context), settings.rules)
+        metadata = {"rows_audited": found.rows, "wrong": len(found.wrong), "examples": found.wrong[:5]}
+        return dg.AssetCheckResult(passed=not found.wrong, metadata=metadata)
+
+    return no_leak
+
+
+def _equals_delta():
+    @dg.asset_check(
+        asset=clickhouse_key("events"), blocking=True, description="ClickHouse holds what the lake holds, in every table."
+    )
+    def equals_delta(
+        context: dg.AssetCheckExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        clickhouse: dg.ResourceParam[object],
+    ):
+        from assets.metrics.loader import verify_window
+
+        found = verify_window(settings.lake, clickhouse.client(), window_of(context))
+        return dg.AssetCheckResult(passed=not found, metadata={"differences": found})
+
+    return equals_delta

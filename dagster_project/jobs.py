@@ -1,0 +1,59 @@
+"""Jobs: which assets run together, and the whole line launched from Python.
+
+Here: selections and runs. Not here: when they run (schedules.py, sensors.py).
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.lake import Window
+from dagster_project.line_assets import COPIED, clickhouse_key
+from dagster_project.partitions import range_tags
+
+LINE, LAND, AFTER_LABELS, TRAIN = "line", "land_logs", "after_labels", "train_ranker"
+_FROM_LOG_TO_LABELS = ("raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events")
+
+
+def jobs(sql_names: Sequence[str]) -> dict[str, object]:
+    """By name. line: everything but notebooks. after_labels: SQL jobs and ClickHouse's copies."""
+    sql = dg.AssetSelection.assets(*sql_names)
+    copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in COPIED))
+    ranker = dg.AssetSelection.assets("ranker")
+    selections = {
+        LINE: (dg.AssetSelection.assets(*_FROM_LOG_TO_LABELS) | sql | copies | ranker, "From landed logs to labels, samples, the ranker and ClickHouse."),
+        LAND: (dg.AssetSelection.assets("raw_events"), "Take in the files of the landing folder."),
+        AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
+        TRAIN: (ranker, "Train the ranker on all samples of the lake."),
+    }
+    return {
+        name: dg.define_asset_job(name, selection=selection, description=text)
+        for name, (selection, text) in selections.items()
+    }
+
+
+def run_line(
+    instance: dg.DagsterInstance,
+    window: Window,
+    selection: Sequence[str] | None = None,
+    settings=None,
+    run_config: dict | None = None,
+    raise_on_error: bool = False,
+    **overrides: object,
+) -> dg.ExecuteInProcessResult:
+    """Run the job `line` for all hours of the window as one run, in this process; the instance keeps its events.
+
+    selection: asset names ("events", "clickhouse/events") instead of all. settings: default from the environment.
+    Partitions begin at the window's start if the lake holds nothing earlier.
+    """
+    from dagster_project import settings as environment
+    from dagster_project.build import build_defs
+    from dagster_project.partitions import first_hour
+
+    settings = settings or environment.load()
+    defs = build_defs(settings, first=min(first_hour(settings), window.start), **overrides)
+    keys = [dg.AssetKey.from_user_string(name) for name in selection] if selection else None
+    return defs.resolve_job_def(LINE).execute_in_process(
+        instance=instance, tags=range_tags(window), asset_selection=keys, run_config=run_config,
+        raise_on_error=raise_on_error,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""The Python assets of the line: raw_events, events, labels, ranker, and ClickHouse's copies.
+
+Here: which function fills which table, from what. Not here: the functions (assets/), SQL jobs (sql_jobs.py), checks.
+Every asset handles all partitions of its run as one window. Heavy modules are imported where they are used.
+"""
+
+import dagster as dg
+
+from assets.attribution import tables as labels
+from assets.events import contract
+from assets.lake import Window
+from assets.metrics import schema
+from dagster_project.partitions import HOUR, hour_of, key_of, window_of
+from dagster_project.reports import progress, report, table_metadata
+from dagster_project.settings import Settings
+
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+LABELS = (labels.IMPRESSION_SESSIONS, labels.CLICK_SESSIONS, labels.ORPHAN_ACTIONS, labels.LATE_EVENTS)
+TABLES = (contract.RAW_EVENTS, contract.EVENTS, contract.QUARANTINE, contract.SOURCES, contract.ID_KEYS, *LABELS)
+COUNTED = "raw_is_events_quarantine_and_repeats"
+
+
+def line_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of the line over these partitions, in the order of the data."""
+    return [_raw_events(partitions), _events(partitions), _labels(partitions), _ranker(), _clickhouse(partitions)]
+
+
+def _spec(table, deps, group, kinds, **more) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        table.name, deps=deps, description=table.description, metadata=table_metadata(table), group_name=group, kinds=kinds,
+        **more,
+    )  # fmt: skip
+
+
+def _raw_events(partitions):
+    @dg.multi_asset(
+        name="land",
+        specs=[_spec(contract.RAW_EVENTS, [], "events", {"delta", "python"})],
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+    )
+    def land(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.events import intake, landing
+
+        window = window_of(context)
+        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0}
+        elsewhere = set()
+        for batch in landing.batches(settings.landing):
+            landed = intake.land(settings.lake, batch.paths, batch.mapping)
+            totals["files_new"] += landed.files_new
+            totals["files_seen"] += landed.files_seen
+            totals["rows_landed"] += landed.rows
+            elsewhere |= {hour for hour in landed.hours if not window.start <= hour < window.end}
+        settings.lake.create(contract.RAW_EVENTS)
+        # A file lands whole: hours it touches beyond this run's partitions are materialized as well, and Dagster is told.
+        first = hour_of(partitions.get_first_partition_key())
+        for hour in sorted(hour for hour in elsewhere if hour >= first):
+            context.log_event(dg.AssetMaterialization(contract.RAW_EVENTS.name, partition=key_of(hour)))
+        yield report(context, settings.lake, contract.RAW_EVENTS.name, window, totals)
+
+    return land
+
+
+def _events(partitions):
+    @dg.multi_asset(
+        name="accept",
+        specs=[
+            _spec(table, [contract.RAW_EVENTS.name], "events", {"delta", "python"})
+            for table in (contract.EVENTS, contract.QUARANTINE)
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                COUNTED, asset=contract.EVENTS.name, blocking=True,
+                description="Every raw row is an event, is quarantined, or repeats an event_id.",
+            )
+        ],
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+    )  # fmt: skip
+    def accept(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution.accounting import account_raw
+        from assets.events import intake
+
+        window, lake = window_of(context), settings.lake
+        counts = intake.accept(lake, window, settings.rules)
+        for name in ("events", "quarantine"):
+            yield report(context, lake, name, window)
+        found = account_raw(lake, window, counts["repeats"])
+        yield dg.AssetCheckResult(asset_key="events", check_name=COUNTED, passed=found["balanced"], metadata=found)
+
+    return accept
+
+
+def _labels(partitions):
+    @dg.multi_asset(
+        name="label",
+        specs=[_spec(table, [contract.EVENTS.name], "attribution", {"delta", "python"}) for table in LABELS],
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+    )
+    def label(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution.label import label_window
+
+        window = window_of(context)
+        counts = label_window(settings.lake, window, settings.rules, progress=progress(context))
+        context.log.info(f"labelled: {counts}")
+        for table in LABELS:
+            yield report(context, settings.lake, table.name, window)
+
+    return label
+
+
+class RankerOptions(dg.Config):
+    """What a run may change of the ranker; empty for the settings' values."""
+
+    epochs: int | None = None
+    batch: int | None = None
+    min_steps: int | None = None
+
+
+def _ranker():
+    @dg.asset(
+        name="ranker",
+        deps=[dg.AssetDep("training_samples", partition_mapping=dg.AllPartitionMapping())],
+        group_name="ranking",
+        kinds={"torch", "python"},
+        backfill_policy=SINGLE_RUN,
+        description="A TorchRec model with nine heads, trained on all training samples the lake holds; one version a run.",
+    )
+    def ranker(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], config: RankerOptions):
+        from assets.ranking.config import RankerConfig
+        from assets.ranking.train import train
+
+        lake = settings.lake
+        hours = lake.hours("training_samples")
+        if not hours:
+            raise dg.Failure("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
+        chosen = {name: value for name, value in config.model_dump().items() if value is not None}
+        defaults = {"processes": settings.ranker_processes, "epochs": settings.ranker_epochs}
+        truth = settings.truth if settings.truth.is_dir() else None
+        metrics = train(
+            lake, truth, Window(hours[0], hours[-1] + HOUR), RankerConfig(**{**defaults, **chosen}),
+            progress=progress(context), rules=settings.rules,
+        )  # fmt: skip
+        return dg.MaterializeResult(metadata=_ranker_metadata(metrics))
+
+    return ranker
+
+
+def _ranker_metadata(metrics: dict) -> dict[str, object]:
+    plain = {name: value for name, value in metrics.items() if isinstance(value, str | int | float)}
+    heads = metrics.get("heads") or {}
+    auc = {f"auc_{head}": found["auc"] for head, found in heads.items() if found.get("auc") is not None}
+    lines = ["| head | positives | AUC | AUC of the truth |", "|---|---|---|---|"]
+    for head, found in heads.items():
+        known = [f"{found[name]:.3f}" if found.get(name) is not None else "–" for name in ("auc", "truth_auc")]
+        lines.append(f"| {head} | {found.get('positives')} | {known[0]} | {known[1]} |")
+    return {**plain, **auc, "heads": dg.MetadataValue.md("\n".join(lines))}
+
+
+# The lake's tables that ClickHouse holds as well.
+COPIED = tuple(table.name for table in schema.TABLES)
+
+
+def clickhouse_key(table: str) -> dg.AssetKey:
+    return dg.AssetKey(["clickhouse", table])
+
+
+def _clickhouse(partitions):
+    @dg.multi_asset(
+        name="load_clickhouse",
+        specs=[
+            dg.AssetSpec(
+                clickhouse_key(name), deps=[name], group_name="metrics", kinds={"clickhouse"},
+                description=f"ClickHouse's copy of `{name}`, replaced hour by hour.",
+            )
+            for name in COPIED
+        ],
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+    )  # fmt: skip
+    def load_clickhouse(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        clickhouse: dg.ResourceParam[object],
+    ):
+        from assets.metrics import loader
+
+        client = clickhouse.client()
+        counts = loader.load_window(settings.lake, client, window_of(context), progress=progress(context))
+        for name in COPIED:
+            yield dg.MaterializeResult(asset_key=clickhouse_key(name), metadata={"rows_of_run": counts.get(name, 0)})
+
+    return load_clickhouse

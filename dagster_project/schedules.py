@@ -1,0 +1,54 @@
+"""When jobs run by the clock: each hour once its labels are settled, the ranker once a day.
+
+Here: times. Not here: what runs (jobs.py). All schedules start stopped: turn them on in the UI.
+"""
+
+import datetime as dt
+
+import dagster as dg
+
+from assets.attribution.rules import Rules
+from dagster_project.jobs import AFTER_LABELS, TRAIN
+from dagster_project.partitions import HOUR, key_of, known_hours
+from dagster_project.settings import Settings
+
+
+def settled_after(rules: Rules) -> dt.timedelta:
+    """How long after its end an hour's labels can still change: 2 W + delay (docs/attribution.md)."""
+    return 2 * rules.window + rules.delay
+
+
+def newest_settled(now: dt.datetime, rules: Rules) -> dt.datetime:
+    """The newest hour whose labels cannot change any more."""
+    latest_end = (now - settled_after(rules)).astimezone(dt.UTC)
+    return latest_end.replace(minute=0, second=0, microsecond=0) - HOUR
+
+
+def minute_of_hour(rules: Rules) -> int:
+    """The first full minute of an hour at which one more hour has settled."""
+    minutes = -(-settled_after(rules) // dt.timedelta(minutes=1))
+    return minutes % 60
+
+
+def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDefinition]:
+    @dg.schedule(
+        name="hourly_after_labels",
+        job=jobs[AFTER_LABELS],
+        cron_schedule=f"{minute_of_hour(settings.rules)} * * * *",
+        execution_timezone="UTC",
+        description="Materializes what follows from the labels of the newest settled hour.",
+    )
+    def hourly_after_labels(context: dg.ScheduleEvaluationContext):
+        hour = newest_settled(context.scheduled_execution_time, settings.rules)
+        if hour not in known_hours(settings.lake):
+            return dg.SkipReason(f"the lake holds no events of {key_of(hour)}")
+        return dg.RunRequest(run_key=key_of(hour), partition_key=key_of(hour))
+
+    daily = dg.ScheduleDefinition(
+        name="daily_ranker",
+        job=jobs[TRAIN],
+        cron_schedule="30 2 * * *",
+        execution_timezone="UTC",
+        description="Trains a new version of the ranker.",
+    )
+    return [hourly_after_labels, daily]

@@ -1,0 +1,37 @@
+"""What starts a run without a clock: files that land.
+
+Here: looking. Not here: taking files in (assets/events/). The cursor is only a hint that saves runs: landing is
+idempotent, and what has been taken in is known by the lake.
+"""
+
+import datetime as dt
+import json
+
+import dagster as dg
+
+from assets.events.landing import batches
+from dagster_project.jobs import LAND
+from dagster_project.partitions import key_of
+from dagster_project.settings import Settings
+
+
+def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefinition]:
+    @dg.sensor(
+        name="landing_folder",
+        job=jobs[LAND],
+        minimum_interval_seconds=30,
+        description="Takes in new files of the landing folder. Off by default: the live labeler reads the folder itself.",
+    )
+    def landing_folder(context: dg.SensorEvaluationContext):
+        paths = [path for batch in batches(settings.landing) for path in batch.paths]
+        stamps = sorted((path.stat().st_mtime_ns, str(path)) for path in paths)
+        if not stamps:
+            return dg.SkipReason(f"no logs in {settings.landing}")
+        newest = json.dumps([len(stamps), *stamps[-1]])
+        if newest == context.cursor:
+            return dg.SkipReason("no new files")
+        context.update_cursor(newest)
+        now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+        return dg.RunRequest(run_key=newest, partition_key=key_of(now))
+
+    return [landing_folder]

@@ -1,0 +1,48 @@
+"""Each file of sql/lake/ becomes an asset, with its inputs, columns and lineage.
+
+Here: from SqlJob to asset. Not here: reading, checking and running a file (assets/samples/sql_job.py).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import dagster as dg
+
+from assets.lake import Table
+from assets.samples.sql_job import SqlJob, load_jobs, run_job
+from dagster_project.line_assets import SINGLE_RUN
+from dagster_project.partitions import window_of
+from dagster_project.reports import job_metadata, report
+from dagster_project.settings import ROOT, Settings
+
+FOLDER = ROOT / "sql" / "lake"
+
+
+def sql_jobs(tables: Iterable[Table], folder: Path = FOLDER) -> list[SqlJob]:
+    """The folder's jobs. Raises SqlJobError, with file and line, for one that could not run."""
+    return load_jobs(folder, tables)
+
+
+def sql_asset(job: SqlJob, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=job.name,
+        deps=list(job.inputs),
+        description=job.head.description,
+        owners=[job.head.owner],
+        metadata=job_metadata(job),
+        group_name="sql",
+        kinds={"spark", "sql", "delta"},
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+    )
+    def run(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.spark import get_spark
+
+        window = window_of(context)
+        done = run_job(job, settings.lake, get_spark(settings.spark), window, settings.rules)
+        for warning in done.warnings:
+            context.log.warning(warning)
+        read = {f"read_{name}_version": version for name, version in done.read.items()}
+        return report(context, settings.lake, job.name, window, read)
+
+    return run

@@ -1,0 +1,104 @@
+"""Attribution funnel: from a display to its click and to what followed, and what belongs to no display."""
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import data, design, frame
+
+STEPS = (
+    ("display", "displays"), ("click", "clicks"), ("long view", "long_views"), ("like", "likes"), ("fav", "favs"),
+    ("profile enter", "profile_enters"), ("comment", "comments"), ("share", "shares"), ("follow", "follows"),
+    ("hide", "hides"),
+)  # fmt: skip
+
+
+def body(choice: data.Choice, span: data.Span) -> None:
+    parameters = choice.parameters(long_view_ms=data.long_view_ms())
+    row = data.query("funnel", **parameters).iloc[0]
+    tiles(row)
+    left, right = st.columns([3, 2])
+    with left:
+        funnel(row)
+    with right:
+        time_to_click(choice)
+    left, right = st.columns(2)
+    with left:
+        by_channel(data.query("funnel_by_channel", **parameters))
+    with right:
+        by_position(data.query("funnel_by_position", **parameters))
+    left, right = st.columns(2)
+    with left:
+        by_hour(data.query("funnel_by_hour", **parameters))
+    with right:
+        outside(choice)
+
+
+def tiles(row: pd.Series) -> None:
+    clicks = row["clicks"] or None
+    shown = (
+        ("Displays", design.number(row["displays"]), "displays"), ("Clicks", design.number(row["clicks"]), "clicks"),
+        ("CTR", design.percent(row["ctr"]), "ctr"),
+        ("Likes / click", design.percent(row["likes"] / clicks if clicks else None), "funnel"),
+        ("Long views / click", design.percent(row["long_views"] / clicks if clicks else None), "long_views"),
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        for label, words, name in shown:
+            st.metric(label, words, help=design.meaning(name), border=True)
+
+
+def shares(row: pd.Series) -> pd.DataFrame:
+    """The steps with their counts, and the share of the step they come from in words."""
+    def words(name: str) -> str:
+        count = design.number(row[name])
+        base, of = (row["displays"], "displays") if name == "clicks" else (row["clicks"], "clicks")
+        return count if name == "displays" or not base else f"{count} · {design.percent(row[name] / base)} of {of}"
+
+    return pd.DataFrame([{"step": step, "count": int(row[name]), "words": words(name)} for step, name in STEPS])
+
+
+def funnel(row: pd.Series) -> None:
+    table = shares(row) if row["displays"] else pd.DataFrame()
+    chart = design.steps(table) if len(table) else None
+    frame.panel("Display → click → what followed", "funnel", chart, table, "funnel")
+
+
+def time_to_click(choice: data.Choice) -> None:
+    rows = data.query("time_to_click", **choice.parameters())
+    summary = data.query("time_to_click_summary", **choice.parameters()).iloc[0]
+    rows["within"] = [design.seconds(value) for value in rows["up_to_s"]]
+    chart = design.bars(rows, "within", "clicks", "clicks", "time to click, up to", design.BLUE,
+                        sort=list(rows["within"]), height=design.TALL - 35)  # fmt: skip
+    note = f"Median {design.seconds(summary['median_s'])}; 90% within {design.seconds(summary['p90_s'])}."
+    frame.panel("Time to click", "time_to_click", chart, rows, "time_to_click", note if len(rows) else "")
+
+
+def by_channel(rows: pd.DataFrame) -> None:
+    chart = design.bars(rows, "channel", "ctr", "CTR", None, form=".2%", axis=".0%", sort=list(rows["channel"]))
+    frame.panel("CTR by channel", "by_channel", chart, rows, "funnel_by_channel")
+
+
+def by_position(rows: pd.DataFrame) -> None:
+    chart = design.bars(rows, "slot", "ctr", "CTR", "position", form=".2%", axis=".0%")
+    frame.panel("CTR by position", "by_position", chart, rows, "funnel_by_position")
+
+
+def by_hour(rows: pd.DataFrame) -> None:
+    chart = design.bars(rows, "hour_of_day", "ctr", "CTR", "hour of day, UTC", form=".2%", axis=".0%")
+    frame.panel("CTR by hour of day", "by_hour", chart, rows, "funnel_by_hour")
+
+
+def outside(choice: data.Choice) -> None:
+    rows = data.query("outside_sessions", start=choice.start, end=choice.end).sort_values("rows", ascending=False)
+    with st.container(border=True):
+        frame.heading("Outside of every display", "outside", rows, "outside_sessions")
+        if rows.empty:
+            st.caption("Nothing in this range: every action found its display.")
+            return
+        height = min(design.HEIGHT + 15, 38 + 35 * len(rows))
+        count = st.column_config.NumberColumn(format="localized")
+        st.dataframe(rows, hide_index=True, height=height, column_config={"rows": count})
+
+
+frame.page(
+    "Attribution funnel", "What each display led to: its click, and what the reader did with the note after it.", body
+)

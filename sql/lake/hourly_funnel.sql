@@ -1,0 +1,42 @@
+-- name: hourly_funnel
+-- owner: team:feed
+-- grain: hour, channel
+-- partition: hourly
+-- description: From display to click to behaviour, by the hour of the display and its channel. Displays are session
+--   windows; behaviours are those of the click session attributed to the display.
+with displays as (
+    select s.hour, coalesce(s.channel, 'unknown') as channel, s.user_id, s.note_id, s.session_start, s.impressions,
+        s.clicked, s.first_click_time
+    from impression_sessions as s
+    where s.hour >= {{ window_start }} and s.hour < {{ window_end }}
+),
+engagements as (
+    select c.*
+    from click_sessions as c
+    where
+        c.attributed
+        and c.hour >= {{ window_start }}
+        and c.hour < {{ window_end }} + interval {{ window_ms }} milliseconds
+)
+select
+    d.hour, -- hour of the display, UTC
+    d.channel, -- the surface; unknown where the display named none
+    count(*) as displays, -- display windows
+    sum(d.impressions) as impressions, -- impression events in them
+    count_if(d.clicked) as clicked, -- displays with a click
+    count(e.user_id) as engaged, -- displays with a click session of their own
+    count_if(e.dwell_ms >= {{ long_view_ms }}) as long_views, -- read for long_view or longer
+    count_if(e.like) as likes, -- liked at the close
+    count_if(e.fav) as favs, -- in favourites at the close
+    count_if(e.comment) as comments, -- commented
+    count_if(e.share) as shares, -- shared
+    count_if(e.follow) as follows, -- following at the close
+    count_if(e.hide) as hides, -- hidden
+    count_if(e.profile_enter) as profile_enters, -- author page entered
+    count_if(d.clicked) / count(*) as ctr, -- clicked / displays
+    percentile_approx(unix_millis(d.first_click_time) - unix_millis(d.session_start), 0.5) as click_delay_ms_p50, -- median time to click, ms
+    percentile_approx(e.dwell_ms, 0.5) as dwell_ms_p50 -- median reading time of an engaged display, ms
+from displays as d
+left join engagements as e
+    on d.user_id = e.user_id and d.note_id = e.note_id and d.session_start = e.impression_session_start
+group by d.hour, d.channel

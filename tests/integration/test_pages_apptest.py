@@ -1,0 +1,201 @@
+"""The pages on a real endpoint, without a browser: their numbers against Delta, their words when something is missing."""
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from assets.lake import Lake
+from assets.metrics import endpoint, loader
+from assets.metrics.client import connect
+from tests import metrics_lake
+
+pytestmark = pytest.mark.slow
+DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
+VIEWS = DASHBOARDS / "views"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    lake = Lake(str(tmp_path_factory.mktemp("lake")))
+    window = metrics_lake.fill(lake, hours=50, displays=6000)
+    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
+        loader.load_window(lake, connect(url), window)
+        yield lake, url
+
+
+@pytest.fixture
+def page(monkeypatch):
+    def run(file, url, **query):
+        monkeypatch.setenv("CLICKHOUSE_URL", url)
+        st.cache_resource.clear()
+        st.cache_data.clear()
+        app = AppTest.from_file(str(file), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return run
+
+
+def tiles(app):
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def frame(lake, name, start=None, end=None, column="session_start"):
+    rows = pl.from_arrow(lake.read(name))
+    return rows if start is None else rows.filter(pl.col(column).is_between(start, end, closed="left"))
+
+
+def test_the_overviews_numbers_are_deltas(served, page):
+    lake, url = served
+    app = page(DASHBOARDS / "app.py", url, range="all")
+    events, shown = frame(lake, "events"), frame(lake, "impression_sessions")
+    clicks = shown["clicked"].sum()
+    assert tiles(app) == {
+        "Active users": f"{events['user_id'].n_unique():,}", "Displays": f"{len(shown):,}", "Clicks": f"{clicks:,}",
+        "CTR": f"{clicks / len(shown):.2%}", "Events": f"{len(events):,}",
+    }  # fmt: skip
+
+
+def test_the_default_is_the_last_day_of_the_data(served, page):
+    lake, url = served
+    app = page(VIEWS / "overview.py", url)
+    newest = frame(lake, "events")["event_time"].max()
+    end = newest.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)
+    shown = frame(lake, "impression_sessions", end - dt.timedelta(hours=24), end)
+    events = frame(lake, "events", end - dt.timedelta(hours=24), end, "event_time")
+    assert tiles(app)["Displays"] == f"{len(shown):,}"
+    assert tiles(app)["Active users"] == f"{events['user_id'].n_unique():,}"
+    assert f"data until {newest:%Y-%m-%d %H:%M:%S} UTC" in " ".join(words.value for words in app.markdown)
+
+
+def test_a_channel_in_the_address_counts_everywhere_and_stays(served, page):
+    lake, url = served
+    app = page(VIEWS / "overview.py", url, range="all", channel="search,none")
+    wanted = pl.col("channel").fill_null("none").is_in(["search", "none"])
+    shown = frame(lake, "impression_sessions").filter(wanted)
+    assert tiles(app)["Displays"] == f"{len(shown):,}"
+    assert tiles(app)["Active users"] == f"{frame(lake, 'events').filter(wanted)['user_id'].n_unique():,}"
+    app.multiselect[0].set_value(["search"]).run()
+    assert app.query_params["channel"] in ("search", ["search"])
+    assert tiles(app)["Displays"] == f"{len(shown.filter(pl.col('channel') == 'search')):,}"
+
+
+def test_the_funnels_numbers_are_deltas(served, page):
+    lake, url = served
+    app = page(VIEWS / "funnel.py", url, range="all")
+    shown = frame(lake, "impression_sessions")
+    clicks = frame(lake, "click_sessions").filter(pl.col("attributed"))
+    clicked = shown["clicked"].sum()
+    assert tiles(app)["Clicks"] == f"{clicked:,}"
+    assert tiles(app)["Likes / click"] == f"{clicks['like'].sum() / clicked:.2%}"
+    assert tiles(app)["Long views / click"] == f"{(clicks['dwell_ms'] >= 10_000).sum() / clicked:.2%}"
+    outside = app.dataframe[0].value.groupby("kind")["rows"].sum().to_dict()
+    assert outside == {
+        "orphan action": lake.read("orphan_actions").num_rows, "late event": lake.read("late_events").num_rows,
+        "quarantined row": lake.read("quarantine").num_rows,
+        "click without display": len(frame(lake, "click_sessions").filter(~pl.col("attributed"))),
+    }  # fmt: skip
+
+
+def test_the_breakdowns_add_up_to_deltas(served, page, monkeypatch):
+    """By channel, position and hour: rows in, rows out, against polars on the lake."""
+    lake, url = served
+    page(VIEWS / "funnel.py", url)  # sets the address and clears the caches
+    from dashboards import data
+
+    start, end = metrics_lake.START + dt.timedelta(hours=3, minutes=7), metrics_lake.START + dt.timedelta(hours=30)
+    choice = data.Choice(start, end)
+    shown = frame(lake, "impression_sessions", start, end)
+    clicks = frame(lake, "click_sessions", start, end, "impression_session_start").filter(pl.col("attributed"))
+    keys = {
+        "funnel_by_channel": ("channel", pl.col("channel").fill_null("none"), pl.col("channel").fill_null("none")),
+        "funnel_by_position": ("slot", pl.col("position"), pl.col("position")),
+        "funnel_by_hour": (
+            "hour_of_day", pl.col("session_start").dt.hour(), pl.col("impression_session_start").dt.hour(),
+        ),
+    }  # fmt: skip
+    for name, (column, of_display, of_click) in keys.items():
+        found = data.fresh(name, **choice.parameters(long_view_ms=10_000))
+        displays = shown.group_by(of_display.alias("key")).agg(pl.len(), pl.col("clicked").sum())
+        likes = clicks.group_by(of_click.alias("key")).agg(pl.col("like").sum(), pl.col("hide").sum())
+        expected = {key: (count, clicked) for key, count, clicked in displays.iter_rows()}
+        assert dict(zip(found[column], zip(found["displays"], found["clicks"], strict=True), strict=True)) == expected
+        acted = {key: (like, hide) for key, like, hide in likes.iter_rows()}
+        got = zip(found[column], found["likes"], found["hides"], strict=True)
+        assert {key: (like, hide) for key, like, hide in got if key in acted} == acted
+
+
+def test_time_to_click_is_binned_and_summed_right(served, page):
+    lake, url = served
+    page(VIEWS / "funnel.py", url)
+    from dashboards import data
+
+    choice = data.Choice(metrics_lake.START, metrics_lake.START + dt.timedelta(hours=50))
+    shown = frame(lake, "impression_sessions").filter(pl.col("clicked"))
+    seconds = (shown["first_click_time"] - shown["session_start"]).dt.total_milliseconds() / 1000
+    found = data.fresh("time_to_click", **choice.parameters())
+    within = found["clicks"].cumsum()
+    assert [(seconds <= bound).sum() for bound in found["up_to_s"]] == list(within)
+    summary = data.fresh("time_to_click_summary", **choice.parameters()).iloc[0]
+    assert abs(summary["median_s"] - seconds.median()) < 0.05
+
+
+def test_daily_users_are_exact(served, page):
+    lake, url = served
+    page(VIEWS / "overview.py", url)
+    from dashboards import data
+
+    found = data.fresh("daily_users", **data.Choice(metrics_lake.START, metrics_lake.START + dt.timedelta(days=3)).parameters())
+    days = frame(lake, "events").group_by(pl.col("event_time").dt.date().alias("day")).agg(pl.col("user_id").n_unique())
+    got = zip([str(day)[:10] for day in found["day"]], found["users"], strict=True)
+    assert dict(got) == {str(day): users for day, users in days.iter_rows()}
+
+
+def test_an_own_range_and_a_backwards_one(served, page):
+    lake, url = served
+    app = page(VIEWS / "overview.py", url, range="own", **{"from": "2026-03-01T02:00", "to": "2026-03-01T03:30"})
+    start = metrics_lake.START + dt.timedelta(hours=2)
+    shown = frame(lake, "impression_sessions", start, start + dt.timedelta(minutes=90))
+    assert tiles(app)["Displays"] == f"{len(shown):,}"
+    app = page(VIEWS / "overview.py", url, range="own", **{"from": "2026-03-02T00:00", "to": "2026-03-01T00:00"})
+    assert "ends after it starts" in app.warning[0].value
+
+
+@pytest.mark.parametrize("view", ["overview", "funnel"])
+def test_a_range_without_rows_is_said_in_words(served, page, view):
+    _, url = served
+    app = page(VIEWS / f"{view}.py", url, range="own", **{"from": "2020-01-01T00:00", "to": "2020-01-01T01:00"})
+    assert "Nothing in this range" in " ".join(words.value for words in app.caption)
+
+
+@pytest.mark.parametrize("view", ["overview", "funnel"])
+def test_without_clickhouse_the_page_says_what_to_start(page, view):
+    probe = endpoint._listen("127.0.0.1", 0)
+    port = probe.getsockname()[1]
+    probe.close()
+    app = page(VIEWS / f"{view}.py", f"http://127.0.0.1:{port}")
+    assert "make up" in app.warning[0].value and not app.metric
+
+
+def test_without_tables_the_page_says_what_to_run(page, tmp_path):
+    with endpoint.started(tmp_path) as url:
+        app = page(VIEWS / "overview.py", url)
+    assert "make demo" in app.info[0].value
+
+
+def test_a_page_loads_neither_spark_nor_torch():
+    code = (
+        "import sys; import dashboards.frame, dashboards.data; "
+        "print([name for name in ('pyspark', 'torch', 'torchrec', 'dagster') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=DASHBOARDS.parent)
+    assert found.stdout.strip().splitlines()[-1:] == ["[]"], found.stderr

@@ -1,0 +1,162 @@
+"""Generated traffic: the same for the same seed, as distorted as it says, and with a truth that fits the events."""
+
+import dataclasses
+import datetime as dt
+import json
+import threading
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from assets.events.contract import ACTIONS
+from assets.events.generator import HEADS, TrafficConfig, follow, generate
+from assets.events.intake import read_log
+
+CONFIG = TrafficConfig(seed=3, users=400, notes=500, hours=3, events_per_hour=12_000, broken=0.002)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("traffic")
+    return root, generate(CONFIG, root / "landing", root / "truth")
+
+
+@pytest.fixture(scope="module")
+def read(made):
+    return read_log(landing(made[0]))
+
+
+def landing(root):
+    return sorted((root / "landing").glob("events-*"))
+
+
+def frame(read):
+    return pl.from_arrow(read.events)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_same_seed_same_bytes_other_seed_others(made, tmp_path):
+    root, counts = made
+    assert generate(CONFIG, tmp_path / "landing", tmp_path / "truth") == counts
+    assert contents(tmp_path) == contents(root)
+    generate(dataclasses.replace(CONFIG, seed=4), tmp_path / "b" / "landing", tmp_path / "b" / "truth")
+    assert contents(tmp_path / "b") != contents(root)
+
+
+def test_more_hours_only_add(made, tmp_path):
+    generate(dataclasses.replace(CONFIG, hours=2), tmp_path / "landing", tmp_path / "truth")
+    two, three = contents(tmp_path / "landing"), contents(made[0] / "landing")
+    whole = [path for path in two if path.name < "events-20260105T02"]
+    assert len(whole) == 2 and all(two[path] == three[path] for path in whole)
+
+
+def test_the_counts_are_what_intake_finds(made, read):
+    counts = made[1]
+    assert counts["rows"] == read.rows and counts["events"] == len(read.events) and counts["repeats"] == read.repeats
+    assert counts["broken"] + counts["wrong_clock"] == len(read.quarantine)
+    found = dict(frame(read)["action"].value_counts().iter_rows())
+    assert found == {action: counts[f"action_{action}"] for action in ACTIONS if f"action_{action}" in counts}
+    assert 0.5 < read.rows / (CONFIG.events_per_hour * CONFIG.hours) < 1.5
+
+
+def test_every_kind_of_trouble_is_in_it(made, read):
+    counts, events = made[1], frame(read)
+    assert counts["repeats"] and counts["broken"] and counts["wrong_clock"]
+    assert len(set(read.quarantine["reason"].to_pylist())) > 10
+    newest = events["event_time"].cum_max()
+    assert (newest - events["event_time"] > dt.timedelta(minutes=2)).any()  # late
+    delay = events["ingest_time"] - events["event_time"]
+    assert (delay > dt.timedelta(hours=1)).any() and delay.median() < dt.timedelta(seconds=2)
+    assert set(events["channel"]) == {"homefeed", "search", "follow", "nearby"}
+    shown = events.filter(pl.col("action") == "impression").sort("event_time")
+    again = shown.select(gap=pl.col("event_time").diff().over("user_id", "note_id"))["gap"].drop_nulls()
+    assert (again < dt.timedelta(minutes=20)).any() and (again > dt.timedelta(minutes=20)).any()
+    clicks = shown.join(events.filter(pl.col("action") == "click"), on=["request_id", "position"], suffix="_click")
+    wait = clicks["event_time_click"] - clicks["event_time"]
+    assert (wait > dt.timedelta(minutes=18)).any()
+
+
+def test_rates_are_those_of_a_feed(made):
+    counts = made[1]
+    clicks = counts["action_click"]
+    assert 0.09 < clicks / counts["action_impression"] < 0.17
+    assert 0.04 < counts["action_like"] / clicks < 0.15
+    assert counts["action_view_end"] / clicks > 0.9
+
+
+def test_the_truth_fits_the_events(made, read):
+    truth = pl.read_parquet(made[0] / "truth" / "*.parquet")
+    assert truth.columns == [
+        "request_id",
+        "position",
+        "user_id",
+        "note_id",
+        "event_time",
+        "p_click",
+        *(f"p_{h}" for h in HEADS),
+    ]
+    assert len(truth) == made[1]["displays"] == truth.select("request_id", "position").n_unique()
+    events = frame(read)
+    clicked = events.filter(pl.col("action") == "click").select("request_id", "position", click=pl.lit(1)).unique()
+    joined = truth.join(clicked, on=["request_id", "position"], how="left")["click"].fill_null(0)
+    share, expected = joined.mean(), truth["p_click"].mean()
+    spread = np.sqrt((truth["p_click"] * (1 - truth["p_click"])).sum()) / len(truth)
+    assert abs(share - expected) < 4 * spread + 0.002
+    assert 0.72 < roc_auc_score(joined, truth["p_click"]) < 0.82
+
+
+def test_context_is_that_of_the_contract(read):
+    for text in read.events["context"].to_pylist()[:50]:
+        assert set(json.loads(text)) == {"device", "app_version", "author_id", "topic"}
+
+
+def test_parquet_holds_the_same_events(made, read, tmp_path):
+    generate(dataclasses.replace(CONFIG, file_format="parquet"), tmp_path / "landing", tmp_path / "truth")
+    other = read_log(landing(tmp_path))
+    assert frame(other).equals(frame(read).select(frame(other).columns))
+
+
+def test_orders_are_a_change_stream_that_can_be_replayed(made):
+    rows, table = [], {}
+    for path in sorted((made[0] / "orders").glob("orders-*.jsonl")):
+        rows += [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == made[1]["order_changes"] > 10
+    assert [row["ts_us"] for row in rows] == sorted(row["ts_us"] for row in rows)
+    for row in rows:
+        key = (row["before"] or row["after"])["order_id"]
+        assert table.get(key) == row["before"]
+        table[key] = row["after"]
+    assert {row["op"] for row in rows} >= {"c", "u"}
+
+
+def test_a_config_that_makes_no_sense_is_refused():
+    for change in ({"start": dt.datetime(2026, 1, 1)}, {"users": 1}, {"file_format": "xml"}, {"file_minutes": 7}):
+        with pytest.raises(ValueError, match="start|users|file_format|file_minutes"):
+            dataclasses.replace(CONFIG, **change)
+
+
+def test_follow_writes_whole_files_of_the_same_world_at_the_asked_rate(made, read, tmp_path):
+    config = dataclasses.replace(CONFIG, events_per_hour=3600 * 2000)
+    stop, result = threading.Event(), {}
+    thread = threading.Thread(
+        target=lambda: result.update(follow(config, tmp_path / "landing", tmp_path / "truth", 0.25, stop))
+    )
+    began = time.time()
+    thread.start()
+    time.sleep(2.5)
+    stop.set()
+    thread.join()
+    seconds = time.time() - began
+    live = read_log(landing(tmp_path))
+    assert len(landing(tmp_path)) > 2 and live.rows == result["rows"]
+    # Displays are 0.8 of the events; a request takes seconds to scroll through, so rows come later.
+    assert 0.5 < result["displays"] / (0.8 * 2000 * seconds) < 1.5 and 0 < live.rows < result["displays"]
+    assert set(live.events["user_id"].to_pylist()) <= set(range(100_000, 100_400))
+    newest = max(live.events["ingest_time"].to_pylist())
+    assert abs(newest.timestamp() - time.time()) < 60
