@@ -100,7 +100,8 @@ def in_the_lake(folder: Path, landing: Path, events: int) -> None:
     hours = lake.hours("events")
     with measured("window of the lake (Delta to Delta)", events):
         counts = label_window(lake, Window(hours[0], hours[-1] + (hours[1] - hours[0])), Rules())
-    print(f"  {counts['impression_sessions']} displays, {live_rows} of them closed live before; {counts['late_used']} late")
+    displays, late = counts["impression_sessions"], counts["late_used"]
+    print(f"  {displays} displays, {live_rows} of them closed live before; {late} late events used")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Glasshouse: events to labels, metrics and models.")
 
-Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events.")]
+Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events; or kuairand, deskdrop, mind.")]
 
 
 @app.command()

@@ -89,7 +89,8 @@ def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> W
     hours = settings.lake.hours("raw_events")
     if not hours:
         raise DemoError(f"{log} holds no rows")
-    return Window(hours[0], hours[-1] + dt.timedelta(hours=1))
+    # One hour more: what follows a display late in its hour lies in the next one.
+    return Window(hours[0], hours[-1] + dt.timedelta(hours=2))
 
 
 @contextmanager

@@ -1,13 +1,13 @@
-"""Each notebook of notebooks/ becomes an asset: its window from the partition, its executed copy shown in the Dagster UI.
+"""Each notebook of notebooks/ becomes an asset: its window from the partition, its executed copy shown in the UI.
 
 Here: wiring. Not here: reading and running notebook files (assets/notebook/files.py), what a notebook computes.
 
-Why the run is papermill's and not `dagstermill.define_dagstermill_asset` (0.29.27, tried): that one replaces the parameters
-cell with a Dagster context, so the window would have to be dug out of run tags and the notebook would no longer run by
-itself; it takes no BackfillPolicy and its IO manager refuses a range of partitions, so a backfill could not be one run;
-and it refuses jobs that cannot be imported by name, such as `materialize` in tests. papermill is what dagstermill runs
-notebooks with; what makes the Dagster UI show one, `MetadataValue.notebook` and the tags `notebook_path` and kind `ipynb`, is
-set here as dagstermill sets it.
+Why the run is papermill's and not `dagstermill.define_dagstermill_asset` (0.29.27, tried): that one replaces the
+parameters cell with a Dagster context, so the window would have to be dug out of run tags and the notebook would no
+longer run by itself; it takes no BackfillPolicy and its IO manager refuses a range of partitions, so a backfill could
+not be one run; and it refuses jobs that cannot be imported by name, such as `materialize` in tests. papermill is what
+dagstermill runs notebooks with; what makes the Dagster UI show one, `MetadataValue.notebook` and the tags
+`notebook_path` and kind `ipynb`, is set here as dagstermill sets it.
 """
 
 from collections.abc import Iterable
@@ -43,8 +43,9 @@ def _check_names(notebooks: list[files.Notebook], known: set[str]) -> None:
         if notebook.name in known:
             raise files.NotebookError(f"{notebook.path}: `{notebook.name}` is already an asset; rename the file")
         if unknown := sorted(set(notebook.deps) - known):
+            names = ", ".join(sorted(known))
             raise files.NotebookError(
-                f"{notebook.path}: reads {', '.join(unknown)}, which no asset writes; known are: {', '.join(sorted(known))}"
+                f"{notebook.path}: reads {', '.join(unknown)}, which no asset writes; known are: {names}"
             )
 
 

@@ -78,6 +78,56 @@ def is_expected(error: Exception) -> bool:
     return ours or isinstance(error, (FileNotFoundError, PermissionError))
 
 
+def label_summary(summary: Mapping[str, Any], out: Path) -> None:
+    """What `glasshouse label` made of a log."""
+    share = "–" if summary["ctr"] is None else f"{summary['ctr']:.2%}"
+    table(
+        f"Labels in {out}",
+        {
+            "rows read": summary["rows"],
+            "events": summary["events"],
+            "repeats dropped": summary["repeats"],
+            "quarantined": summary["quarantined"],
+            "impression sessions": summary["impression_sessions"],
+            "  displays in them": summary["impressions"],
+            "  clicked": summary["clicked"],
+            "  clicked, share": share,
+            "click sessions": summary["click_sessions"],
+            "  clicks in them": summary["clicks"],
+            "  attributed to a display": summary["attributed"],
+            "orphan actions": summary["orphan_actions"],
+            "seconds (read, label, write)": " + ".join(f"{summary['seconds'][n]:.1f}" for n in ("read", "label", "write")),
+        },
+    )
+    flags = [(name, summary["flags"][name], summary["flags_without_click"][name]) for name in summary["flags"]]
+    table("Behaviours", flags, ("label", "after a click", "without one"))
+    if summary["quarantine"]:
+        table("Quarantine, by reason", summary["quarantine"])
+
+
+def live_status(found: Mapping[str, Any] | None) -> None:
+    """The last batch of the live labeler."""
+    if found is None:
+        console.print("no live batch yet; start one with `glasshouse live`, or everything with `make up`")
+        return
+    rows, seconds = found["rows"], found["seconds"]
+    table(
+        f"Live labeler, batch {found['batch']}",
+        {
+            "watermark": found["watermark"],
+            "newest event": found["greatest"],
+            "behind the wall clock, s": found.get("lag_s"),
+            "events a second, in the batch": found["events_per_s"],
+            "events in the batch": rows["events"],
+            "late, repeats, quarantined": f"{rows['late_events']:,}, {found['repeats']:,}, {rows['quarantine']:,}",
+            "sessions closed": rows["impression_sessions"] + rows["click_sessions"],
+            "sessions open": found["open_impressions"] + found["open_clicks"],
+            "events above the watermark": found["pending"],
+            **{f"  {stage}, s": value for stage, value in seconds.items()},
+        },
+    )
+
+
 def addresses(found: Mapping[str, str], title: str) -> None:
     table(title, dict(found))
 

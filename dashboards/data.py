@@ -38,11 +38,11 @@ class NoTables(Exception):
 
 @dataclass(frozen=True)
 class Span:
-    """First and newest event time, and when the newest was received. UTC."""
+    """First and newest event time, and the end of the last busy minute (stragglers of a log come after it). UTC."""
 
     first: dt.datetime
     newest: dt.datetime
-    received: dt.datetime | None
+    busy_until: dt.datetime
 
 
 @dataclass(frozen=True)
@@ -129,15 +129,14 @@ def span() -> Span:
     row = fresh("data_span").iloc[0]
     if pd.isna(row["newest"]):
         raise NoTables("no events")
-    received = None if pd.isna(row["received"]) else row["received"].to_pydatetime()
-    return Span(row["first"].to_pydatetime(), row["newest"].to_pydatetime(), received)
+    return Span(*(row[name].to_pydatetime() for name in ("first", "newest", "busy_until")))
 
 
 def range_of(key: str, span: Span, own: tuple[dt.datetime, dt.datetime] | None = None) -> tuple[dt.datetime, dt.datetime]:
-    """The half-open range of a choice: relative ones end with the newest event, not with the wall clock."""
-    end = span.newest.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)
+    """The half-open range of a choice: relative ones end with the data's traffic, not with the wall clock."""
     if key == "own" and own:
         return own
-    length = RANGES[key][1]
-    first = span.first.replace(second=0, microsecond=0)
-    return (first if length is None else end - length), end
+    if (length := RANGES[key][1]) is not None:
+        return span.busy_until - length, span.busy_until
+    newest = span.newest.replace(second=0, microsecond=0)
+    return span.first.replace(second=0, microsecond=0), newest + dt.timedelta(minutes=1)

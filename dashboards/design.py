@@ -22,9 +22,9 @@ GREEN, BLUE, ORANGE, VIOLET, RED, OLIVE, GREY, CYAN = (
 )  # fmt: skip
 ACTION_COLOURS = {
     "impression": GREY, "click": GREEN, "view_end": CYAN, "like": RED, "fav": ORANGE, "comment": BLUE, "share": VIOLET,
-    "follow": OLIVE, "profile_enter": "#A9714B", "hide": "#555E66", "unlike": "#E7A1AF", "unfav": "#F3C39B",
-    "unfollow": "#C3CC8F",
+    "follow": OLIVE, "profile_enter": "#A9714B", "hide": "#8C6BB1", "undone": "#C9A227",
 }  # fmt: skip
+UNDONE = ("unlike", "unfav", "unfollow")  # one line on a chart: rare, and told apart in the download
 HEIGHT = 240
 TALL = 330
 DECADES = [0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
@@ -112,14 +112,20 @@ def time_line(frame: pd.DataFrame, column: str, title: str, colour: str = GREEN)
     )  # fmt: skip
 
 
-def time_actions(frame: pd.DataFrame, height: int = HEIGHT) -> alt.Chart:
-    """Actions per minute over `time`, a line each, on a scale that shows rare ones beside displays."""
+def time_actions(frame: pd.DataFrame) -> alt.Chart:
+    """Actions per minute over `time`, a line each, on a scale that shows rare ones beside displays.
+
+    The height holds the legend too.
+    """
+    frame = frame.assign(action=frame["action"].where(~frame["action"].isin(UNDONE), "undone"))
+    frame = frame.groupby(["time", "action"], as_index=False)["per_minute"].sum()
+    top = max(1.0, frame["per_minute"].max()) if len(frame) else 1.0
     present = [action for action in ACTION_COLOURS if action in set(frame["action"])]
     colours = alt.Scale(domain=present, range=[ACTION_COLOURS[action] for action in present])
-    return _chart(frame, height).mark_line(strokeWidth=1.8, interpolate="monotone").encode(
+    return _chart(frame, TALL).mark_line(strokeWidth=1.8, interpolate="monotone").encode(
         x=_time(frame),
-        y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=alt.Axis(format="~s", values=DECADES)),
-        color=alt.Color("action:N", scale=colours, legend=alt.Legend(orient="bottom", title=None, columns=5)),
+        y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=alt.Axis(format="~s", values=[step for step in DECADES if step <= 2 * top])),
+        color=alt.Color("action:N", scale=colours, legend=alt.Legend(orient="bottom", title=None, columns=3)),
         tooltip=[_time_tip(), "action:N", alt.Tooltip("per_minute:Q", title="per minute", format=",.1f")],
     )  # fmt: skip
 
@@ -129,7 +135,7 @@ def bars(
     form: str = ",.0f", axis: str = "~s", sort: list | None = None, height: int = HEIGHT,
 ) -> alt.Chart:  # fmt: skip
     """Bars over a few values of `x`, in the order given (or of the values)."""
-    return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3).encode(
+    return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3, width={"band": 0.75}).encode(
         x=alt.X(f"{x}:O", title=x_title, sort=sort, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
         y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
         tooltip=[alt.Tooltip(f"{x}:O", title=x_title or x), alt.Tooltip(f"{column}:Q", title=title, format=form)],

@@ -21,12 +21,10 @@ LIVE_S = 5
 
 def page(title: str, intro: str, body: Callable[[data.Choice, data.Span], None]) -> None:
     """Draw a page: its head, the choice, the body; or say in words why there is nothing to see."""
-    head = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
-    head.title(title, anchor=False, width="content")
+    st.title(title, anchor=False)
     try:
         span = data.span()
-        with head:
-            _freshness()
+        _freshness()
         st.caption(intro)
         body(choose(span), span)
     except ClickHouseDown as error:
@@ -64,12 +62,12 @@ def _freshness() -> None:
     try:
         newest = data.span().newest
     except (ClickHouseDown, data.NoTables):
-        st.markdown(":orange-badge[ClickHouse does not answer]", width="content")
+        st.markdown(":orange-badge[ClickHouse does not answer]")
         return
     now = dt.datetime.now(dt.UTC)
     colour = "green" if now - newest < dt.timedelta(minutes=5) else "gray"
     words = f":{colour}-badge[:material/schedule: {design.freshness(newest, now)}]"
-    st.markdown(words, help=design.meaning("freshness"), width="content")
+    st.markdown(words, help=design.meaning("freshness"))
 
 
 def choose(span: data.Span) -> data.Choice:
@@ -79,7 +77,7 @@ def choose(span: data.Span) -> data.Choice:
         key = st.segmented_control(
             "Range", list(data.RANGES), format_func=lambda name: data.RANGES[name][0],
             default=key if key in data.RANGES else data.DEFAULT_RANGE, key="range_control",
-            help="Up to the newest event in the data, not to the clock on the wall. All times are UTC.",
+            help="Up to where the data's traffic ends, not to the clock on the wall. All times are UTC.",
         ) or data.DEFAULT_RANGE  # fmt: skip
         own = _own_range(span) if key == "own" else None
         start, end = data.range_of(key, span, own)

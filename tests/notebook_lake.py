@@ -38,8 +38,8 @@ def events(readers: int = 400, seed: int = 7) -> pa.Table:
             for position in range(8):
                 note, shown = rnd.randrange(500), begin + 2 * position
                 context = {
-                    "request_id": f"r{user}-{request}", "channel": rnd.choice(["homefeed", "search"]), "position": position,
-                    "context": json.dumps({"device": "ios"}),
+                    "request_id": f"r{user}-{request}", "channel": rnd.choice(["homefeed", "search"]),
+                    "position": position, "context": json.dumps({"device": "ios"}),
                 }  # fmt: skip
                 add(user, note, "impression", shown, **context)
                 if rnd.random() < 0.3 - 0.03 * position:

@@ -31,7 +31,9 @@ CLICK_COLUMNS = (
 )  # fmt: skip
 
 # What became of the events: the kernel counts each in exactly one of these.
-COUNTS = ("impressions", "clicks", "click_session_actions", "impression_session_actions", "orphans", "carried", "pending")
+COUNTS = (
+    "impressions", "clicks", "click_session_actions", "impression_session_actions", "orphans", "carried", "pending",
+)  # fmt: skip
 
 CTX, CARRIED = 3, 4  # places in a column of sessions
 _ACTION = {name: code for code, name in enumerate(ACTIONS)}

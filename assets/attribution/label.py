@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from assets.attribution import state as live_state
 from assets.attribution.convert import (
     CONTEXT_NAMES,
-    HOUR_US,
     LabelError,
     Labels,
     from_frame,
@@ -32,7 +31,7 @@ from assets.attribution.convert import (
     sorted_columns,
     to_labels,
 )
-from assets.attribution.fold import CTX, NEVER, NONE, fold, key_order, no_sessions
+from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, fold, key_order, no_sessions
 from assets.attribution.rules import Rules
 from assets.attribution.tables import (
     CLICK_SESSIONS,
@@ -65,7 +64,8 @@ def label(events: pa.Table, rules: Rules) -> Labels:
     """
     window_us = microseconds(rules.window)
     columns, frame = sorted_columns(events)
-    return to_labels(fold(columns, no_sessions(), no_sessions(), window_us, NEVER), columns, from_frame(frame), window_us)
+    folded = fold(columns, no_sessions(), no_sessions(), window_us, NEVER)
+    return to_labels(folded, columns, from_frame(frame), window_us)
 
 
 # --- log files -------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def label_window(
     late_events that are now in a session or an orphan are removed; one stays that belongs to a session which started
     before the window, until that hour is recomputed.
 
-    In slices of whole hours with open sessions carried between them; several hundred small hours are one commit a table.
+    In slices of whole hours with open sessions carried between them; hundreds of small hours are one commit a table.
     A crash leaves whole commits, and a rerun finishes. progress: called with hours_done= and hours_total=.
 
     Returns counts: hours, events (in the window), impression_sessions, click_sessions, orphan_actions, late_used,
@@ -305,8 +305,8 @@ class _WindowRun:
             self.lake.replace_window(table, rows, part)
             self.counts[table.name] += rows.num_rows
         self.lake.replace_window(LABELED_HOURS, _book(part, self.window_us, self.version), part)
-        rest = [_inside(data, Window(end, self.window.end)) if end < self.window.end else data.slice(0, 0) for data in tables]
-        self.done = [Labels(*rest)]
+        left = Window(end, self.window.end) if end < self.window.end else None
+        self.done = [Labels(*(_inside(data, left) for data in tables))] if left else []
         self.committed_to = end
         self.counts["commits"] += 4
 
@@ -381,7 +381,8 @@ def _carried(rows: pa.Table, first_ctx: int, name: str) -> np.ndarray:
     user, note, start = (np.asarray(_int(rows[n]).combine_chunks()) for n in ("user_id", "note_id", "session_start"))
     order = key_order([user, note])
     state = np.zeros((no_sessions().shape[0], user.size), np.int64)
-    state[0], state[1], state[2], state[CTX], state[4], state[8] = user[order], note[order], start[order], order + first_ctx, 1, NONE
+    state[0], state[1], state[2] = user[order], note[order], start[order]
+    state[CTX], state[CARRIED], state[8] = order + first_ctx, 1, NONE
     if ((state[0, 1:] == state[0, :-1]) & (state[1, 1:] == state[1, :-1])).any():
         raise LabelError(f"`{name}` holds sessions of one key that overlap; label from a day before this window again")
     return state

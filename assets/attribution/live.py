@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import NONE, Columns, Folded, fold, warm_up
@@ -266,7 +265,7 @@ class _Live:
         return pl.concat(found)
 
     def _fold(self, events: pa.Table, plan: Plan):
-        """Set late events aside, fold the others: (Labels, late events, new state, segment, hours that are complete)."""
+        """Set late events aside, fold the others: (Labels, late events, new state, segment, complete hours)."""
         old = self.state
         moment = events["event_time"].cast(pa.int64()).to_numpy()
         is_late, greatest = _late(moment, events["ingest_time"].cast(pa.int64()).to_numpy(), old, self.delay_us)

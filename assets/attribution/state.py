@@ -5,7 +5,7 @@ each. Not here: what a batch does (live.py).
 
     _live/stream.json              the stream's name, drawn once
     _live/plans/K.json             which landing files batch K reads, and the version of `events` it looks repeats up in
-    _live/segments/K.arrow         the accepted events of batch K, for as long as an open session or a repeat may need one
+    _live/segments/K.arrow         the accepted events of batch K, while an open session or a repeat may need one
     _live/state/K/*.arrow          open sessions and pending events, numbers only; they name strings by segment and row
     _live/commits/K.json           batch K is in every table; watermark and measurements
 """
@@ -166,8 +166,8 @@ class Store:
         _write_json(beside / "numbers.json", {
             "batch": state.batch, "watermark": state.watermark, "greatest": state.greatest,
             "memory_from": state.memory_from, "window_us": state.window_us,
-            "segments": {str(batch): time for batch, time in state.segments.items()}, "consumed": sorted(state.consumed),
-            "open_hours": sorted(state.open_hours),
+            "segments": {str(batch): time for batch, time in state.segments.items()},
+            "consumed": sorted(state.consumed), "open_hours": sorted(state.open_hours),
         })  # fmt: skip
         os.rename(beside, final)
         _sync(final.parent)

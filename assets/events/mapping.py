@@ -37,7 +37,7 @@ class MappingError(SourceError):
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """column; integers count unit (s, ms, us, ns); text is RFC 3339 or has the strptime form; zone: if it names none."""
+    """column; integers count unit (s, ms, us, ns); text is RFC 3339 or has the strptime form; zone if it names none."""
 
     column: str
     unit: str = "us"

@@ -1,11 +1,12 @@
 """Notebook files: what they declare, which cells they have, how one is run and what it found.
 
-Here: .ipynb as data, and running one with papermill. Not here: Dagster (dagster_project/notebook_jobs.py), what cells do.
-Only the standard library at module level: the code location reads every notebook when it loads.
+Here: .ipynb as data, and running one with papermill. Not here: Dagster (dagster_project/notebook_jobs.py), what cells
+do. Only the standard library at module level: the code location reads every notebook when it loads.
 
 A notebook that is a job declares itself in its metadata:
     "glasshouse": {"description": "...", "owner": "...", "deps": ["impression_sessions"]}
-and has a cell tagged `parameters` that assigns window_start and window_end (RFC 3339, UTC, half-open; None: your choice).
+and has a cell tagged `parameters` that assigns window_start and window_end (RFC 3339, UTC, half-open; None: your
+choice).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. number: as JupyterLab shows it in brackets, or as a run from top to bottom will show it; None: no code."""
+    """One cell. number: as JupyterLab shows it in brackets, or as a run from top to bottom will; None: no code."""
 
     kind: str
     source: str
@@ -98,8 +99,8 @@ def _numbered(cells: list[dict]):
 def load(path: Path) -> Notebook:
     """Read a notebook that is to be a job.
 
-    Raises NotebookError, naming the file: no parameters cell, one without window_start and window_end, a stem that is no
-    table name, no description.
+    Raises NotebookError, naming the file: no parameters cell, one without window_start and window_end, a stem that is
+    no table name, no description.
     """
     metadata, cells = read_cells(path)
     if not NAME.match(path.stem):
@@ -107,7 +108,8 @@ def load(path: Path) -> Notebook:
     _check_parameters(path, cells)
     own = metadata.get("glasshouse", {})
     if not own.get("description"):
-        raise NotebookError(f'{path}: its metadata lacks "glasshouse": {{"description": ..., "owner": ..., "deps": [...]}}')
+        wanted = '"glasshouse": {"description": ..., "owner": ..., "deps": [...]}'
+        raise NotebookError(f"{path}: its metadata lacks {wanted}")
     deps = dict.fromkeys([*own.get("deps", ()), *tables_read(path, cells)])
     return Notebook(path, path.stem, own["description"], own.get("owner"), tuple(deps), cells)
 
@@ -146,7 +148,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def tables_read(path: Path, cells: tuple[Cell, ...]) -> list[str]:
-    """Assets that the cells visibly read: tables of SQL cells (`clickhouse/NAME` for ClickHouse's), `lake.table("NAME")`."""
+    """Assets that the cells visibly read: tables of SQL cells (ClickHouse's as clickhouse/NAME), lake.table("NAME")."""
     found = []
     for cell in cells:
         if cell.engine == "lake" and cell.sql:
@@ -188,7 +190,7 @@ def run(
     from papermill.exceptions import PapermillExecutionError
     from papermill.translators import PythonTranslator, papermill_translators
 
-    # Importing dagstermill anywhere makes its translator, which cannot take plain parameters, the one for all of Python.
+    # Importing dagstermill anywhere makes its translator, which takes no plain parameters, the one for all of Python.
     papermill_translators.register("python3", PythonTranslator)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -197,8 +199,8 @@ def run(
             kernel_manager_class=_manager(environment or {}),
         )  # fmt: skip
     except PapermillExecutionError as error:
-        what = f"{error.ename}: {error.evalue}"
-        raise NotebookError(f"{path}: cell [{error.exec_count}] failed: {what}; the notebook so far is {output}") from error
+        what = f"cell [{error.exec_count}] failed: {error.ename}: {error.evalue}"
+        raise NotebookError(f"{path}: {what}; the notebook so far is {output}") from error
     return read_results(output)
 
 

@@ -1,7 +1,7 @@
 """Promotion: a SQL cell that has proved itself becomes a job, sql/lake/NAME.sql, with a row test begun.
 
-Here: from a cell to the two files. Not here: what a job is and how it is checked (assets/samples/sql_job.py), the format of
-row tests (tests/sql/).
+Here: from a cell to the two files. Not here: what a job is and how it is checked (assets/samples/sql_job.py), how row
+tests are run (tests/sql/test_sql_jobs.py).
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def _templated(where: str, body: str, parameters: dict) -> str:
             return found[0]
         if parameters.get(found[1]) is None:
             known = ", ".join(sorted(JOB_VARIABLES))
-            raise NotebookError(f"{where}: a job knows no `{found[1]}`; write its value into the query. It knows: {known}")
+            message = f"a job knows no `{found[1]}`; write its value into the query. It knows: {known}"
+            raise NotebookError(f"{where}: {message}")
         return exp.convert(parameters[found[1]]).sql("spark")
 
     body = _VARIABLE.sub(fixed, body)
@@ -211,9 +212,11 @@ def _description(where: str, above: tuple[Cell, ...]) -> str:
 
 
 def _git_owner(where: str, root: Path) -> str:
-    found = subprocess.run(["git", "-C", str(root), "config", "user.email"], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(root), "config", "user.email"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     if not found.stdout.strip():
-        raise NotebookError(f"{where}: who owns the job? Set `git config user.email`, or write `-- owner: team:NAME` in the cell")
+        ways = "set `git config user.email`, or write `-- owner: team:NAME` in the cell"
+        raise NotebookError(f"{where}: who owns the job? {ways}")
     return found.stdout.strip()
 
 
@@ -268,8 +271,8 @@ def _run(job: SqlJob, given: dict, kinds: dict, spark: SparkSession) -> list[dic
 
 def _case(job: SqlJob, given: dict, expected: list[dict]) -> str:
     note = (
-        f"# Begun by `glasshouse promote`: what {job.name} makes of one row of each input. Check the expectation by hand,\n"
-        "# then add the cases that matter: no rows, an edge of the window, a null.\n"
+        f"# Begun by `glasshouse promote`: what {job.name} makes of one row of each input.\n"
+        "# Check the expectation by hand, then add the cases that matter: no rows, an edge of the window, a null.\n"
     )
     window = [_plain(TEST_WINDOW.start), _plain(TEST_WINDOW.end)]
     case = {
@@ -287,4 +290,4 @@ def _plain(value: object) -> object:
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return value.isoformat() if isinstance(value, dt.date) else value
+    return value

@@ -1,15 +1,17 @@
 """SQL cells: `%%sql lake` (Spark SQL on the Delta tables) and `%%sql clickhouse`, each giving a polars data frame.
 
-Here: the two engines as a notebook uses them, and the cell magic. Not here: queries, settings, tables without SQL (tables.py).
+Here: the two engines as a notebook uses them, and the cell magic. Not here: queries, settings, tables without SQL
+(tables.py).
 
-Why not JupySQL (0.11.1, tried): it does not import beside pyspark 4 without Spark Connect's packages; with them it names a
-Spark result's columns "Field 1", runs each Spark query twice (count, then collect), renders a missing variable as nothing,
-and starts the session when it connects rather than at the first query.
+Why not JupySQL (0.11.1, tried): it does not import beside pyspark 4 without Spark Connect's packages; with them it
+names a Spark result's columns "Field 1", runs each Spark query twice (count, then collect), renders a missing variable
+as nothing, and starts the session when it connects rather than at the first query.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import io
 import logging
 import os
 import re
@@ -103,7 +105,7 @@ class LakeSql:
     rules: Rules
 
     def query(self, text: str, values: Mapping[str, Any] | None = None) -> pl.DataFrame:
-        """Run one query; Spark starts at the first (about 6 s). Raises SqlError (query) or LakeError (no such table)."""
+        """Run one query; Spark starts at the first (6 s). Raises SqlError (query) or LakeError (no such table)."""
         sql = render(text, values or {}, self.rules)
         try:
             names = tables_of(sql)
@@ -137,7 +139,7 @@ def _start(settings: SparkSettings) -> SparkSession:
 
 
 class ClickHouseSql:
-    """Queries to ClickHouse, the embedded endpoint or a server; `{name:Type}` is bound on the server. Nothing is written."""
+    """Queries to ClickHouse, embedded or a server; `{name:Type}` is bound on the server. Nothing can be written."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -154,7 +156,7 @@ class ClickHouseSql:
         bound = {name: _bound(name, kind, values or {}) for name, kind in _BOUND.findall(text)}
         try:
             # Not Arrow: ClickHouse sends a DateTime there as a bare number of seconds.
-            return pl.from_pandas(self._connected().query_df(text, parameters=bound, tz_mode="aware"))
+            return pl.read_parquet(io.BytesIO(self._connected().raw_query(text, parameters=bound, fmt="Parquet")))
         except ClickHouseError as error:
             raise SqlError(str(error)) from None
 
@@ -162,7 +164,8 @@ class ClickHouseSql:
         """The window as given, or, where a bound is None, the newest `hours` of a table; as RFC 3339 strings."""
         if start and end:
             return bounds(start, end)
-        newest = self.query("SELECT max(hour) AS hour, count() AS rows FROM {table:Identifier}", {"table": table}).row(0)
+        text = "SELECT max(hour) AS hour, count() AS rows FROM {table:Identifier}"
+        newest = self.query(text, {"table": table}).row(0)
         if not newest[1]:
             raise SqlError(f"ClickHouse's `{table}` is empty; give window_start and window_end, or load it")
         return bounds(start, end, newest[0], hours)

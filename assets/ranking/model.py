@@ -34,14 +34,16 @@ def keyed(ids: torch.Tensor, features: list[str]) -> KeyedJaggedTensor:
 class RankerModel(nn.Module):
     """forward(ids as KeyedJaggedTensor, dense [n, schema.width]) -> logits [n, heads].
 
-    device: where the embedding tables lie; "meta" when DistributedModelParallel will place them.
+    tables_device: where the embedding tables lie, `device` by default; "meta" when DistributedModelParallel will place them.
     """
 
-    def __init__(self, schema: FeatureSchema, config: RankerConfig, device: torch.device) -> None:
+    def __init__(
+        self, schema: FeatureSchema, config: RankerConfig, device: torch.device, tables_device: torch.device | None = None
+    ) -> None:
         super().__init__()
         self.features = list(schema.tables)
         self.embeddings = EmbeddingBagCollection(
-            device=device,
+            device=tables_device or device,
             tables=[
                 EmbeddingBagConfig(
                     name=name, feature_names=[name], num_embeddings=rows, embedding_dim=config.dim,
@@ -50,17 +52,16 @@ class RankerModel(nn.Module):
                 for name, rows in schema.tables.items()
             ],
         )  # fmt: skip
-        dense_device = None if device.type == "meta" else device
         vectors = len(self.features) + 1
-        self.project = _layers((schema.width, 2 * config.dim, config.dim), dense_device)
-        first, second = torch.triu_indices(vectors, vectors, offset=1)
+        self.project = _layers((schema.width, 2 * config.dim, config.dim), device)
+        first, second = torch.triu_indices(vectors, vectors, offset=1, device=device)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("second", second, persistent=False)
         width = vectors * config.dim + len(first) + schema.width
-        self.bottom = _layers((width, *config.hidden), dense_device)
-        self.towers = nn.Linear(config.hidden[-1], len(HEADS) * config.tower, device=dense_device)
-        self.out = nn.Parameter(torch.randn(len(HEADS), config.tower, device=dense_device) * config.tower**-0.5)
-        self.bias = nn.Parameter(torch.zeros(len(HEADS), device=dense_device))
+        self.bottom = _layers((width, *config.hidden), device)
+        self.towers = nn.Linear(config.hidden[-1], len(HEADS) * config.tower, device=device)
+        self.out = nn.Parameter(torch.randn(len(HEADS), config.tower, device=device) * config.tower**-0.5)
+        self.bias = nn.Parameter(torch.zeros(len(HEADS), device=device))
 
     def forward(self, ids: KeyedJaggedTensor, dense: torch.Tensor) -> torch.Tensor:
         pooled = self.embeddings(ids)
@@ -72,7 +73,7 @@ class RankerModel(nn.Module):
         return (towers * self.out).sum(dim=2) + self.bias
 
 
-def _layers(widths: tuple[int, ...], device: torch.device | None) -> nn.Sequential:
+def _layers(widths: tuple[int, ...], device: torch.device) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in zip(widths, widths[1:]):
         layers += [nn.Linear(before, after, device=device), nn.ReLU()]

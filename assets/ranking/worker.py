@@ -7,8 +7,10 @@ only. The calling process may hold a JVM, so further processes are spawned, neve
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
@@ -30,6 +33,25 @@ from assets.ranking.features import Encoded, FeatureSchema
 from assets.ranking.model import RankerModel, keyed, loss, set_bias
 
 REPORT_S = 2.0
+
+
+# Said at every start, about choices that are TorchRec's own or that only hold for tables of gigabytes.
+logging.getLogger("torchrec").setLevel(logging.ERROR)
+logging.getLogger("torch.fx").setLevel(logging.ERROR)
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
+
+# What the planner chooses from on gloo where the configuration says nothing. Row-wise has to be asked for: measured on
+# two cores it is the slowest, because every lookup becomes a collective.
+CPU_SHARDING = ["table_wise", "column_wise", "data_parallel"]
+
+
+class _Sharder(EmbeddingBagCollectionSharder):
+    """TorchRec offers row-wise sharding of pooled tables for CUDA only; on gloo it works as well (tests/integration)."""
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        offered = super().sharding_types(compute_device_type)
+        return offered if "row_wise" in offered else [*offered, "row_wise"]
 
 
 @dataclass(frozen=True)
@@ -92,17 +114,19 @@ def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
     """The model under DistributedModelParallel, its tables placed by TorchRec's planner and updated in the backward pass."""
     config = job.config
     torch.manual_seed(config.seed)
-    model = RankerModel(job.schema, config, torch.device("meta"))
+    model = RankerModel(job.schema, config, device, tables_device=torch.device("meta"))
     set_bias(model, job.rates)
     apply_optimizer_in_backward(RowWiseAdagrad, model.embeddings.parameters(), {"lr": config.lr_embedding})
-    constraints = {name: ParameterConstraints(sharding_types=[kind]) for name, kind in config.sharding.items()}
+    free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in job.schema.tables}
+    kinds = free | {name: [kind] for name, kind in config.sharding.items()}
+    constraints = {name: ParameterConstraints(sharding_types=allowed) for name, allowed in kinds.items()}
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=config.processes, compute_device=device.type),
         batch_size=samples.batch_size(job.where.train_rows, config),
         constraints=constraints or None,
     )
-    plan = planner.collective_plan(model, get_default_sharders(), dist.group.WORLD)
-    return DistributedModelParallel(model.to(device) if device.type == "cuda" else model, device=device, plan=plan)
+    plan = planner.collective_plan(model, [_Sharder()], dist.group.WORLD)
+    return DistributedModelParallel(model, device=device, plan=plan, sharders=[_Sharder()])
 
 
 def _train(

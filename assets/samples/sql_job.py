@@ -206,7 +206,7 @@ def _parse(path: Path) -> tuple[SqlJob, exp.Query]:
         first = error.errors[0]
         raise SqlJobError(path, first["line"] or 1, f"{first['description']} (near `{first['highlight']}`)") from error
     except TokenError as error:
-        raise SqlJobError(path, len(text.splitlines()), str(error)) from error
+        raise SqlJobError(path, len(text.splitlines()), f"{error}: is a quote or a comment left open?") from error
     if len(found) != 1 or not isinstance(found[0], exp.Query):
         raise SqlJobError(path, 1, "a job is one SELECT; its result becomes the table")
     query = found[0]
@@ -255,8 +255,7 @@ def _columns(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str
         query = qualify(query, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
         query = annotate_types(query, schema=schema, dialect="spark", expression_metadata=TYPES)
     except OptimizeError as error:
-        line = re.search(r"[Ll]ine:? (\d+)", str(error))
-        raise SqlJobError(job.path, int(line[1]) if line else 1, str(error)) from error
+        raise SqlJobError(job.path, _line_of(str(error), query), str(error)) from error
     names = [part.alias_or_name for part in query.selects]
     for name in ("hour", *job.head.grain):
         if name not in names:
@@ -274,6 +273,15 @@ def _columns(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str
         )
         for name, part in zip(names, query.selects, strict=True)
     )
+
+
+def _line_of(message: str, query: exp.Query) -> int:
+    """sqlglot names the line of some mistakes and only the column of others."""
+    if line := re.search(r"[Ll]ine:? (\d+)", message):
+        return int(line[1])
+    names = set(re.findall(r"\w+", message))
+    lines = [column.this.meta["line"] for column in query.find_all(exp.Column) if column.name in names and column.this.meta]
+    return min(lines, default=1)
 
 
 class Lineage:

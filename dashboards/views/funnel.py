@@ -43,7 +43,7 @@ def tiles(row: pd.Series) -> None:
     )  # fmt: skip
     with st.container(horizontal=True):
         for label, words, name in shown:
-            st.metric(label, words, help=design.meaning(name), border=True)
+            st.metric(label, words, help=design.meaning(name), border=True, height="stretch")
 
 
 def shares(row: pd.Series) -> pd.DataFrame:
@@ -95,8 +95,9 @@ def outside(choice: data.Choice) -> None:
             st.caption("Nothing in this range: every action found its display.")
             return
         height = min(design.HEIGHT + 15, 38 + 35 * len(rows))
-        count = st.column_config.NumberColumn(format="localized")
-        st.dataframe(rows, hide_index=True, height=height, column_config={"rows": count})
+        columns = {"kind": st.column_config.Column(width=140), "detail": st.column_config.Column(width=260),
+                   "rows": st.column_config.NumberColumn(format="localized", width=70)}  # fmt: skip
+        st.dataframe(rows, hide_index=True, height=height, column_config=columns)
 
 
 frame.page(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import pandas as pd
 import streamlit as st
 
 from dashboards import data, design, frame
@@ -9,11 +10,20 @@ from dashboards import data, design, frame
 LIVE_MINUTES = 30
 
 
-def change(now: float | None, before: float | None) -> str | None:
-    """Relative change to the range before, as `+3.1%`; None where there was nothing before, or no change to speak of."""
-    if not now or not before or abs(now / before - 1) < 0.0005:
-        return None
-    return f"{now / before - 1:+.1%}"
+def change(now: float | None, before: float | None) -> dict:
+    """Relative change to the range before, as `+3.1%`, for st.metric; nothing where there was nothing before."""
+    if not now or not before:
+        return {}
+    if abs(now / before - 1) < 0.0005:
+        return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
+    return {"delta": f"{now / before - 1:+.1%}", "delta_description": "vs. before"}
+
+
+def whole_steps(rows: pd.DataFrame, choice: data.Choice) -> pd.DataFrame:
+    """Without the first and last step where the range cuts them: half a step looks like a fall."""
+    ends = rows["time"] + pd.Timedelta(seconds=choice.step)
+    whole = rows[(rows["time"] >= choice.start) & (ends <= choice.end)]
+    return whole if len(whole) else rows
 
 
 def body(choice: data.Choice, span: data.Span) -> None:
@@ -24,7 +34,7 @@ def body(choice: data.Choice, span: data.Span) -> None:
         daily(choice)
     with right:
         actions(choice)
-    displayed = data.query("displays_over_time", **choice.parameters(step=choice.step))
+    displayed = whole_steps(data.query("displays_over_time", **choice.parameters(step=choice.step)), choice)
     left, right = st.columns(2)
     with left:
         chart = design.time_area(displayed, "displays", f"per {design.seconds(choice.step)}")
@@ -45,15 +55,15 @@ def totals(choice: data.Choice, span: data.Span) -> None:
     with st.container(horizontal=True):
         for label, name, words in shown:
             st.metric(
-                label, words(now[name]), change(now[name], before.get(name)), help=design.meaning(name), border=True,
-                delta_description="vs. the range before" if whole else None,
+                label, words(now[name]), help=design.meaning(name), border=True, height="stretch",
+                **change(now[name], before.get(name)),
             )  # fmt: skip
 
 
 @st.fragment(run_every=frame.LIVE_S)
 def live(choice: data.Choice) -> None:
     try:
-        end = data.span().newest + dt.timedelta(microseconds=1)
+        end = data.span().busy_until
         start = end - dt.timedelta(minutes=LIVE_MINUTES)
         rows = data.fresh("actions_over_time", **data.Choice(start, end, choice.channels).parameters(step=60))
     except (data.ClickHouseDown, data.NoTables):
@@ -61,19 +71,19 @@ def live(choice: data.Choice) -> None:
         return
     frame.panel(
         f"Live: actions per minute, the last {LIVE_MINUTES} minutes of data", "live",
-        design.time_actions(rows, height=220), rows, "live_actions",
+        design.time_actions(rows), rows, "live_actions",
     )  # fmt: skip
 
 
 def daily(choice: data.Choice) -> None:
     users = data.query("daily_users", **choice.parameters())
     users["day"] = [f"{day:%b %d}" for day in users["day"]]
-    chart = design.bars(users, "day", "users", "users", sort=list(users["day"]))
+    chart = design.bars(users, "day", "users", "users", sort=list(users["day"]), height=design.TALL)
     frame.panel("Daily active users", "daily_users", chart, users, "daily_users")
 
 
 def actions(choice: data.Choice) -> None:
-    rows = data.query("actions_over_time", **choice.parameters(step=choice.step))
+    rows = whole_steps(data.query("actions_over_time", **choice.parameters(step=choice.step)), choice)
     frame.panel("Actions per minute", "actions_per_minute", design.time_actions(rows), rows, "actions_over_time")
 
 

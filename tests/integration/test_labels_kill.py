@@ -1,4 +1,4 @@
-"""The live labeler killed with SIGKILL, at named points and at random, and started again: nothing lost, nothing twice."""
+"""The live labeler killed with SIGKILL, at named points and at random, then started again: nothing lost or doubled."""
 
 import datetime as dt
 import os

@@ -19,7 +19,9 @@ from assets.events.mapping import load_mapping
 
 MINUTE_MS = 60_000
 APART_MS = 20 * MINUTE_MS + 1000  # a click begins a millisecond after its display and lives as long
-BEHAVIOURS = {"is_follow": "follow", "is_comment": "comment", "is_forward": "share", "is_profile_enter": "profile_enter"}
+BEHAVIOURS = {
+    "is_follow": "follow", "is_comment": "comment", "is_forward": "share", "is_profile_enter": "profile_enter",
+}  # fmt: skip
 US = ("session_start", "session_end", "impression_session_start", "first_click_time", "event_time")
 
 
@@ -30,7 +32,8 @@ def lines_of(path, delimiter):
 
 def labeled(out, name):
     table = pq.read_table(out / f"{name}.parquet")
-    columns = {c: table[c].cast(pa.int64()).to_pylist() if c in US else table[c].to_pylist() for c in table.column_names}
+    columns = {name: table[name].cast(pa.int64()) if name in US else table[name] for name in table.column_names}
+    columns = {name: column.to_pylist() for name, column in columns.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -119,7 +122,8 @@ def test_deskdrop_has_clicks_without_displays_and_exact_duplicates(deskdrop, tmp
     assert summary["repeats"] == len(rows) - len(distinct)
     assert sum(n > 1 for n in distinct.values()) == 2_284, "the groups of duplicates that its description names"
     clicks = labeled(tmp_path, "click_sessions")
-    assert summary["impression_sessions"] == 0 and not any(c["attributed"] or c["impression_session_start"] for c in clicks)
+    assert summary["impression_sessions"] == 0
+    assert not any(c["attributed"] or c["impression_session_start"] for c in clicks)
     views = [key for key in distinct if key[3] == "VIEW"]
     assert sum(c["clicks"] for c in clicks) == len(views)
     # Each other action is in the click session of its reader and article that is open then, else an orphan.

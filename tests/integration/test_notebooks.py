@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from assets.attribution.rules import Rules
-from assets.lake import Lake
 from assets.notebook import files
-from assets.notebook.promote import LINE_TABLES, TEST_WINDOW, promote
+from assets.notebook.promote import LINE_TABLES, promote
 from assets.notebook.sql import ClickHouseSql, LakeSql, SqlError
 from assets.samples.sql_job import load_jobs, run_job
 from assets.spark import SparkSettings
@@ -21,6 +20,7 @@ from dagster_project.partitions import range_tags
 from dagster_project.settings import load
 from tests.conftest import ROOT
 from tests.notebook_lake import START, WINDOW, fill
+from tests.sql import test_sql_jobs as runner
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,8 @@ def test_the_metrics_notebook_says_what_the_lake_holds(settings, endpoint):
     assert result.success
     displays, clicks, events = frames(settings.lake)
     said = scalars(found[0])
-    per_minute = events.filter(pl.col("action") == "impression").group_by(pl.col("event_time").dt.truncate("1m")).len()
+    shown = events.filter(pl.col("action") == "impression")
+    per_minute = shown.group_by(pl.col("event_time").dt.truncate("1m")).len()
     assert said["active_users"] == events["user_id"].n_unique()
     assert said["events"] == len(events)
     assert said["clicks"] == (events["action"] == "click").sum()
@@ -105,7 +106,9 @@ def test_the_metrics_notebook_says_what_the_lake_holds(settings, endpoint):
 def test_both_notebooks_run_on_hours_in_which_nothing_happened(settings, endpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     empty = {"window_start": "2026-01-05T06:00:00Z", "window_end": "2026-01-05T07:00:00Z"}
-    environment = {"GLASSHOUSE_HOME": str(settings.home), "GLASSHOUSE_CLICKHOUSE_URL": endpoint, "PYTHONPATH": str(ROOT)}
+    environment = {
+        "GLASSHOUSE_HOME": str(settings.home), "GLASSHOUSE_CLICKHOUSE_URL": endpoint, "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
     for name in ("labels", "metrics"):
         found = files.run(ROOT / "notebooks" / f"{name}.ipynb", tmp_path / f"{name}.ipynb", empty, environment)
         assert found["displays"] == 0
@@ -120,7 +123,8 @@ def test_a_cell_that_fails_fails_the_run_and_keeps_the_notebook(settings, tmp_pa
     ]
     for place, cell in enumerate(cells):
         cell |= {"id": str(place), "outputs": [], "execution_count": None}
-    declared = {"glasshouse": {"description": "fails"}, "kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    declared = {"glasshouse": {"description": "fails"}, "kernelspec": kernel}
     body = {"cells": cells, "metadata": declared, "nbformat": 4, "nbformat_minor": 5}
     (folder / "mine.ipynb").write_text(json.dumps(body))
     result, found = materialize(settings, "mine", folder)
@@ -143,8 +147,8 @@ def test_lake_cells_run_spark_sql_at_the_newest_version_and_name_what_is_wrong(s
     engine = LakeSql(settings.lake, SparkSettings(), Rules())
     values = {"window_start": "2026-01-05T03:00:00Z", "window_end": "2026-01-05T04:00:00Z", "surface": "search"}
     text = (
-        "select hour, count(*) as n from impression_sessions where hour >= {{ window_start }} and hour < {{ window_end }} "
-        "and channel = {{ surface }} group by hour"
+        "select hour, count(*) as n from impression_sessions "
+        "where hour >= {{ window_start }} and hour < {{ window_end }} and channel = {{ surface }} group by hour"
     )
     displays = frames(settings.lake)[0]
     want = len(displays.filter(pl.col("hour") == START, pl.col("channel") == "search"))
@@ -171,12 +175,12 @@ def test_clickhouse_cells_bind_the_notebooks_variables_and_cannot_write(settings
         engine.query("DROP TABLE events")
 
 
-def test_a_promoted_cell_is_an_asset_runs_and_passes_its_row_test(settings, spark, tmp_path):
+def test_a_promoted_cell_is_an_asset_runs_and_passes_its_row_test(settings, spark, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "sql" / "lake", tmp_path / "sql" / "lake")
-    written = promote(
-        ROOT / "notebooks" / "labels.ipynb", "click_rate_by_slot", "slot_rates", tmp_path, spark=spark, owner="team:feed"
-    )
-    assert [str(path.relative_to(tmp_path)) for path in written] == ["sql/lake/slot_rates.sql", "tests/sql/slot_rates.yaml"]
+    labels = ROOT / "notebooks" / "labels.ipynb"
+    written = promote(labels, "click_rate_by_slot", "slot_rates", tmp_path, spark=spark, owner="team:feed")
+    places = [str(path.relative_to(tmp_path)) for path in written]
+    assert places == ["sql/lake/slot_rates.sql", "tests/sql/slot_rates.yaml"]
     job = next(job for job in load_jobs(tmp_path / "sql" / "lake", LINE_TABLES) if job.name == "slot_rates")
     assert job.head.grain == ("hour", "channel", "position")
 
@@ -189,16 +193,11 @@ def test_a_promoted_cell_is_an_asset_runs_and_passes_its_row_test(settings, spar
     rates = pl.from_arrow(settings.lake.read("slot_rates"))
     assert rates["displays"].sum() == settings.lake.read("impression_sessions").num_rows
 
-    case = yaml.safe_load(written[1].read_text())
-    (begun,) = case.values()
-    lake = Lake(str(tmp_path / "rows"))
-    shown = next(table for table in LINE_TABLES if table.name == "impression_sessions")
-    import pyarrow as pa
-
-    frame = pl.DataFrame(begun["inputs"]["impression_sessions"])
-    times = [f.name for f in shown.schema if pa.types.is_timestamp(f.type)]
-    rows = frame.with_columns(pl.col(times).str.to_datetime(time_zone="UTC")).to_arrow().select(shown.schema.names)
-    lake.replace_window(shown, rows.cast(shown.schema), TEST_WINDOW)
-    run_job(job, lake, spark, TEST_WINDOW, Rules())
-    got = pl.from_arrow(lake.read("slot_rates")).with_columns(pl.col("hour").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    assert got.to_dicts() == begun["expected"]
+    ((name, begun),) = yaml.safe_load(written[1].read_text()).items()
+    assert name.startswith("check me")
+    monkeypatch.setitem(runner.JOBS, "slot_rates", job)
+    monkeypatch.setitem(runner.KINDS, "slot_rates", {column.name: column.type for column in job.columns})
+    runner.test_rows(spark, "slot_rates", begun)
+    begun["expected"][0]["clicked"] += 1
+    with pytest.raises(AssertionError):
+        runner.test_rows(spark, "slot_rates", begun)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -54,6 +55,33 @@ def frame(lake, name, start=None, end=None, column="session_start"):
     return rows if start is None else rows.filter(pl.col(column).is_between(start, end, closed="left"))
 
 
+def busy_until(events):
+    hours = events.group_by("hour").len()
+    busy = hours.filter(pl.col("len") * 50 >= pl.col("len").max()).sort("hour").row(-1)
+    minutes = events.filter(pl.col("hour").is_between(busy[0], busy[0] + dt.timedelta(hours=1)))
+    minutes = minutes.group_by(pl.col("event_time").dt.truncate("1m").alias("minute")).len()
+    return minutes.filter(pl.col("len") * 600 >= busy[1])["minute"].max() + dt.timedelta(minutes=1)
+
+
+def test_stragglers_after_the_traffic_do_not_move_the_ranges(served, page):
+    lake, url = served
+    app = page(VIEWS / "overview.py", url)
+    end = f"{busy_until(frame(lake, 'events')):%Y-%m-%d %H:%M} UTC"
+    straggler = lake.read("events").slice(0, 1)
+    late = metrics_lake.START + dt.timedelta(days=4)
+    at = {"hour": late, "event_time": late + dt.timedelta(minutes=3)}
+    for name, value in at.items():
+        column = straggler.schema.get_field_index(name)
+        field = straggler.schema.field(name)
+        straggler = straggler.set_column(column, field, pa.array([value], field.type))
+    loader.append_batch(connect(url), {"events": straggler}, "straggler")
+    try:
+        assert any(end in words.value for words in page(VIEWS / "overview.py", url).caption)
+    finally:
+        connect(url).command(f"ALTER TABLE events DROP PARTITION ID '{int(late.timestamp())}'")
+    assert any(end in words.value for words in app.caption)
+
+
 def test_the_overviews_numbers_are_deltas(served, page):
     lake, url = served
     app = page(DASHBOARDS / "app.py", url, range="all")
@@ -69,7 +97,7 @@ def test_the_default_is_the_last_day_of_the_data(served, page):
     lake, url = served
     app = page(VIEWS / "overview.py", url)
     newest = frame(lake, "events")["event_time"].max()
-    end = newest.replace(second=0, microsecond=0) + dt.timedelta(minutes=1)
+    end = busy_until(frame(lake, "events"))
     shown = frame(lake, "impression_sessions", end - dt.timedelta(hours=24), end)
     events = frame(lake, "events", end - dt.timedelta(hours=24), end, "event_time")
     assert tiles(app)["Displays"] == f"{len(shown):,}"

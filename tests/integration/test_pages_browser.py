@@ -77,7 +77,7 @@ def test_the_choice_stays_in_the_address_across_pages_and_links(site):
         driver.get(f"{site}/?range=all&channel=search")
         browser.settled(driver, 5)
         shown = driver.find_elements("css selector", '[data-testid="stMetricValue"]')[1].text
-        driver.find_element("link text", "Attribution funnel").click()
+        driver.find_element("css selector", 'a[href$="/funnel"]').click()
         end = time.monotonic() + 60
         while "/funnel" not in driver.current_url or "range=all" not in driver.current_url:
             assert time.monotonic() < end, driver.current_url

@@ -182,7 +182,7 @@ def test_csv_with_quotes_line_feeds_and_broken_lines(tmp_path):
     head = "event_id,user_id,note_id,action,event_time,title"
     good = [
         f'a,-1,2,click,{US},"say ""hi"", now"',
-        f'b,1,2,like,2026-01-05T10:00:00Z,"two\nlines"',
+        'b,1,2,like,2026-01-05T10:00:00Z,"two\nlines"',
         f"c,1,2,like,{US},",
     ]
     broken = [f"x,1,2,like,{US}", f"x,,2,like,{US},t", f'x,1,2,like,{US},"open', f'x,1,2,like,{US},"a"b']

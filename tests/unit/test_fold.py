@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from assets.attribution.convert import CONTEXT_NAMES, from_frame, in_order, to_columns, to_labels
 from assets.attribution.fold import COUNTS, NEVER, NONE, Columns, fold, fold_order, no_sessions, warm_up
 from tests.unit import reference
-from tests.unit.labeling import canonical, event, logs, rows, table
+from tests.unit.labeling import T0, canonical, event, logs, rows, table
 from tests.unit.reference import MINUTE
 
 W, DELAY = 20 * MINUTE, 2 * MINUTE
@@ -90,7 +90,7 @@ def test_an_event_at_the_watermark_waits_and_a_session_that_ends_there_closes():
 
 
 def test_a_carried_session_takes_part_and_is_not_emitted_again():
-    first = fold(columns_of([event("a", 0, "impression")]), no_sessions(), no_sessions(), W, int(columns_of([event("a", 1, "impression")]).time[0]))
+    first = fold(columns_of([event("a", 0, "impression")]), no_sessions(), no_sessions(), W, T0 + MINUTE)
     carried = first.open_impressions.copy()
     carried[4] = 1
     folded = fold(columns_of([event("b", 5, "click"), event("c", 6, "impression")]), carried, no_sessions(), W, NEVER)
@@ -99,7 +99,8 @@ def test_a_carried_session_takes_part_and_is_not_emitted_again():
 
 
 def test_every_event_has_its_owner():
-    columns = columns_of([event("a", 0, "impression"), event("b", 1, "click"), event("c", 2, "like"), event("d", 50, "hide")])
+    made = [("a", 0, "impression"), ("b", 1, "click"), ("c", 2, "like"), ("d", 50, "hide")]
+    columns = columns_of([event(*one) for one in made])
     folded = fold(columns, no_sessions(), no_sessions(), W, NEVER)
     assert folded.owners.tolist() == [columns.time[0], columns.time[1], columns.time[1], NONE]
     assert folded.counts == dict(zip(COUNTS, (1, 1, 1, 0, 1, 0, 0), strict=True))

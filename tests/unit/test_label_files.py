@@ -32,7 +32,8 @@ def test_files_are_labeled_and_summarised(log, tmp_path):
     assert (summary["rows"], summary["events"], summary["repeats"], summary["quarantined"]) == (7, 4, 1, 2)
     assert sum(summary["quarantine"].values()) == pq.read_table(tmp_path / "out" / "quarantine.parquet").num_rows == 2
     assert (summary["ctr"], summary["flags"]["like"], summary["orphan_actions"]) == (1.0, 1, 1)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}.parquet" for n in sorted([*names, "quarantine"])]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == [f"{name}.parquet" for name in sorted([*names, "quarantine"])]
 
 
 def test_a_second_run_replaces_its_files_and_leaves_others(log, tmp_path):

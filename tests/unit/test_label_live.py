@@ -236,7 +236,7 @@ def test_old_segments_and_states_are_deleted(lake, landing, one_file_a_batch):
 
 
 def test_a_late_event_older_than_the_memory_survives_a_crash_after_events(lake, landing, one_file_a_batch):
-    """The repeat of the batch finds the event in `events`, where its first try put it, and must not take it for known."""
+    """The repeat of the batch finds the event in `events`, put there by its first try, and must not take it for known."""
     events = [event("a", 0, "impression"), event("b", 100, "impression"), event("c", 200, "impression")]
     late = [event("x", 5, "like"), dict(events[0])]
     drop(landing, "1", arriving(events[:2]))

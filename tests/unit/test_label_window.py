@@ -1,4 +1,4 @@
-"""label_window on real Delta tables: whole range, hour by hour, any middle window again, late events, missing labels."""
+"""label_window on real Delta tables: whole range, hour by hour, a middle window again, late events, missing labels."""
 
 import datetime as dt
 
@@ -48,7 +48,7 @@ LOG = big_log(5, count=1500, keys=40, minutes=300)
 def test_a_range_in_one_go_is_the_reference(lake):
     put(lake, LOG)
     seen = []
-    counts = label_window(lake, Window(hour(0), hour(6)), RULES, lambda hours_done, hours_total: seen.append((hours_done, hours_total)))
+    counts = label_window(lake, Window(hour(0), hour(6)), RULES, lambda **said: seen.append(tuple(said.values())))
     same(labels_of(lake), expected(LOG))
     assert counts["events"] == 1500 and counts["hours"] == 6 and seen[-1] == (7, 7)
     assert counts["impression_sessions"] == lake.read("impression_sessions").num_rows
@@ -111,7 +111,8 @@ def test_labels_of_another_session_length_are_no_anchor(lake):
 
 
 def test_a_click_in_the_window_of_a_display_before_it(lake):
-    events = [event("a", 50, "impression"), event("b", 65, "click"), event("c", 75, "like"), event("d", 81, "impression")]
+    events = [event("a", 50, "impression"), event("b", 65, "click"), event("c", 75, "like")]
+    events.append(event("d", 81, "impression"))
     put(lake, events)
     in_pieces(lake, 0, 2)
     same(labels_of(lake), expected(events))
@@ -185,7 +186,8 @@ def test_a_crash_between_commits_is_mended_by_a_rerun(lake, monkeypatch):
 def test_overlapping_rows_in_the_lake_are_named(lake):
     put(lake, [event("a", 55, "impression"), event("b", 61, "click")])
     label_window(lake, Window(hour(0), hour(2)), RULES)
-    lake.append_once(IMPRESSION_SESSIONS, label(table([event("q", 50, "impression")]), RULES).impression_sessions, "t", 1)
+    other = label(table([event("q", 50, "impression")]), RULES).impression_sessions
+    lake.append_once(IMPRESSION_SESSIONS, other, "t", 1)
     with pytest.raises(LabelError, match="overlap"):
         label_window(lake, Window(hour(1), hour(2)), RULES)
 

@@ -29,10 +29,11 @@ def test_freshness_in_words():
     assert design.freshness(NOW - dt.timedelta(days=3), NOW) == "data until 2026-02-27 12:03:09 UTC, 3 d ago"
 
 
-def test_a_range_ends_with_the_data_and_holds_its_newest_event():
-    span = data.Span(NOW - dt.timedelta(days=2), NOW, None)
+def test_a_range_ends_with_the_traffic_and_all_holds_every_event():
+    until = NOW.replace(second=0) - dt.timedelta(hours=1)  # an hour of stragglers follows
+    span = data.Span(NOW - dt.timedelta(days=2), NOW, until)
     start, end = data.range_of("6h", span)
-    assert (start, end) == (dt.datetime(2026, 3, 2, 6, 4, tzinfo=dt.UTC), dt.datetime(2026, 3, 2, 12, 4, tzinfo=dt.UTC))
+    assert (start, end) == (until - dt.timedelta(hours=6), until)
     start, end = data.range_of("all", span)
     assert start <= span.first and span.newest < end
 

@@ -72,7 +72,7 @@ def test_names_and_formats_are_checked(tmp_path):
 def test_tables_read_are_found_in_sql_and_calls_and_joined_with_those_declared(tmp_path):
     cells = [
         PARAMETERS,
-        ("code", "%%sql lake --as x\nwith c as (select * from events) select * from c where hour >= {{ window_start }}", []),
+        ("code", "%%sql lake\nwith c as (select * from events) select * from c where hour > {{ window_start }}", []),
         ("code", "a = lake.table('click_sessions', version=3)\nb = lake.scan(\"orphan_actions\")", []),
         ("code", "%%sql clickhouse\nSELECT count() FROM quarantine WHERE hour >= {window_start:DateTime('UTC')}", []),
     ]

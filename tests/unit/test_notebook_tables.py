@@ -63,7 +63,8 @@ def test_a_window_and_columns_narrow_what_is_read(tables):
 
 def test_the_list_of_tables_says_what_each_holds(tables):
     assert tables.tables().row(0, named=True) == {
-        "name": "thing", "version": 1, "rows": 2, "first_hour": hour(0), "last_hour": hour(30), "description": "a thing",
+        "name": "thing", "version": 1, "rows": 2, "first_hour": hour(0), "last_hour": hour(30),
+        "description": "a thing",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 WINDOW = "hour >= {{ window_start }} and hour < {{ window_end }}"
 GOOD = f"select hour, channel, count(*) as n from impression_sessions where {WINDOW} group by hour, channel"
+PARAMETERS = "window_start = None\nsurface = 'search'"
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def notebook(root, sql, engine="lake", text="Displays by channel.", parameters="window_start = None\nsurface = 'search'"):
+def notebook(root, sql, engine="lake", text="Displays by channel.", parameters=PARAMETERS):
     cells = [
         {"cell_type": "code", "source": parameters, "metadata": {"tags": ["parameters"]}},
         {"cell_type": "markdown", "source": text, "metadata": {}},
@@ -59,10 +60,11 @@ def test_literal_windows_and_the_notebooks_parameters_become_what_a_job_knows(ro
     text, _ = text_of(
         root,
         "select s.hour, count(*) as n from impression_sessions as s\n"
-        "where s.hour >= '2026-01-05T03:00:00Z' and s.hour < timestamp '2026-01-05 06:00:00' and s.channel = {{ surface }}\n"
+        "where s.hour >= '2026-01-05T03:00:00Z' and s.hour < timestamp '2026-01-05 06:00:00'\n"
+        "and s.channel = {{ surface }}\n"
         "group by s.hour;",
     )
-    assert "s.hour >= {{ window_start }} and s.hour < {{ window_end }} and s.channel = 'search'" in text
+    assert "s.hour >= {{ window_start }} and s.hour < {{ window_end }}\nand s.channel = 'search'" in text
     assert "'2026" not in text and ";" not in body_of(text)
 
 
@@ -73,7 +75,11 @@ def test_a_cell_may_say_parts_of_the_head_itself(root):
 
 @pytest.mark.parametrize(
     ("group", "grain"),
-    [("group by all", ("hour", "channel")), ("group by 1, 2", ("hour", "channel")), ("group by hour, channel", ("hour", "channel"))],
+    [
+        ("group by all", ("hour", "channel")),
+        ("group by 1, 2", ("hour", "channel")),
+        ("group by channel, hour", ("hour", "channel")),
+    ],
 )
 def test_the_grain_is_what_the_query_groups_by(root, group, grain):
     _, job = text_of(root, GOOD.replace("group by hour, channel", group))

@@ -1,0 +1,94 @@
+"""A SQL job's run on Delta tables: its window and nothing else is replaced, and what it read is told."""
+
+import datetime as dt
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from assets.attribution.rules import Rules
+from assets.events.contract import EVENTS
+from assets.lake import LakeError, Window
+from assets.samples.sql_job import SqlJobError, load_jobs, run_job
+from dagster_project.line_assets import TABLES
+
+pytestmark = pytest.mark.slow
+START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+HOURS = [START + dt.timedelta(hours=i) for i in range(3)]
+DAY = Window(HOURS[0], HOURS[2] + dt.timedelta(hours=1))
+SQL = """\
+-- name: clicks
+-- owner: team:feed
+-- grain: hour
+-- partition: hourly
+-- description: Clicks of an hour.
+select e.hour, -- the hour
+    count(*) as clicks -- how many
+from events as e
+where e.hour >= {{ window_start }} and e.hour < {{ window_end }}
+group by e.hour
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "clicks.sql").write_text(SQL)
+    (job,) = load_jobs(tmp_path, TABLES)
+    return job
+
+
+def events(counts):
+    rows = [{"hour": hour, "event_id": f"{hour}{i}", "action": "click"} for hour, n in zip(HOURS, counts) for i in range(n)]
+    return pa.Table.from_pylist(rows, EVENTS.schema)
+
+
+def clicks(lake):
+    return {row["hour"].hour: row["clicks"] for row in lake.read("clicks").to_pylist()}
+
+
+def test_a_window_is_replaced_and_the_rest_stays(lake, spark, job):
+    lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
+    done = run_job(job, lake, spark, DAY, Rules())
+    assert clicks(lake) == {0: 1, 1: 2, 2: 3}
+    assert done.rows == dict.fromkeys(HOURS, 1)
+    assert done.read == {"events": lake.version("events")}
+    assert not done.warnings
+    lake.replace_window(EVENTS, events([5, 5, 5]), DAY)
+    again = run_job(job, lake, spark, Window(HOURS[1], HOURS[2]), Rules())
+    assert clicks(lake) == {0: 1, 1: 5, 2: 3}
+    assert again.version > done.version
+    fields = lake.read("clicks").schema
+    assert fields.field("clicks").metadata[b"comment"] == b"how many"
+
+
+def test_an_hour_without_events_becomes_empty_and_is_named(lake, spark, job):
+    lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
+    run_job(job, lake, spark, DAY, Rules())
+    lake.replace_window(EVENTS, events([0]), DAY)
+    done = run_job(job, lake, spark, DAY, Rules())
+    assert clicks(lake) == {}
+    assert "the input `events` (version 2) has no rows in [2026-01-05 00:00, 2026-01-05 03:00)" in done.warnings[0]
+
+
+def test_an_input_that_is_not_there_is_named(lake, spark, job):
+    with pytest.raises(LakeError, match="no table `events`; materialize the asset `events`"):
+        run_job(job, lake, spark, DAY, Rules())
+
+
+def test_rows_outside_of_the_window_are_refused_from_the_first_write_on(lake, spark, job):
+    lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
+    wide = replace(job, template=job.template.replace("where e.hour >= {{ window_start }} and e.hour < {{ window_end }}", ""))
+    with pytest.raises(Exception, match="DELTA_REPLACE_WHERE_MISMATCH"):
+        run_job(wide, lake, spark, Window(HOURS[1], HOURS[2]), Rules())
+    assert clicks(lake) == {}
+
+
+def test_a_new_column_is_added_and_a_retyped_one_refused(lake, spark, job):
+    lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
+    run_job(job, lake, spark, DAY, Rules())
+    more = replace(job, template=job.template.replace("as clicks --", "as clicks, max(e.user_id) as greatest --"))
+    run_job(more, lake, spark, Window(HOURS[1], HOURS[2]), Rules())
+    assert "greatest" in lake.read("clicks").column_names
+    text = replace(job, template=job.template.replace("count(*)", "cast(count(*) as string)"))
+    with pytest.raises(SqlJobError, match="has another type for clicks"):
+        run_job(text, lake, spark, DAY, Rules())
