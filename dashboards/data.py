@@ -110,8 +110,8 @@ def fresh(name: str, **parameters) -> pd.DataFrame:
         if error.code == 60:  # UNKNOWN_TABLE
             raise NoTables(str(error)) from error
         raise
-    frame = pd.DataFrame(dict(zip(rows.column_names, rows.result_columns, strict=True)) if rows.result_columns else {},
-                         columns=list(rows.column_names))  # fmt: skip
+    columns = dict(zip(rows.column_names, rows.result_columns, strict=True)) if rows.result_columns else {}
+    frame = pd.DataFrame(columns, columns=list(rows.column_names))
     for column, kind in zip(rows.column_names, rows.column_types, strict=True):
         if kind.name.startswith(("DateTime", "Nullable(DateTime")):
             frame[column] = pd.to_datetime(frame[column], utc=True)
@@ -132,7 +132,10 @@ def span() -> Span:
     return Span(*(row[name].to_pydatetime() for name in ("first", "newest", "busy_until")))
 
 
-def range_of(key: str, span: Span, own: tuple[dt.datetime, dt.datetime] | None = None) -> tuple[dt.datetime, dt.datetime]:
+Bounds = tuple[dt.datetime, dt.datetime]
+
+
+def range_of(key: str, span: Span, own: Bounds | None = None) -> Bounds:
     """The half-open range of a choice: relative ones end with the data's traffic, not with the wall clock."""
     if key == "own" and own:
         return own

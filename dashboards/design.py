@@ -1,6 +1,6 @@
 """The one look of the pages: colours, number formats, chart defaults, and the words of definitions.toml.
 
-Here: how things look. Not here: queries (data.py), what a page shows (views/). Theme: dashboards/.streamlit/config.toml.
+Here: how things look; the theme's colours are in .streamlit/config.toml. Not here: queries (data.py), pages (views/).
 """
 
 from __future__ import annotations
@@ -120,11 +120,12 @@ def time_actions(frame: pd.DataFrame) -> alt.Chart:
     frame = frame.assign(action=frame["action"].where(~frame["action"].isin(UNDONE), "undone"))
     frame = frame.groupby(["time", "action"], as_index=False)["per_minute"].sum()
     top = max(1.0, frame["per_minute"].max()) if len(frame) else 1.0
+    axis = alt.Axis(format="~s", values=[step for step in DECADES if step <= 2 * top], labelOverlap=False)
     present = [action for action in ACTION_COLOURS if action in set(frame["action"])]
     colours = alt.Scale(domain=present, range=[ACTION_COLOURS[action] for action in present])
     return _chart(frame, TALL).mark_line(strokeWidth=1.8, interpolate="monotone").encode(
         x=_time(frame),
-        y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=alt.Axis(format="~s", values=[step for step in DECADES if step <= 2 * top])),
+        y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=axis),
         color=alt.Color("action:N", scale=colours, legend=alt.Legend(orient="bottom", title=None, columns=3)),
         tooltip=[_time_tip(), "action:N", alt.Tooltip("per_minute:Q", title="per minute", format=",.1f")],
     )  # fmt: skip
@@ -148,11 +149,14 @@ def steps(frame: pd.DataFrame) -> alt.Chart:
     frame: step, count, words.
     """
     order = list(frame["step"])
+    room = 2.6 * float(frame["count"].max() or 1)  # for the words beside the longest bar
+    names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=120)
     base = _chart(frame, TALL).encode(
-        y=alt.Y("step:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=120)),
-        x=alt.X("count:Q", title=None, axis=None, scale=alt.Scale(type="sqrt", domainMax=float(frame["count"].max() or 1) * 2.6)),
+        y=alt.Y("step:N", sort=order, title=None, axis=names),
+        x=alt.X("count:Q", title=None, axis=None, scale=alt.Scale(type="sqrt", domainMax=room)),
         tooltip=["step:N", alt.Tooltip("count:Q", format=","), alt.Tooltip("words:N", title="share")],
     )  # fmt: skip
-    colour = alt.Color("step:N", legend=None, scale=alt.Scale(domain=order, range=[GREY, GREEN] + [BLUE] * (len(order) - 2)))
+    colours = [GREY, GREEN] + [BLUE] * (len(order) - 2)
+    colour = alt.Color("step:N", legend=None, scale=alt.Scale(domain=order, range=colours))
     label = base.mark_text(align="left", dx=6, fontSize=12, color=GREY).encode(text="words:N")
     return base.mark_bar(cornerRadiusEnd=3, height=20).encode(color=colour) + label

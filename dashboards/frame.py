@@ -90,8 +90,9 @@ def choose(span: data.Span) -> data.Choice:
 
 def _own_range(span: data.Span) -> tuple[dt.datetime, dt.datetime]:
     default = data.range_of(data.DEFAULT_RANGE, span)
-    start = st.datetime_input("From (UTC)", _parsed(_remembered("from", ""), default[0]).replace(tzinfo=None), key="from_input")
-    end = st.datetime_input("To (UTC)", _parsed(_remembered("to", ""), default[1]).replace(tzinfo=None), key="to_input")
+    before = [_parsed(_remembered(name, ""), time).replace(tzinfo=None) for name, time in zip(("from", "to"), default)]
+    start = st.datetime_input("From (UTC)", before[0], key="from_input")
+    end = st.datetime_input("To (UTC)", before[1], key="to_input")
     if not start or not end or start >= end:
         st.warning("A range ends after it starts.", icon="🕰️")
         st.stop()
@@ -149,6 +150,6 @@ def heading(title: str, meaning: str, table: pd.DataFrame, name: str) -> None:
         st.markdown(f"**{title}**", help=design.meaning(meaning), width="content")
         if len(table):
             st.download_button(
-                "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:", type="tertiary",
-                on_click="ignore", key=f"csv_{name}", help="These rows as a CSV file",
+                "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:",
+                type="tertiary", on_click="ignore", key=f"csv_{name}", help="These rows as a CSV file",
             )  # fmt: skip

@@ -12,8 +12,9 @@ from pathlib import Path
 
 SCREENS = Path(__file__).resolve().parents[1] / "build" / "screens"
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--disable-dev-shm-usage",
 )  # fmt: skip
 
 
@@ -42,22 +43,22 @@ def chromium(width: int, height: int, dark: bool = False) -> Iterator:
 def settled(driver, charts: int, timeout_s: float = 60) -> float:
     """Wait until the page has run and its charts are drawn; returns the seconds it took. Raises TimeoutError."""
     begun = time.monotonic()
+    chart = '[data-testid="stVegaLiteChart"]'
     while time.monotonic() - begun < timeout_s:
-        drawn = len(driver.find_elements("css selector", '[data-testid="stVegaLiteChart"] canvas, [data-testid="stVegaLiteChart"] svg'))
+        drawn = len(driver.find_elements("css selector", f"{chart} canvas, {chart} svg"))
         running = driver.find_elements("css selector", '[data-testid="stStatusWidget"], [data-stale="true"]')
         if drawn >= charts and not running:
             return time.monotonic() - begun
         time.sleep(0.1)
-    raise TimeoutError(f"the page at {driver.current_url} drew no {charts} charts within {timeout_s:g} s: {driver.page_source[-2000:]}")
+    text = driver.find_element("css selector", "body").text
+    raise TimeoutError(f"the page at {driver.current_url} drew no {charts} charts within {timeout_s:g} s: {text}")
 
 
 def picture(driver, name: str, whole: bool = True) -> Path:
     """Save what is seen (whole: the page down to its end) as build/screens/NAME.png."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     if whole:
-        height = driver.execute_script(
-            "const m = document.querySelector('[data-testid=\"stMain\"]'); return m ? m.scrollHeight + 60 : document.body.scrollHeight"
-        )
+        height = driver.execute_script("return document.querySelector('[data-testid=stMain]').scrollHeight + 60")
         width = driver.execute_script("return window.innerWidth")
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -51,8 +51,8 @@ def tables(hours: int, displays: int, seed: int = 1, start: dt.datetime = START)
     made[IMPRESSION_SESSIONS] = _rows(
         IMPRESSION_SESSIONS, time,
         {**shown, "session_start": time, "session_end": time + W, "impressions": np.ones(displays, np.int32),
-         "clicked": clicked, "first_click_time": _masked(time + delay, clicked), "dwell_ms": np.zeros(displays, np.int64),
-         **{name: none for name in FLAGS}},
+         "clicked": clicked, "first_click_time": _masked(time + delay, clicked),
+         "dwell_ms": np.zeros(displays, np.int64), **{name: none for name in FLAGS}},
     )  # fmt: skip
     made[CLICK_SESSIONS] = _clicks(shown, time, delay, clicked, rng)
     made[EVENTS] = _events(shown, time, delay, clicked, made[CLICK_SESSIONS])
@@ -63,7 +63,7 @@ def tables(hours: int, displays: int, seed: int = 1, start: dt.datetime = START)
         QUARANTINE, broken,
         {"source": np.array(["f00d"] * 15, object), "row": np.arange(15),
          "body": np.array([b"\xff{broken " + bytes([i]) for i in range(15)], object),
-         "reason": np.array(["action: unknown action", "event_time: ahead of ingest_time", "note_id: missing"] * 5, object)},
+         "reason": np.array(["action: unknown", "event_time: ahead of ingest_time", "note_id: missing"] * 5, object)},
     )  # fmt: skip
     return made
 

@@ -1,11 +1,12 @@
 """Rows from Delta into ClickHouse: a window replaced hour by hour, or a batch appended once.
 
-Here: the two kinds of write, and the comparison with Delta. Not here: tables (schema.py), metrics (sql/clickhouse/queries/).
+Here: the two kinds of write, and the comparison with Delta. Not here: tables (schema.py), metrics
+(sql/clickhouse/queries/).
 
-A window goes through a staging table; ALTER TABLE ... REPLACE PARTITION then swaps each hour atomically, so a reader sees
-the old hour or the new one and a retry repeats nothing. An append carries an insert_deduplication_token, so a repeat
-of a batch changes nothing. REPLACE PARTITION forgets the tokens of its hour: load an hour that the live labeler has
-finished (its sessions have closed), as its recomputation must too.
+A window goes through a staging table; ALTER TABLE ... REPLACE PARTITION then swaps each hour atomically, so a reader
+sees the old hour or the new one and a retry repeats nothing. An append carries an insert_deduplication_token, so a
+repeat of a batch changes nothing. REPLACE PARTITION forgets the tokens of its hour: load an hour that the live labeler
+has finished (its sessions have closed), as its recomputation must too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """ClickHouse's tables and how they come about: sql/clickhouse/tables/*.sql, run in order, each once.
 
-Here: which table mirrors which Delta table, and the migrations. Not here: rows (loader.py), queries (sql/clickhouse/queries/).
+Here: which table mirrors which Delta table, and the migrations. Not here: rows (loader.py),
+queries (sql/clickhouse/queries/).
 
 A change to a table is a new file with the next number; a file that has run is never edited.
 """

@@ -14,7 +14,8 @@ STEPS = (
 
 def body(choice: data.Choice, span: data.Span) -> None:
     parameters = choice.parameters(long_view_ms=data.long_view_ms())
-    row = data.query("funnel", **parameters).iloc[0]
+    hours = data.query("funnel_by_hour", **parameters)
+    row = total(hours)
     tiles(row)
     left, right = st.columns([3, 2])
     with left:
@@ -28,9 +29,16 @@ def body(choice: data.Choice, span: data.Span) -> None:
         by_position(data.query("funnel_by_position", **parameters))
     left, right = st.columns(2)
     with left:
-        by_hour(data.query("funnel_by_hour", **parameters))
+        by_hour(hours)
     with right:
         outside(choice)
+
+
+def total(hours: pd.DataFrame) -> pd.Series:
+    """The funnel of all hours: every display has one hour, so the counts add up. One scan less."""
+    row = hours.drop(columns=["hour_of_day", "ctr"]).sum()
+    row["ctr"] = row["clicks"] / row["displays"] if row["displays"] else None
+    return row
 
 
 def tiles(row: pd.Series) -> None:

@@ -63,7 +63,8 @@ def test_parameters_too_long_for_a_url_arrive(client):
 
 
 def test_an_empty_answer_has_its_columns(client, table):
-    assert client.query(f"SELECT a, b AS text FROM {table} WHERE a = {{a:UInt8}}", parameters={"a": 1}).column_names == ("a", "text")
+    found = client.query(f"SELECT a, b AS text FROM {table} WHERE a = {{a:UInt8}}", parameters={"a": 1})
+    assert (found.column_names, found.result_rows) == (("a", "text"), [])
 
 
 def test_a_large_answer_comes_whole(client):
@@ -77,8 +78,9 @@ def test_a_large_answer_comes_whole(client):
 def test_inserts_in_every_compression(url, client, table, compression):
     import clickhouse_connect
 
-    port = int(url.rsplit(":", 1)[1])
-    sender = clickhouse_connect.get_client(host="127.0.0.1", port=port, compress=compression, autogenerate_session_id=False)
+    sender = clickhouse_connect.get_client(
+        host="127.0.0.1", port=int(url.rsplit(":", 1)[1]), compress=compression, autogenerate_session_id=False
+    )
     sender.insert(table, [[i, "ü'\n"] for i in range(50_000)], column_names=["a", "b"])
     assert client.query(f"SELECT count(), uniq(a), any(b) FROM {table}").result_rows == [(50_000, 50_000, "ü'\n")]
 
@@ -121,10 +123,12 @@ def test_settings_end_with_their_request(client):
     assert client.query("SELECT getSetting('readonly')").result_rows == [(0,)]
     with pytest.raises(DatabaseError) as error:
         client.raw_query("SELECT 1", settings={"max_block_size": "no number"})
-    assert error.value.code == 72 or error.value.code == 27 or "max_block_size" in str(error.value)
+    assert error.value.code == 27  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
 
 
-@pytest.mark.parametrize("sql", ["DROP TABLE {0}", "TRUNCATE TABLE {0}", "INSERT INTO {0} VALUES (1, 'x')", "SET readonly = 0"])
+@pytest.mark.parametrize(
+    "sql", ["DROP TABLE {0}", "TRUNCATE TABLE {0}", "INSERT INTO {0} VALUES (1, 'x')", "SET readonly = 0"]
+)
 def test_a_read_only_client_changes_nothing(url, client, table, sql):
     client.insert(table, [[1, "x"]], column_names=["a", "b"])
     reader = connect(url, read_only=True)
@@ -138,9 +142,8 @@ def test_a_read_only_client_changes_nothing(url, client, table, sql):
 
 def test_a_repeated_token_changes_nothing(client, table):
     for token, rows in (("one", 2), ("one", 2), ("two", 2), ("one", 2)):
-        client.insert(
-            table, [[i, token] for i in range(rows)], column_names=["a", "b"], settings={"insert_deduplication_token": token}
-        )
+        settings = {"insert_deduplication_token": token}
+        client.insert(table, [[i, token] for i in range(rows)], column_names=["a", "b"], settings=settings)
     assert client.query(f"SELECT b, count() FROM {table} GROUP BY b ORDER BY b").result_rows == [("one", 2), ("two", 2)]
 
 

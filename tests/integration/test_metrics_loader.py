@@ -101,7 +101,8 @@ def test_a_table_that_the_lake_does_not_have_is_empty(client, lake):
 
 @pytest.mark.parametrize(
     "damage",
-    ["DELETE FROM events WHERE event_id = 'click-7'", "INSERT INTO events SELECT * FROM events WHERE event_id = 'click-7'",
+    ["DELETE FROM events WHERE event_id = 'click-7'",
+     "INSERT INTO events SELECT * FROM events WHERE event_id = 'click-7'",
      "ALTER TABLE events UPDATE dwell_ms = 1 WHERE event_id = 'click-7' SETTINGS mutations_sync = 2"],
     ids=["lost", "twice", "changed"],
 )  # fmt: skip
@@ -119,7 +120,7 @@ def test_verify_finds_a_row_lost_twice_or_changed(client, filled, damage):
 def test_a_batch_counts_once_however_often_it_is_sent(url, client, filled):
     lake, _ = filled
     schema.migrate(client)
-    tables = {"events": lake.read("events"), "click_sessions": lake.read("click_sessions"), "late_events": schema.EVENTS.empty()}
+    tables = {name: lake.read(name) for name in ("events", "click_sessions")} | {"late_events": schema.EVENTS.empty()}
     for batch in ("live-1", "live-1", "live-2", "live-1"):
         sent = loader.append_batch(client, tables, batch)
     assert sent["events"] == tables["events"].num_rows and sent["late_events"] == 0

@@ -1,4 +1,4 @@
-"""The pages on a real endpoint, without a browser: their numbers against Delta, their words when something is missing."""
+"""The pages on a real endpoint, without a browser: their numbers against Delta, their words when something is away."""
 
 import datetime as dt
 import subprocess
@@ -182,8 +182,10 @@ def test_daily_users_are_exact(served, page):
     page(VIEWS / "overview.py", url)
     from dashboards import data
 
-    found = data.fresh("daily_users", **data.Choice(metrics_lake.START, metrics_lake.START + dt.timedelta(days=3)).parameters())
-    days = frame(lake, "events").group_by(pl.col("event_time").dt.date().alias("day")).agg(pl.col("user_id").n_unique())
+    choice = data.Choice(metrics_lake.START, metrics_lake.START + dt.timedelta(days=3))
+    found = data.fresh("daily_users", **choice.parameters())
+    day = pl.col("event_time").dt.date().alias("day")
+    days = frame(lake, "events").group_by(day).agg(pl.col("user_id").n_unique())
     got = zip([str(day)[:10] for day in found["day"]], found["users"], strict=True)
     assert dict(got) == {str(day): users for day, users in days.iter_rows()}
 

@@ -10,14 +10,16 @@ NOW = dt.datetime(2026, 3, 2, 12, 3, 9, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(None, "–"), (float("nan"), "–"), (0, "0"), (12345.4, "12,345"), (1_234_567, "1.23M"), (2.5e9, "2.50B")]
+    ("value", "words"),
+    [(None, "–"), (float("nan"), "–"), (0, "0"), (12345.4, "12,345"), (1_234_567, "1.23M"), (2.5e9, "2.50B")],
 )
 def test_numbers(value, words):
     assert design.number(value) == words
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.5, "0.5 s"), (4, "4 s"), (119, "119 s"), (600, "10 min"), (7200, "2 h"), (86400 * 251, "251 d")]
+    ("value", "words"),
+    [(0.5, "0.5 s"), (4, "4 s"), (119, "119 s"), (600, "10 min"), (7200, "2 h"), (86400 * 251, "251 d")],
 )
 def test_seconds(value, words):
     assert design.seconds(value) == words

@@ -11,7 +11,7 @@ from assets.metrics.client import ClickHouseDown, connect
     [
         ("INSERT INTO `t` (`a`, `b`) FORMAT Native\n", "`t`", "Native"),
         ("insert into db.t format CSV\r\n", "db.t", "CSV"),
-        ("/* who: me */ INSERT INTO `d b`.`t(1)` (`a)`) SETTINGS x = 1 FORMAT ArrowStream", "`d b`.`t(1)`", "ArrowStream"),
+        ("/* me */ INSERT INTO `d b`.`t(1)` (`a)`) SETTINGS x = 1 FORMAT ArrowStream", "`d b`.`t(1)`", "ArrowStream"),
         ("-- note\nINSERT INTO TABLE t (a,\n b) FORMAT JSONEachRow", "t", "JSONEachRow"),
     ],
 )
