@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JAR_DIR = Path(sys.prefix) / "share" / "glasshouse" / "jars"
+LOGGING = Path(__file__).with_name("spark-log4j2.properties")
 DELTA_COORDINATE = "io.delta:delta-spark_2.13:4.0.0"
 
 
@@ -77,7 +78,8 @@ def get_spark(settings: SparkSettings | None = None) -> SparkSession:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
+        # Errors only, and none of the lines that Spark prints where it finds no configuration of log4j.
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file://{LOGGING}",
         **(local if settings.master.startswith("local") else {}),
         **_delta_conf(settings.delta),
         **settings.conf,

@@ -1,10 +1,11 @@
 """How many samples a second the ranker trains on: TorchRec in one and in two processes, beside plain PyTorch.
 
-    .venv/bin/python benchmarks/ranker_smoke.py [--samples 400000]
+    .venv/bin/python benchmarks/ranker_smoke.py [--samples 400000] [--rounds 3]
 
 The same samples, the same network and the same batches for all three; the plain model has one nn.EmbeddingBag a feature
-and Adagrad in place of the sharded tables with their fused optimizer. Times are of the training loop, reading the Delta table
-included, process start not. Prints a table and writes build/reports/ranker_smoke.json (rows with name, samples_per_s).
+and Adagrad in place of the sharded tables with their fused optimizer. Times are of the training loop, reading the Delta
+table included, process start not. The contestants take turns and the best of the rounds counts: a shared machine only
+ever makes a run slower. Prints a table and writes build/reports/ranker_smoke.json (rows with name, samples_per_s).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from assets.ranking.train import train
 REPORT = Path(__file__).resolve().parent.parent / "build" / "reports" / "ranker_smoke.json"
 START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 HOURS = 8
-COUNTERS = ("impressions", "clicks", "likes", "favs", "comments", "shares", "follows", "hides", "long_views", "dwell_ms")
+COUNTERS = ("impressions", "clicks", "likes", "favs", "comments", "shares", "follows", "hides", "views", "dwell_ms")
+TOPICS = np.array([f"t{i}" for i in range(24)])
 
 
 def write_samples(lake: Lake, rows: int) -> None:
@@ -45,7 +47,7 @@ def write_samples(lake: Lake, rows: int) -> None:
             "hour": pa.array((start + seconds // 3600 * 3600) * 1_000_000, time_type),
             "session_start": pa.array((start + seconds) * 1_000_000, time_type),
             "user_id": rng.zipf(1.2, rows) % 200_000, "note_id": rng.zipf(1.2, rows) % 100_000,
-            "author_id": rng.zipf(1.2, rows) % 10_000, "topic": np.array([f"t{i}" for i in range(24)])[rng.integers(0, 24, rows)],
+            "author_id": rng.zipf(1.2, rows) % 10_000, "topic": TOPICS[rng.integers(0, 24, rows)],
             "channel": np.array(["homefeed", "search"])[rng.integers(0, 2, rows)], "request_id": np.full(rows, "r"),
             "device": np.array(["ios", "android", "web"])[rng.integers(0, 3, rows)],
             "position": rng.integers(0, 12, rows).astype(np.int32), "hour_of_day": (seconds // 3600).astype(np.int32),
@@ -64,8 +66,8 @@ def plain_pytorch(lake: Lake, window: Window, config: RankerConfig) -> float:
     class Bags(torch.nn.Module):
         def __init__(self, tables: dict[str, int]) -> None:
             super().__init__()
-            bags = {name: torch.nn.EmbeddingBag(rows, config.dim, mode="sum", sparse=True) for name, rows in tables.items()}
-            self.bags = torch.nn.ModuleDict(bags)
+            made = {n: torch.nn.EmbeddingBag(rows, config.dim, mode="sum", sparse=True) for n, rows in tables.items()}
+            self.bags = torch.nn.ModuleDict(made)
 
         def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
             return {name: bag(ids[:, i : i + 1]) for i, (name, bag) in enumerate(self.bags.items())}
@@ -107,26 +109,28 @@ def torchrec(lake: Lake, window: Window, config: RankerConfig) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=400_000)
-    count = parser.parse_args().samples
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
     window = Window(START, START + dt.timedelta(hours=HOURS))
     one = RankerConfig(threads=1, device="cpu")
     two = RankerConfig(threads=1, device="cpu", processes=2)
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(folder)
-        write_samples(lake, count)
+        write_samples(lake, options.samples)
         runs = [
             ("input only (read, hash, scale, shuffle)", input_only, one),
             ("plain PyTorch, nn.EmbeddingBag, 1 process", plain_pytorch, one),
             ("TorchRec, DistributedModelParallel, 1 process", torchrec, one),
             ("TorchRec, DistributedModelParallel, 2 processes (gloo)", torchrec, two),
         ]
-        rows = [{"name": name, "samples_per_s": round(work(lake, window, config))} for name, work, config in runs]
+        found = [[round(work(lake, window, config)) for _, work, config in runs] for _ in range(options.rounds)]
+    rows = [{"name": run[0], "samples_per_s": max(of), "rounds": of} for run, of in zip(runs, zip(*found), strict=True)]
     base = rows[1]["samples_per_s"]
     print(f"{'':56}{'samples/s':>12}{'ratio':>8}")
     for row in rows:
         print(f"{row['name']:56}{row['samples_per_s']:>12,}{row['samples_per_s'] / base:>8.2f}")
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(json.dumps({"samples": count, "batch": one.batch, "rows": rows}, indent=2) + "\n")
+    REPORT.write_text(json.dumps({"samples": options.samples, "batch": one.batch, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,9 +45,11 @@ def run(settings: Settings, log: Path | None, mapping: Path | None, hours: int, 
     window = _own_log(settings, log, mapping, say) if log else _traffic(settings, hours, events, seed, say)
     settings = replace(settings, first_hour=window.start)
     with clickhouse(settings, say) as url:
-        settings = replace(settings, clickhouse_url=url)
-        _line(settings, window, say)
-        _report(settings, window, time.monotonic() - started)
+        here = replace(settings, clickhouse_url=url)
+        _line(here, window, say)
+        _report(here, window, time.monotonic() - started)
+    home = "" if settings.home.name == "demo" else f"GLASSHOUSE_HOME={show.short(settings.home)} "
+    show.addresses(services.addresses(settings), f"`{home}make up` serves it all:")
 
 
 def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Window:
@@ -67,7 +69,7 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
     # Ends with the last full hour, so that the pages show yesterday and today and `make up` goes on from there.
     end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     window = Window(end - dt.timedelta(hours=hours), end)
-    config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events_per_hour=events / hours)
+    config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events_per_hour=events / hours, tail=False)
     for folder in (settings.landing, settings.truth):
         shutil.rmtree(folder, ignore_errors=True)  # only what a killed start of this very step left
     say(f"generating about {events:,} events over {hours} hours")
@@ -224,5 +226,3 @@ def _report(settings: Settings, window: Window, seconds: float) -> None:
         [(name, head["positives"], head["auc"], head["truth_auc"]) for name, head in metrics["heads"].items()],
         ("head", "positives", "AUC", "AUC of the truth"),
     )
-    home = "" if settings.home.name == "demo" else f"GLASSHOUSE_HOME={show.short(settings.home)} "
-    show.addresses(services.addresses(settings), f"`{home}make up` serves it all:")

@@ -58,5 +58,21 @@ def report(context, lake: Lake, name: str, window: Window, more: Mapping[str, ob
 
 
 def progress(context):
-    """A callback that the long computations tell what they do; each call is a line of the run's log."""
-    return lambda *said, **named: context.log.info(" ".join([*map(str, said), *(f"{k}={v}" for k, v in named.items())]))
+    """A callback that the long computations tell what they do; each call is a line of the run's log.
+
+    They say words, named values, or one dict of named values.
+    """
+
+    def tell(*said, **named):
+        for part in said:
+            named = {**part, **named} if isinstance(part, dict) else named
+        words = [str(part) for part in said if not isinstance(part, dict)]
+        context.log.info(" ".join([*words, *(f"{name}={_figure(value)}" for name, value in named.items())]))
+
+    return tell
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

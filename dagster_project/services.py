@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -106,12 +107,14 @@ def up(settings: Settings) -> int:
     honcho.manager.KILL_WAIT = STOP_SECONDS
     manager = honcho.manager.Manager()
     for name, command in commands(settings).items():
-        manager.add_process(name, subprocess.list2cmdline(command), env=environment(settings), cwd=str(ROOT))
+        # exec: the shell that honcho starts would die of the signal before its child has finished
+        manager.add_process(name, f"exec {shlex.join(command)}", env=environment(settings), cwd=str(ROOT))
     from dagster_project import show
 
     show.addresses(addresses(settings), "Starting. Ctrl-C stops everything.")
     manager.loop()
-    return manager.returncode or 0
+    stopped_by_hand = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    return 0 if stopped_by_hand else manager.returncode or 0
 
 
 def stop_on_signals() -> threading.Event:

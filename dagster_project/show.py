@@ -21,17 +21,18 @@ errors = Console(stderr=True, highlight=False)
 
 
 def number(value: Any) -> str:
-    """Whole numbers with separators, shares in percent where they are given as text already, None as a dash."""
+    """Whole numbers with separators, others with four digits, below 1 with three decimals; None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool) or isinstance(value, str):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def table(title: str, rows: Mapping[str, Any] | list[tuple], columns: tuple[str, ...] = ("", "")) -> None:
     """Print rows under a title; the first column is a name, the others are right-aligned figures."""
-    sheet = Table(title=title, title_justify="left", title_style="bold", show_header=any(columns))
+    console.print(f"\n[bold]{title}[/bold]")  # not the sheet's own title: that is folded to the sheet's width
+    sheet = Table(show_header=any(columns))
     for position, name in enumerate(columns):
         sheet.add_column(name, justify="right" if position else "left")
     for row in rows.items() if isinstance(rows, Mapping) else rows:

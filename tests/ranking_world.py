@@ -1,4 +1,4 @@
-"""A small world whose truth is known, as `training_samples` and as the generator's truth files: for tests of the ranker.
+"""A small world whose truth is known, as `training_samples` and as the generator's truth files: to test the ranker.
 
 Every sample is a display; clicks and what follows are drawn from logistic probabilities of taste (user x topic), the
 note's quality and the position. Some profiles are missing, as in a lake's first hour.
@@ -20,8 +20,10 @@ SCHEMA = pa.schema(
     [
         HOUR, ("user_id", pa.int64()), ("note_id", pa.int64()), ("session_start", TIME), ("request_id", pa.string()),
         ("channel", pa.string()), ("position", pa.int32()), ("device", pa.string()), ("author_id", pa.int64()),
-        ("topic", pa.string()), ("hour_of_day", pa.int32()), ("user_impressions", pa.int64()), ("user_ctr", pa.float64()),
-        ("note_impressions", pa.int64()), ("note_ctr", pa.float64()), ("label_click", pa.int32()), ("engaged", pa.int32()),
+        ("topic", pa.string()), ("hour_of_day", pa.int32()),
+        ("user_impressions", pa.int64()), ("user_ctr", pa.float64()),
+        ("note_impressions", pa.int64()), ("note_ctr", pa.float64()),
+        ("label_click", pa.int32()), ("engaged", pa.int32()),
         *((f"label_{head}", pa.int32()) for head in HEADS[1:]), ("dwell_ms", pa.int64()),
     ]
 )  # fmt: skip
@@ -67,12 +69,15 @@ def draw(rows: int, hours: int, seed: int = 1, without: tuple[str, ...] = ()) ->
     known = rng.random(rows) < 0.9
     columns = {
         "hour": pa.array((start + seconds // 3600 * 3600) * 1_000_000, TIME),
-        "user_id": user * 7 - 300, "note_id": note + 2**62, "session_start": pa.array((start + seconds) * 1_000_000, TIME),
+        "session_start": pa.array((start + seconds) * 1_000_000, TIME),
+        "user_id": user * 7 - 300, "note_id": note + 2**62,
         "request_id": [f"r{i // 4}" for i in range(rows)], "channel": np.array(["homefeed", "search"])[user % 2],
-        "position": position.astype(np.int32), "device": pa.array(np.array(["ios", "android"])[user % 2], mask=user % 11 == 0),
+        "position": position.astype(np.int32),
+        "device": pa.array(np.array(["ios", "android"])[user % 2], mask=user % 11 == 0),
         "author_id": author_of[note], "topic": np.array([f"topic-{i}" for i in range(topics)])[topic_of[note]],
         "hour_of_day": (seconds // 3600 % 24).astype(np.int32),
-        "user_impressions": pa.array(user + 5, mask=~known), "user_ctr": pa.array(_sigmoid(taste[user].mean(1)), mask=~known),
+        "user_impressions": pa.array(user + 5, mask=~known),
+        "user_ctr": pa.array(_sigmoid(taste[user].mean(1)), mask=~known),
         "note_impressions": pa.array(note + 5, mask=~known), "note_ctr": pa.array(_sigmoid(quality[note]), mask=~known),
         "label_click": clicked.astype(np.int32), "engaged": clicked.astype(np.int32), **labels,
         "dwell_ms": np.where(clicked, 4000, 0),

@@ -421,7 +421,8 @@ def landing_files(folder: Path) -> list[str]:
 def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
     """Read the plan's files: a folder's own mapping.toml says how, else they are native events.
 
-    A file whose content was landed before (`sources` at the plan's version) brings no raw rows again.
+    A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
+    lake, and the asset that landed them makes events of them.
     """
     from assets.events import intake, landing, sources
 
@@ -434,25 +435,24 @@ def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
             forms[path.parent] = _form(path.parent / landing.MAPPING)
         form = forms[path.parent]
         source, file_rows = intake.fingerprint(path, form), 0
-        is_new = source not in known
+        if source in known:
+            continue
+        known.add(source)
         for block, parsed in intake.parse_file(path, form):
             hour = intake.raw_hours(parsed.clock, landed_at)
             raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
             raw = raw.with_columns(source=pl.lit(source), reason=parsed.reason)
-            if is_new:
-                raws.append(raw.select(RAW_EVENTS.schema.names))
-                quarantine.append(raw.filter(parsed.reason.is_not_null()).select(QUARANTINE.schema.names))
+            raws.append(raw.select(RAW_EVENTS.schema.names))
+            quarantine.append(raw.filter(parsed.reason.is_not_null()).select(QUARANTINE.schema.names))
             events.append(parsed.events)
             keys.append(parsed.id_keys)
             file_rows += len(block)
         rows += file_rows
-        if is_new:
-            known.add(source)
-            layout = form.layout(path)
-            records.append({
-                "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
-                "mapping": form.text, "rows": file_rows, "bytes": path.stat().st_size, "landed_at": landed_at,
-            })  # fmt: skip
+        layout = form.layout(path)
+        records.append({
+            "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
+            "mapping": form.text, "rows": file_rows, "bytes": path.stat().st_size, "landed_at": landed_at,
+        })  # fmt: skip
     everything = pl.concat(events) if events else intake.no_events()
     first = everything.unique("event_id", keep="first", maintain_order=True)
     return Input(

@@ -81,7 +81,8 @@ class TrafficConfig:
 
     start: tz-aware, on a full hour. events_per_hour: the mean over a day, approximate; the hour of day modulates it.
     file_format: `jsonl.gz`, `jsonl` or `parquet`. file_minutes: arrival time in one file; default: 5 to 60 by volume.
-    broken, duplicates: share of rows added. Raises ValueError for what cannot be generated.
+    broken, duplicates: share of rows added. tail: also what arrives after the last hour, for late rows travel for hours;
+    without it the log ends as a log does that is read at that moment. Raises ValueError for what cannot be generated.
     """
 
     seed: int = 7
@@ -94,6 +95,7 @@ class TrafficConfig:
     file_minutes: int | None = None
     broken: float = 0.0005
     duplicates: float = 0.01
+    tail: bool = True
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.start.minute or self.start.second or self.start.microsecond:
@@ -133,7 +135,8 @@ def generate(
             output.write_until(begin + minutes * MINUTE)
             if progress:
                 progress((slot + 1) / slots, output.counts["rows"])
-        output.write_rest()
+        if config.tail:
+            output.write_rest()
     return dict(sorted(output.counts.items()))
 
 

@@ -79,11 +79,12 @@ def read_truth(folder: Path, keys: pa.Table, window: Window, cutoff: dt.datetime
     slack = dt.timedelta(hours=1)  # a phone's clock may be off by what the contract allows
     kinds = {"request_id": pl.String, "position": pl.Int64, "user_id": pl.Int64, "note_id": pl.Int64}
     typed = [pl.col(name).cast(kind) for name, kind in kinds.items()]
-    wanted = pl.from_arrow(keys.select(list(KEY))).lazy().with_columns(typed).with_row_index("row").drop_nulls(list(KEY))
+    wanted = pl.from_arrow(keys.select(list(KEY))).lazy().with_columns(typed).with_row_index("row").drop_nulls()
     time = pl.col("event_time").dt.replace_time_zone(None)  # both sides naive UTC
     after, before = (bound.astimezone(dt.UTC).replace(tzinfo=None) for bound in (cutoff - slack, window.end + slack))
     truth = pl.scan_parquet(paths).filter((time >= after) & (time < before)).with_columns(typed)
-    joined = truth.select([*KEY, *TRUTH]).join(wanted, on=list(KEY), how="inner").unique("row").collect(engine="streaming")
+    joined = truth.select([*KEY, *TRUTH]).join(wanted, on=list(KEY), how="inner").unique("row")
+    joined = joined.collect(engine="streaming")
     found = np.full((keys.num_rows, len(HEADS)), np.nan)
     found[joined["row"].to_numpy()] = joined.select(TRUTH).to_numpy()
     return found

@@ -60,7 +60,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """What the model reads, in order: tables (feature to rows), dense inputs, and a flag a group that says "no profile"."""
+    """What the model reads, in order: tables (feature to rows), dense inputs, a flag a group that says "no profile"."""
 
     tables: dict[str, int]
     dense: tuple[Dense, ...]
@@ -209,7 +209,7 @@ def encode(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema, labelled: boo
 
 
 def encode_dense(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> np.ndarray:
-    """float32 [n, schema.width]: standardised values, 0 for unknown; one "no profile" flag a group; the hour on a circle.
+    """float32 [n, schema.width]: standardised values, 0 for unknown; "no profile" flags; the hour on a circle.
 
     The circle lets the model say something of an hour that training never saw, and joins 23 to 0.
     """

@@ -34,11 +34,15 @@ def keyed(ids: torch.Tensor, features: list[str]) -> KeyedJaggedTensor:
 class RankerModel(nn.Module):
     """forward(ids as KeyedJaggedTensor, dense [n, schema.width]) -> logits [n, heads].
 
-    tables_device: where the embedding tables lie, `device` by default; "meta" when DistributedModelParallel will place them.
+    tables_device: where the tables lie, `device` by default; "meta" when DistributedModelParallel will place them.
     """
 
     def __init__(
-        self, schema: FeatureSchema, config: RankerConfig, device: torch.device, tables_device: torch.device | None = None
+        self,
+        schema: FeatureSchema,
+        config: RankerConfig,
+        device: torch.device,
+        tables_device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.features = list(schema.tables)

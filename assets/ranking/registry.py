@@ -145,5 +145,5 @@ def read(path: Path, name: str) -> Ranker:
 
 
 def read_metrics(lake: Lake, version: str | None = None) -> dict:
-    """The metrics of a version, the newest by default, without loading torch. Raises RankerError where there is none."""
+    """The metrics of a version, the newest by default, without loading torch. RankerError where there is none."""
     return json.loads((_existing(lake, version) / "metrics.json").read_text())

@@ -96,7 +96,7 @@ def split(lake: Lake, window: Window, config: RankerConfig, version: int | None 
     if not minutes:
         raise RankerError(f"`{TABLE}` version {version} has no rows in {span}; materialize it for these hours first")
     if len(minutes) == 1:
-        raise RankerError(f"all samples of {span} lie within one minute: nothing can be held out by time; widen the window")
+        raise RankerError(f"all samples of {span} lie within one minute: nothing to hold out by time; widen the window")
     ordered = sorted(minutes)
     before = np.cumsum([minutes[m] for m in ordered])
     # A border has rows on both sides; take the one nearest to the share asked for.
@@ -105,7 +105,9 @@ def split(lake: Lake, window: Window, config: RankerConfig, version: int | None 
     return Split(lake, version, window, cutoff, int(before[border]), int(before[-1] - before[border]))
 
 
-def _record_batches(part: str, where: Split, columns: list[str], fragments: list[pds.Fragment]) -> Iterator[pa.RecordBatch]:
+def _record_batches(
+    part: str, where: Split, columns: list[str], fragments: list[pds.Fragment]
+) -> Iterator[pa.RecordBatch]:
     schema = _dataset(where.lake, where.version).schema
     for fragment in fragments:
         yield from fragment.to_batches(
@@ -115,7 +117,7 @@ def _record_batches(part: str, where: Split, columns: list[str], fragments: list
 
 
 def fit_schema(where: Split, config: RankerConfig) -> tuple[features.FeatureSchema, tuple[float, ...]]:
-    """Transforms, and the share of positives by head, of up to FIT_ROWS training rows from files spread over the window."""
+    """Transforms, and the share of positives by head, of up to FIT_ROWS training rows from files across the window."""
     names = features.dense_columns(_dataset(where.lake, where.version).schema)
     fragments = where.fragments("train")
     np.random.default_rng(config.seed).shuffle(fragments)

@@ -32,13 +32,14 @@ def train(
 ) -> dict:
     """Train on `training_samples` of the window and publish a version; returns its metrics.
 
-    progress: called every two seconds or so with a dict of phase ("prepare", "train", "trained", "evaluate"); in "train" also
-    step, steps, samples, loss (mean since the last call, nats a display over all heads), samples_per_s, elapsed_s.
+    progress: called every two seconds or so with a dict: phase ("prepare", "train", "evaluate"); in "train" also step,
+    steps, samples, loss (mean since the last call, nats a display over all heads), samples_per_s, elapsed_s.
     rules: the labeler's, written down with the version.
 
-    Metrics: `heads` (by head: samples, positives, auc, truth_auc, log_loss, truth_log_loss, calibration; None where it is
-    not defined, as for a head without positives), truth_coverage (share of held-out samples whose truth is known),
-    train_samples, holdout_samples, cutoff, samples_per_s (training loop only), seconds, loss_curve, version, table, table_version, ...
+    Metrics: `heads` (by head: samples, positives, auc, truth_auc, log_loss, truth_log_loss, calibration; None where not
+    defined, as for a head without positives), truth_coverage (share of held-out samples whose truth is known),
+    train_samples, holdout_samples, cutoff, samples_per_s (training loop only), seconds, loss_curve, version, table,
+    table_version, processes, epochs, batch, steps, backend, device, sharding.
 
     Raises RankerError where the samples are missing, empty, incomplete or cannot be split.
     """

@@ -41,13 +41,13 @@ logging.getLogger("torch.fx").setLevel(logging.ERROR)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
 
-# What the planner chooses from on gloo where the configuration says nothing. Row-wise has to be asked for: measured on
-# two cores it is the slowest, because every lookup becomes a collective.
-CPU_SHARDING = ["table_wise", "column_wise", "data_parallel"]
+# What the planner chooses from on the CPU where the configuration says nothing. No row-wise, as TorchRec itself does; and
+# no data-parallel, which it would take for the smallest tables: those would train outside of the fused optimizer.
+CPU_SHARDING = ["table_wise", "column_wise"]
 
 
 class _Sharder(EmbeddingBagCollectionSharder):
-    """TorchRec offers row-wise sharding of pooled tables for CUDA only; on gloo it works as well (tests/integration)."""
+    """TorchRec offers row-wise sharding of pooled tables for CUDA only; on gloo it works as well (a test does it)."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
         offered = super().sharding_types(compute_device_type)
@@ -76,7 +76,7 @@ def device_of(config: RankerConfig, rank: int) -> torch.device:
         return torch.device("cpu")
     found = torch.cuda.device_count()
     if found < config.processes:
-        raise RankerError(f"{config.processes} processes need a GPU each, {found} found; use device='cpu' or fewer processes")
+        raise RankerError(f"{config.processes} processes need a GPU each, {found} found; use device='cpu' or fewer")
     return torch.device("cuda", rank)
 
 
@@ -111,7 +111,7 @@ def _threads(processes: int) -> int:
 
 
 def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
-    """The model under DistributedModelParallel, its tables placed by TorchRec's planner and updated in the backward pass."""
+    """The model under DistributedModelParallel: tables placed by TorchRec's planner, updated in the backward pass."""
     config = job.config
     torch.manual_seed(config.seed)
     model = RankerModel(job.schema, config, device, tables_device=torch.device("meta"))
@@ -178,7 +178,8 @@ def _local_weights(model: DistributedModelParallel, rank: int) -> dict:
     pieces, dense = {}, {}
     for name, value in model.state_dict().items():
         if hasattr(value, "local_shards"):
-            pieces[name] = [(tuple(s.metadata.shard_offsets), s.tensor.detach().cpu().clone()) for s in value.local_shards()]
+            shards = value.local_shards()
+            pieces[name] = [(tuple(s.metadata.shard_offsets), s.tensor.detach().cpu().clone()) for s in shards]
         elif rank == 0:
             dense[name] = value.detach().cpu().clone()
     return {"pieces": pieces, "dense": dense}

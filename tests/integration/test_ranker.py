@@ -68,10 +68,12 @@ def test_a_reloaded_version_gives_the_same_scores(planted, trained):
     lake, _ = planted
     metrics, _ = trained
     ranker, again = registry.load(lake, metrics["version"]), registry.load(lake, metrics["version"])
-    held = lake.read("training_samples").filter(pc.field("session_start") >= pa.scalar(metrics["cutoff"]).cast(pa.timestamp("us", "UTC")))
+    cutoff = pa.scalar(metrics["cutoff"]).cast(pa.timestamp("us", "UTC"))
+    held = lake.read("training_samples").filter(pc.field("session_start") >= cutoff)
     scores = ranker.score(held)
     assert scores.equals(again.score(held)) and scores.column_names == [f"p_{head}" for head in HEADS]
-    loss = -np.log(np.where(held["label_click"].to_numpy() == 1, scores["p_click"], 1 - scores["p_click"].to_numpy())).mean()
+    p_click = scores["p_click"].to_numpy()
+    loss = -np.log(np.where(held["label_click"].to_numpy() == 1, p_click, 1 - p_click)).mean()
     assert loss == pytest.approx(metrics["heads"]["click"]["log_loss"], abs=1e-5)
     # Labels are not needed, and a row's score does not depend on its neighbours.
     bare = held.select(ranker.schema.columns)

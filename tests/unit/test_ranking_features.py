@@ -65,7 +65,8 @@ def test_labels_change_nothing_of_the_inputs():
     flipped = samples
     for name in [*features.LABELS, "engaged", "dwell_ms"]:
         i = flipped.schema.get_field_index(name)
-        flipped = flipped.set_column(i, flipped.schema.field(i), pa.array(np.ones(len(samples)), SCHEMA.field(name).type))
+        ones = pa.array(np.ones(len(samples)), SCHEMA.field(name).type)
+        flipped = flipped.set_column(i, flipped.schema.field(i), ones)
     one, other = features.encode(samples, schema), features.encode(flipped, schema)
     assert np.array_equal(one.ids, other.ids) and np.array_equal(one.dense, other.dense)
     assert not np.array_equal(one.labels, other.labels)
@@ -78,7 +79,8 @@ def test_rates_and_counters_are_told_apart_and_standardised():
     }  # fmt: skip
     dense = features.encode_dense(samples, schema)
     known = samples["user_ctr"].is_valid().to_numpy()
-    assert np.allclose(dense[known][:, :4].mean(0), 0, atol=0.05) and np.allclose(dense[known][:, :4].std(0), 1, atol=0.1)
+    scaled = dense[known][:, :4]
+    assert np.allclose(scaled.mean(0), 0, atol=0.05) and np.allclose(scaled.std(0), 1, atol=0.1)
     assert np.array_equal(dense[:, 4], ~known) and np.all(dense[~known][:, :4] == 0)
     assert np.isfinite(dense).all() and dense.shape[1] == schema.width
 
@@ -101,7 +103,8 @@ def test_a_log_without_author_topic_and_profiles_encodes():
     schema = features.fit(samples, RankerConfig())
     batch = features.encode(samples, schema)
     names = list(TABLES)
-    assert all((batch.ids[:, names.index(n)] == 0).all() for n in ("author_id", "topic", "device", "position", "user_topic"))
+    absent = [names.index(name) for name in ("author_id", "topic", "device", "position", "user_topic")]
+    assert (batch.ids[:, absent] == 0).all()
     assert np.isfinite(batch.dense).all()
 
 
@@ -119,8 +122,16 @@ def test_schema_survives_json():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dim": 6}, {"holdout": 0}, {"device": "tpu"}, {"processes": 0}, {"tables": {"user_id": 5}}, {"sharding": {"user_id": "x"}}]
-)  # fmt: skip
+    "wrong",
+    [
+        {"dim": 6},
+        {"holdout": 0},
+        {"device": "tpu"},
+        {"processes": 0},
+        {"tables": {"user_id": 5}},
+        {"sharding": {"user_id": "x"}},
+    ],
+)
 def test_configuration_is_checked(wrong):
     with pytest.raises(RankerError):
         RankerConfig(**wrong)
