@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # One run at a time: two runs would start two Spark sessions on two cores, and could replace the same window.
 DAGSTER_YAML = """\
+nux:
+  enabled: false
 telemetry:
   enabled: false
 concurrency:

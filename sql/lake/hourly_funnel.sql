@@ -34,7 +34,9 @@ select
     count_if(e.hide) as hides, -- hidden
     count_if(e.profile_enter) as profile_enters, -- author page entered
     count_if(d.clicked) / count(*) as ctr, -- clicked / displays
-    percentile_approx(unix_millis(d.first_click_time) - unix_millis(d.session_start), 0.5) as click_delay_ms_p50, -- median time to click, ms
+    percentile_approx(
+        unix_millis(d.first_click_time) - unix_millis(d.session_start), 0.5
+    ) as click_delay_ms_p50, -- median time to click, ms
     percentile_approx(e.dwell_ms, 0.5) as dwell_ms_p50 -- median reading time of an engaged display, ms
 from displays as d
 left join engagements as e

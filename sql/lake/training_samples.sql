@@ -15,9 +15,7 @@ with displays as (
         s.request_id,
         s.channel,
         s.position,
-        get_json_object(s.context, '$.device') as device,
-        cast(get_json_object(s.context, '$.author_id') as bigint) as author_id,
-        get_json_object(s.context, '$.topic') as topic,
+        from_json(s.context, 'device string, author_id bigint, topic string') as context,
         s.clicked
     from impression_sessions as s
     where s.hour >= {{ window_start }} and s.hour < {{ window_end }}
@@ -31,8 +29,8 @@ engagements as (
         and c.hour >= {{ window_start }}
         and c.hour < {{ window_end }} + interval {{ window_ms }} milliseconds
 ),
--- Which profile was the newest? Within a key, a display (place 0) sorts before the profile of its own hour (place 1), so
--- the greatest profile hour above it is an earlier one. Joining by a range of hours would pair it with a week of profiles.
+-- Which profile was the newest? Within a key, a display (place 0) sorts before the profile of its own hour (place 1), so the
+-- greatest profile hour above it is an earlier one. A join by a range of hours would pair it with a week of profiles.
 user_hours as (
     select d.user_id, d.hour, 0 as place, cast(null as timestamp) as profile_hour
     from displays as d
@@ -44,7 +42,9 @@ user_hours as (
 ),
 user_line as (
     select h.user_id, h.hour, h.place,
-        max(h.profile_hour) over (partition by h.user_id order by h.hour, h.place rows unbounded preceding) as profile_hour
+        max(h.profile_hour) over (
+            partition by h.user_id order by h.hour, h.place rows unbounded preceding
+        ) as profile_hour
     from user_hours as h
 ),
 users as (
@@ -64,7 +64,9 @@ note_hours as (
 ),
 note_line as (
     select h.note_id, h.hour, h.place,
-        max(h.profile_hour) over (partition by h.note_id order by h.hour, h.place rows unbounded preceding) as profile_hour
+        max(h.profile_hour) over (
+            partition by h.note_id order by h.hour, h.place rows unbounded preceding
+        ) as profile_hour
     from note_hours as h
 ),
 notes as (
@@ -81,9 +83,9 @@ select
     d.request_id, -- the feed request
     d.channel, -- the surface
     d.position, -- the slot, from 0
-    d.device, -- from the display's context
-    d.author_id, -- from the display's context
-    d.topic, -- from the display's context
+    cast(d.context.device as string) as device, -- from the display's context
+    cast(d.context.author_id as bigint) as author_id, -- from the display's context
+    cast(d.context.topic as string) as topic, -- from the display's context
     hour(d.session_start) as hour_of_day, -- 0 to 23, UTC
     u.impressions as user_impressions, -- the user: displays in seven days; null without a profile
     u.clicks as user_clicks, -- the user: clicks in seven days; null without a profile
