@@ -52,7 +52,10 @@ def _accounted_for():
 
 def _grain(job: SqlJob):
     @dg.asset_check(
-        asset=job.name, name="grain_is_unique", blocking=True, description=f"One row for each {', '.join(job.head.grain)}."
+        asset=job.name,
+        name="grain_is_unique",
+        blocking=True,
+        description=f"One row for each {', '.join(job.head.grain)}.",
     )
     def grain_is_unique(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
         from assets.samples.audit import repeated_grain
@@ -89,7 +92,7 @@ def _no_leak():
         asset="training_samples",
         additional_deps=["events"],
         blocking=True,
-        description="Features of a sample of rows, computed anew from what was known before the display's hour, are equal.",
+        description="Features of a sample of rows equal those computed anew from what was known before the hour.",
     )
     def no_leak(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
         from assets.samples.audit import audit
@@ -103,7 +106,9 @@ def _no_leak():
 
 def _equals_delta():
     @dg.asset_check(
-        asset=clickhouse_key("events"), blocking=True, description="ClickHouse holds what the lake holds, in every table."
+        asset=clickhouse_key("events"),
+        blocking=True,
+        description="ClickHouse holds what the lake holds, in every table.",
     )
     def equals_delta(
         context: dg.AssetCheckExecutionContext,

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.lake import Window
-from dagster_project.line_assets import COPIED, clickhouse_key
+from dagster_project.line_assets import COPIED, LABELS, clickhouse_key
 from dagster_project.partitions import range_tags
 
 LINE, LAND, AFTER_LABELS, TRAIN = "line", "land_logs", "after_labels", "train_ranker"
-_FROM_LOG_TO_LABELS = ("raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events")
+TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
 
 
 def jobs(sql_names: Sequence[str]) -> dict[str, object]:
@@ -21,7 +21,10 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
     copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in COPIED))
     ranker = dg.AssetSelection.assets("ranker")
     selections = {
-        LINE: (dg.AssetSelection.assets(*_FROM_LOG_TO_LABELS) | sql | copies | ranker, "From landed logs to labels, samples, the ranker and ClickHouse."),
+        LINE: (
+            dg.AssetSelection.assets(*TO_LABELS) | sql | copies | ranker,
+            "From landed logs to labels, samples, the ranker and ClickHouse.",
+        ),
         LAND: (dg.AssetSelection.assets("raw_events"), "Take in the files of the landing folder."),
         AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
         TRAIN: (ranker, "Train the ranker on all samples of the lake."),

@@ -25,11 +25,15 @@ def line_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition
     return [_raw_events(partitions), _events(partitions), _labels(partitions), _ranker(), _clickhouse(partitions)]
 
 
-def _spec(table, deps, group, kinds, **more) -> dg.AssetSpec:
+def _spec(table, deps, group, kinds) -> dg.AssetSpec:
     return dg.AssetSpec(
-        table.name, deps=deps, description=table.description, metadata=table_metadata(table), group_name=group, kinds=kinds,
-        **more,
-    )  # fmt: skip
+        table.name,
+        deps=deps,
+        description=table.description,
+        metadata=table_metadata(table),
+        group_name=group,
+        kinds=kinds,
+    )
 
 
 def _raw_events(partitions):
@@ -52,7 +56,7 @@ def _raw_events(partitions):
             totals["rows_landed"] += landed.rows
             elsewhere |= {hour for hour in landed.hours if not window.start <= hour < window.end}
         settings.lake.create(contract.RAW_EVENTS)
-        # A file lands whole: hours it touches beyond this run's partitions are materialized as well, and Dagster is told.
+        # A file lands whole: Dagster is told of the hours that it touches beyond this run's partitions.
         first = hour_of(partitions.get_first_partition_key())
         for hour in sorted(hour for hour in elsewhere if hour >= first):
             context.log_event(dg.AssetMaterialization(contract.RAW_EVENTS.name, partition=key_of(hour)))
@@ -125,7 +129,7 @@ def _ranker():
         group_name="ranking",
         kinds={"torch", "python"},
         backfill_policy=SINGLE_RUN,
-        description="A TorchRec model with nine heads, trained on all training samples the lake holds; one version a run.",
+        description="A TorchRec model with nine heads, trained on all samples the lake holds; one version a run.",
     )
     def ranker(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], config: RankerOptions):
         from assets.ranking.config import RankerConfig

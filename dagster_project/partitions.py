@@ -1,8 +1,8 @@
 """The one time dimension: hours, UTC, half-open; its first hour, and a run's partitions as a window.
 
 Here: partitions. Not here: what is computed for them.
-The hour that is running now is a partition too (end_offset=1): live events of it can be looked at. What counts as closed
-is the schedules' concern.
+The hour that is running now is a partition too (end_offset=1): live events of it can be looked at. What counts as
+settled is the schedules' concern.
 """
 
 import datetime as dt
@@ -37,7 +37,7 @@ def first_hour(settings: Settings, now: dt.datetime | None = None) -> dt.datetim
 
 
 def known_hours(lake: Lake) -> list[dt.datetime]:
-    """The hours of which the lake holds raw events or, where a log was labelled without landing it, events; ascending."""
+    """The hours of which the lake holds raw events, or events that were never landed; ascending."""
     return sorted({hour for name in ("raw_events", "events") if lake.exists(name) for hour in lake.hours(name)})
 
 

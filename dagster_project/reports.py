@@ -25,7 +25,7 @@ def table_metadata(table: Table) -> dict[str, object]:
 def job_metadata(job: SqlJob) -> dict[str, object]:
     """A SQL job's columns, what each comes from, and its text.
 
-    The open-source UI keeps the column lineage entry to itself (Dagster+ draws it), so a column's description says it too.
+    The open-source UI hides the column lineage entry (Dagster+ draws it), so a column's description says it too.
     """
     columns = [dg.TableColumn(c.name, c.type or "?", _described(c.comment, c.sources)) for c in job.columns]
     lineage = {c.name: [dg.TableColumnDep(dg.AssetKey(table), name) for table, name in c.sources] for c in job.columns}

@@ -20,7 +20,7 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
         name="landing_folder",
         job=jobs[LAND],
         minimum_interval_seconds=30,
-        description="Takes in new files of the landing folder. Off by default: the live labeler reads the folder itself.",
+        description="Takes in new files of the landing folder. Off by default: the live labeler reads it itself.",
     )
     def landing_folder(context: dg.SensorEvaluationContext):
         paths = [path for batch in batches(settings.landing) for path in batch.paths]

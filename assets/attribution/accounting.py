@@ -1,6 +1,6 @@
 """Is every accepted event accounted for? Asked of the tables, not of the code that wrote them.
 
-Here: events joined to sessions by key and time, with nothing of the fold. Not here: the fold (fold.py), Dagster's checks.
+Here: events joined to sessions by key and time, without the fold. Not here: the fold (fold.py), Dagster's checks.
 The rule is that of docs/attribution.md: an event is in a session of its key and kind whose [start, end) holds its time,
 or it is an orphan, or it is late; never in two of these, never in none.
 """
@@ -39,9 +39,9 @@ def account(lake: Lake, window: Window, rules: Rules) -> dict[str, int | list[st
 def account_raw(lake: Lake, window: Window, repeats: int) -> dict[str, int | bool]:
     """Did every raw row of the window become an event, a quarantined row or a repeat?
 
-    repeats: rows that intake dropped as repeats. Returns raw, events, quarantine, repeats; mapped: rows of logs that came
-    in by a mapping; balanced: raw is the sum of the rest. A mapped row may hold several events, in the next hour too, so
-    where there are any, balanced only says that no more rows are in quarantine than came in.
+    repeats: rows that intake dropped as repeats. Returns raw, events, quarantine, repeats; mapped: rows of logs that
+    came in by a mapping; balanced: raw is the sum of the rest. A mapped row may hold several events, in the next hour
+    too, so where there are any, balanced only says that no more rows are in quarantine than came in.
     """
     found = {"raw": "raw_events", "events": "events", "quarantine": "quarantine"}
     counts = {key: rows(lake, name, window) for key, name in found.items()}

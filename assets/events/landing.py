@@ -1,7 +1,7 @@
 """What lies in the landing folder, and how it is to be read.
 
 Here: finding logs. Not here: reading them (sources.py, intake.py).
-A file `mapping.toml` in a folder says how the other logs of that folder are to be read; logs without one are native events.
+A file `mapping.toml` in a folder says how the logs of that folder are to be read; without one they are native events.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Batch:
 
 
 def batches(folder: Path) -> list[Batch]:
-    """The logs of a folder and of its subfolders, a batch a folder. Hidden files and unfinished ones (.tmp, .part) are left.
+    """The logs of a folder and of its subfolders, a batch a folder.
 
-    A folder that does not exist holds none.
+    Hidden files and unfinished ones (.tmp, .part) are left. A folder that does not exist holds none.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,7 +1,7 @@
 """Was it known at the display? Features of a sample of training rows, computed anew from `events` and compared.
 
-Here: the audit of training_samples, and the count of rows that break a grain. Not here: the features (sql/lake/*.sql), whose
-rule is written here a second time on purpose: one row at a time, with plain comparisons of times, nothing shared with SQL.
+Here: the audit of training_samples, and the count of rows that break a grain. Not here: the features (sql/lake/*.sql).
+Their rule is written a second time on purpose: one row at a time, plain comparisons of times, nothing shared with SQL.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ HOUR_US = 3_600_000_000
 WEEK = dt.timedelta(days=7)
 DAY = dt.timedelta(days=1)
 SAMPLE = 200  # displays looked at in a run
+SPREAD = 8  # hours they are drawn from
 TOLERANCE = 1e-9
 EVENT_COLUMNS = ["user_id", "note_id", "action", "event_time", "ingest_time", "dwell_ms"]
 COUNTED = {
@@ -57,7 +58,8 @@ def audit(lake: Lake, window: Window, rules: Rules, rows: int = SAMPLE, seed: in
 def _sample(lake: Lake, window: Window, rows: int, seed: int) -> pl.DataFrame:
     # Drawn from a few hours spread over the window, so that weeks are audited without reading weeks.
     hours = [hour for hour in lake.hours("training_samples") if window.start <= hour < window.end]
-    picked = [hours[i] for i in np.unique(np.linspace(0, len(hours) - 1, min(len(hours), 8)).astype(int))] if hours else []
+    places = np.unique(np.linspace(0, len(hours) - 1, min(len(hours), SPREAD)).astype(int)) if hours else []
+    picked = [hours[place] for place in places]
     parts = []
     for hour in picked:
         found = pl.from_arrow(lake.read("training_samples", Window(hour, hour + dt.timedelta(hours=1))))

@@ -1,7 +1,7 @@
 """SQL jobs: a file of sql/lake/ read, checked, rendered and run on Spark.
 
 Here: the head of a file, its template, its inputs and the lineage of its columns (sqlglot), and the run that replaces a
-window of its table. Not here: what a job computes (sql/lake/NAME.sql) and how it becomes an asset (dagster_project/sql_jobs.py).
+window of its table. Not here: what a job computes (sql/lake/NAME.sql), how it becomes an asset (dagster_project/).
 Everything that can be wrong with a file is found by `load_jobs`, without Spark, and named with file and line.
 """
 
@@ -104,8 +104,8 @@ class JobRun:
 def spark_type(kind: pa.DataType) -> str:
     """An Arrow type as Spark SQL spells it. Raises ValueError for one that no table of the lake uses."""
     names = {
-        pa.string(): "STRING", pa.int64(): "BIGINT", pa.int32(): "INT", pa.int16(): "SMALLINT", pa.int8(): "TINYINT",
-        pa.bool_(): "BOOLEAN", pa.binary(): "BINARY", pa.float64(): "DOUBLE", pa.float32(): "FLOAT", pa.date32(): "DATE",
+        pa.string(): "STRING", pa.int64(): "BIGINT", pa.int32(): "INT", pa.bool_(): "BOOLEAN", pa.binary(): "BINARY",
+        pa.float64(): "DOUBLE", pa.float32(): "FLOAT", pa.date32(): "DATE",
     }  # fmt: skip
     if pa.types.is_timestamp(kind):
         return "TIMESTAMP"
@@ -280,8 +280,8 @@ def _line_of(message: str, query: exp.Query) -> int:
     if line := re.search(r"[Ll]ine:? (\d+)", message):
         return int(line[1])
     names = set(re.findall(r"\w+", message))
-    lines = [column.this.meta["line"] for column in query.find_all(exp.Column) if column.name in names and column.this.meta]
-    return min(lines, default=1)
+    named = [column.this.meta for column in query.find_all(exp.Column) if column.name in names]
+    return min((meta["line"] for meta in named if "line" in meta), default=1)
 
 
 class Lineage:
@@ -302,7 +302,8 @@ class Lineage:
         key = (id(scope), name)
         if key not in self.seen:
             self.seen[key] = frozenset()  # a recursive CTE ends here
-            self.seen[key] = frozenset(self._union(scope, name) if scope.set_operation_scopes else self._select(scope, name))
+            found = self._union if scope.set_operation_scopes else self._select
+            self.seen[key] = frozenset(found(scope, name))
         return self.seen[key]
 
     def _union(self, scope: Scope, name: str) -> Iterable[tuple[str, str]]:
@@ -414,9 +415,14 @@ def _prepare(job: SqlJob, lake: Lake, frame: DataFrame) -> None:
 
 def _empty_inputs(lake: Lake, read: Mapping[str, int], window: Window, head: Head) -> list[str]:
     reads = window.widened(before=head.lookback) if head.lookback else window
+    span = f"[{reads.start:%Y-%m-%d %H:%M}, {reads.end:%Y-%m-%d %H:%M})"
     return [
-        f"the input `{name}` (version {version}) has no rows in [{reads.start:%Y-%m-%d %H:%M}, {reads.end:%Y-%m-%d %H:%M})"
-        f": materialize `{name}` for these hours first, unless nothing happened in them"
+        f"the input `{name}` (version {version}) has no rows in {span}: "
+        f"materialize `{name}` for these hours first, unless nothing happened in them"
         for name, version in read.items()
-        if "hour" in [f.name for f in lake.open(name).schema().fields] and not any(rows_by_hour(lake, name, reads).values())
+        if _is_partitioned(lake, name) and not any(rows_by_hour(lake, name, reads).values())
     ]
+
+
+def _is_partitioned(lake: Lake, name: str) -> bool:
+    return "hour" in lake.open(name).metadata().partition_columns

@@ -4,8 +4,8 @@
 -- partition: hourly
 -- lookback: 8d
 -- description: What happened to each note in the trailing seven days, as known by the end of the hour; one row for each
---   hour in which something of the note became known. An event is known once it has happened and has been received: a late one
---   enters in the hour of its receipt, and one received more than a day late never enters.
+--   hour in which something of the note became known. An event is known once it has happened and has been received: a
+--   late one enters in the hour of its receipt, and one received more than a day late never enters.
 with known as (
     select
         e.note_id,

@@ -29,8 +29,8 @@ engagements as (
         and c.hour >= {{ window_start }}
         and c.hour < {{ window_end }} + interval {{ window_ms }} milliseconds
 ),
--- Which profile was the newest? Within a key, a display (place 0) sorts before the profile of its own hour (place 1), so the
--- greatest profile hour above it is an earlier one. A join by a range of hours would pair it with a week of profiles.
+-- Which profile was the newest? Within a key, a display (place 0) sorts before the profile of its own hour (place 1), so
+-- the greatest profile hour above it is an earlier one. A join by a range would pair it with a week of profiles.
 user_hours as (
     select d.user_id, d.hour, 0 as place, cast(null as timestamp) as profile_hour
     from displays as d

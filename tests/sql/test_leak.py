@@ -24,9 +24,14 @@ WINDOW = Window(START, START + dt.timedelta(hours=6))
 JOBS = {job.name: job for job in load_jobs(FOLDER, TABLES)}
 HOUR_US = 3_600_000_000
 
+OWN_HOUR = "l.place = {} and l.profile_hour >= l.hour - interval 168 hours\n),\nnote_hours"
+# What is planted: the job, then old and new text in turn.
 LEAKS = {
     # The profile of the display's own hour: what happened after the display, the click on it included.
-    "own hour": ("training_samples", "d.user_id, d.hour, 0 as place", "d.user_id, d.hour, 2 as place", "l.place = 0 and l.profile_hour >= l.hour - interval 168 hours\n),\nnote_hours", "l.place = 2 and l.profile_hour >= l.hour - interval 168 hours\n),\nnote_hours"),
+    "own hour": (
+        "training_samples", "d.user_id, d.hour, 0 as place", "d.user_id, d.hour, 2 as place", OWN_HOUR.format(0),
+        OWN_HOUR.format(2),
+    ),
     # By the time on the device: an event that was still on its way is counted as if it had been there.
     "not yet received": ("user_profiles", "greatest(e.event_time, e.ingest_time)", "e.event_time"),
     # A window one hour too wide at its upper end.
@@ -57,7 +62,8 @@ def some_events():
 def lake(tmp_path_factory, spark):
     lake = Lake(str(tmp_path_factory.mktemp("leak") / "lake"))
     events = some_events()
-    lake.replace_window(EVENTS, events.add_column(0, "hour", pc.floor_temporal(events["event_time"], unit="hour")), WINDOW)
+    hour = pc.floor_temporal(events["event_time"], unit="hour")
+    lake.replace_window(EVENTS, events.add_column(0, "hour", hour), WINDOW)
     labels = label(events, Rules())
     for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS):
         lake.replace_window(table, getattr(labels, table.name), WINDOW)
@@ -75,7 +81,8 @@ def test_the_jobs_as_they_are_leak_nothing(lake):
     found = audit(lake, WINDOW, Rules(), rows=400)
     assert found.wrong == []
     assert found.rows >= 390
-    assert sum(lake.read("training_samples")["user_clicks"].is_valid().to_pylist()) > 500  # there was something to compare
+    known = lake.read("training_samples")["user_clicks"].drop_null()
+    assert len(known) > 500  # there was something to compare
 
 
 @pytest.mark.parametrize("leak", LEAKS)

@@ -38,7 +38,8 @@ def job(tmp_path):
 
 
 def events(counts):
-    rows = [{"hour": hour, "event_id": f"{hour}{i}", "action": "click"} for hour, n in zip(HOURS, counts) for i in range(n)]
+    hours = [hour for hour, count in zip(HOURS, counts, strict=False) for _ in range(count)]
+    rows = [{"hour": hour, "event_id": f"e{i}", "action": "click"} for i, hour in enumerate(hours)]
     return pa.Table.from_pylist(rows, EVENTS.schema)
 
 
@@ -77,7 +78,8 @@ def test_an_input_that_is_not_there_is_named(lake, spark, job):
 
 def test_rows_outside_of_the_window_are_refused_from_the_first_write_on(lake, spark, job):
     lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
-    wide = replace(job, template=job.template.replace("where e.hour >= {{ window_start }} and e.hour < {{ window_end }}", ""))
+    window = "where e.hour >= {{ window_start }} and e.hour < {{ window_end }}"
+    wide = replace(job, template=job.template.replace(window, ""))
     with pytest.raises(Exception, match="DELTA_REPLACE_WHERE_MISMATCH"):
         run_job(wide, lake, spark, Window(HOURS[1], HOURS[2]), Rules())
     assert clicks(lake) == {}

@@ -1,7 +1,7 @@
-"""Rows in, rows out: each tests/sql/NAME.yaml holds cases for sql/lake/NAME.sql, run on Spark. Files are found, not listed.
+"""Rows in, rows out: each tests/sql/NAME.yaml holds cases for sql/lake/NAME.sql, run on Spark. Every job has a file.
 
-A case: `window` (start, end), `inputs` (table -> rows; columns left out are null, `hour` and `ingest_time` follow from the
-times given), `expected` (rows in any order; only the columns named are compared). Every job has a file.
+A case: `window` (start, end), `inputs` (table -> rows; columns left out are null, `hour` and `ingest_time` follow from
+the times given), `expected` (rows in any order; only the columns named are compared).
 """
 
 import datetime as dt
@@ -73,7 +73,8 @@ def test_rows(spark, name, case):
     expected = case["expected"]
     kinds = KINDS[name]
     columns = sorted({column for row in expected for column in row})
-    expected = [{c: time(row[c]) if kinds[c] == "TIMESTAMP" and row[c] else row[c] for c in columns} for row in expected]
+    times = {c for c in columns if kinds[c] == "TIMESTAMP"}
+    expected = [{c: time(row[c]) if c in times and row[c] else row[c] for c in columns} for row in expected]
     as_rows = [sorted(repr([comparable(row[c]) for c in columns]) for row in rows) for rows in (found, expected)]
     assert as_rows[0] == as_rows[1]
 

@@ -16,8 +16,10 @@ from assets.lake import Window
 START = dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC)
 WINDOW = Window(START, START + dt.timedelta(hours=2))
 # The worked case of docs/attribution.md, and a session that reaches into the second hour.
-CASE = [("impression", 0), ("impression", 15), ("click", 19), ("impression", 25), ("like", 30), ("view_end", 38), ("like", 41),
-        ("hide", 46), ("impression", 55), ("click", 58), ("like", 63)]  # fmt: skip
+CASE = [
+    ("impression", 0), ("impression", 15), ("click", 19), ("impression", 25), ("like", 30), ("view_end", 38),
+    ("like", 41), ("hide", 46), ("impression", 55), ("click", 58), ("like", 63),
+]  # fmt: skip
 
 
 def hour(time):
@@ -26,10 +28,11 @@ def hour(time):
 
 def events():
     rows = [
-        {"event_id": f"e{i}", "user_id": 1, "note_id": 2, "action": action, "event_time": START + dt.timedelta(minutes=m)}
-        for i, (action, m) in enumerate(CASE)
+        {"event_id": f"e{i}", "action": action, "event_time": START + dt.timedelta(minutes=minute)}
+        for i, (action, minute) in enumerate(CASE)
     ]
-    return pa.Table.from_pylist([{**row, "ingest_time": row["event_time"]} for row in rows], EVENT_SCHEMA)
+    rows = [{"user_id": 1, "note_id": 2, "ingest_time": row["event_time"], **row} for row in rows]
+    return pa.Table.from_pylist(rows, EVENT_SCHEMA)
 
 
 def with_hour(table, column="event_time"):
@@ -123,7 +126,8 @@ def test_slices_cover_the_window():
 
 def test_repeated_ids_are_counted_across_hours(labelled):
     assert repeated_ids(labelled, WINDOW) == 0
-    change(labelled, EVENTS, lambda t: t.set_column(1, "event_id", pa.array(["same"] * 2 + [f"x{i}" for i in range(8)] + ["same"])))
+    ids = pa.array(["same"] * 2 + [f"x{i}" for i in range(8)] + ["same"])
+    change(labelled, EVENTS, lambda t: t.set_column(1, "event_id", ids))
     assert repeated_ids(labelled, WINDOW) == 2
 
 
@@ -131,7 +135,8 @@ def test_repeated_ids_are_counted_across_hours(labelled):
 def test_raw_rows_are_events_quarantine_and_repeats(labelled, repeats, balanced):
     raw = {"hour": [START] * 15, "source": ["s"] * 15, "row": range(15), "body": [b"{}"] * 15}
     labelled.replace_window(RAW_EVENTS, pa.table(raw, RAW_EVENTS.schema), WINDOW)
-    labelled.replace_window(QUARANTINE, pa.table({**raw, "reason": ["x: y"] * 15}, QUARANTINE.schema).slice(0, 2), WINDOW)
+    broken = pa.table({**raw, "reason": ["x: y"] * 15}, QUARANTINE.schema)
+    labelled.replace_window(QUARANTINE, broken.slice(0, 2), WINDOW)
     labelled.append_once(SOURCES, pa.Table.from_pylist([{"source": "s", "name": "a.jsonl"}], SOURCES.schema), "t", 1)
     counts = account_raw(labelled, WINDOW, repeats)
     assert (counts["raw"], counts["events"], counts["quarantine"]) == (15, 11, 2)

@@ -1,4 +1,4 @@
-"""The code location without running it: keys, jobs, partitions, schedules, sensors. What it computes is tested elsewhere."""
+"""The code location without running it: keys, jobs, partitions, schedules, sensors."""
 
 import datetime as dt
 import json

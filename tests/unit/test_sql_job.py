@@ -46,7 +46,8 @@ def test_a_file_becomes_a_job(tmp_path):
     path = write(tmp_path, "user_clicks")
     (job,) = load_jobs(tmp_path, TABLES)
     assert job.path == path
-    assert job.head == sql_job.Head("user_clicks", "team:feed", ("hour", "user_id"), "hourly", "Clicks of each user.", None)
+    grain = ("hour", "user_id")
+    assert job.head == sql_job.Head("user_clicks", "team:feed", grain, "hourly", "Clicks of each user.", None)
     assert job.inputs == ("events",)
     hour, user, clicks = job.columns
     assert hour == sql_job.Column("hour", "TIMESTAMP", "", (("events", "hour"),))
@@ -55,7 +56,8 @@ def test_a_file_becomes_a_job(tmp_path):
 
 
 def test_the_window_and_the_rules_are_filled_in_and_the_lines_stay(tmp_path):
-    body = "select hour, user_id, {{ long_view_ms }} as x, {{ window_ms }} as y\nfrom events\nwhere hour >= {{ lookback_start }}\n"
+    body = "select hour, user_id, {{ long_view_ms }} as x, {{ window_ms }} as y\nfrom events\n"
+    body += "where hour >= {{ lookback_start }}\n"
     write(tmp_path, "user_clicks", body, head=HEAD + "-- lookback: 7d\n")
     (job,) = load_jobs(tmp_path, TABLES)
     text = sql_job.render(job, WINDOW, Rules())
@@ -105,7 +107,7 @@ def test_a_wrong_head_is_named_with_its_line(tmp_path, head, line, says):
     ("body", "line", "says"),
     [
         ("select hour, user_id\nfrom events\nwhere hour > {{ start }}\n", 8, "no template variable `start`"),
-        ("select hour, user_id\nfrom events where hour > {{ lookback_start }}\n", 7, "say `-- lookback: 7d` in the head"),
+        ("select hour, user_id\nfrom events where {{ lookback_start }}\n", 7, "say `-- lookback: 7d` in the head"),
         ("select hour, user_id\nfrom events where hour > {{ window_start }\n", 7, "template:"),
         ("select hour, user_id\nfrom\n  event\n", 8, "unknown table `event`; known are: "),
         ("select hour, user_id\nfrom other.events\n", 7, "unknown table `other.events`"),
