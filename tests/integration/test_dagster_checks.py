@@ -6,12 +6,14 @@ import dagster as dg
 import pytest
 
 from assets.attribution import label
-from assets.attribution.tables import ORPHAN_ACTIONS
+from assets.attribution.tables import CLICK_SESSIONS
 from assets.events import generator
 from assets.events.contract import EVENTS
 from assets.lake import Window
 from dagster_project import jobs
 from dagster_project.settings import load
+
+pytestmark = pytest.mark.slow
 
 START = dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC)
 WINDOW = Window(START, START + dt.timedelta(hours=2))
@@ -36,14 +38,14 @@ def run(settings, selection):
     return result, failed, loaded
 
 
-def test_a_lost_orphan_stops_the_load(settings, monkeypatch):
+def test_a_lost_session_stops_the_load(settings, monkeypatch):
     whole = label.label_window
 
     def losing(lake, window, rules, **more):
         counts = whole(lake, window, rules, **more)
-        orphans = lake.read(ORPHAN_ACTIONS.name, window)
-        assert orphans.num_rows
-        lake.replace_window(ORPHAN_ACTIONS, orphans.slice(1), window)
+        sessions = lake.read(CLICK_SESSIONS.name, window)
+        assert sessions.num_rows
+        lake.replace_window(CLICK_SESSIONS, sessions.slice(1), window)
         return counts
 
     monkeypatch.setattr(label, "label_window", losing)

@@ -25,14 +25,14 @@ KEYS = {
     "raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events",
     "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
-    "clickhouse/late_events", "clickhouse/quarantine", "notebook_labels", "notebook_metrics",
+    "clickhouse/late_events", "clickhouse/quarantine", "labels", "metrics",
 }  # fmt: skip
 
 
 def test_the_code_location_holds_these_assets_and_jobs():
     defs = build_defs(load({"GLASSHOUSE_HOME": "build/none"}))
     found = {key.to_user_string() for asset in defs.assets for key in asset.keys}
-    assert {name for name in found if not name.startswith("notebook")} == {n for n in KEYS if not n.startswith("notebook")}
+    assert found == KEYS
     assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN}
 
 
