@@ -5,6 +5,7 @@ Here: DAGSTER_HOME below the home folder, with its dagster.yaml. Not here: jobs,
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,12 @@ concurrency:
     max_concurrent_runs: 1
 run_monitoring:
   enabled: true
+# One run over hundreds of partitions writes thousands of asset events; Dagster's own class commits each of them twice.
+event_log_storage:
+  module: dagster_project.event_log
+  class: BatchedSqliteEventLog
+  config:
+    base_dir: {events}
 """
 
 
@@ -33,7 +40,7 @@ def prepare(settings: Settings) -> str:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
-        config.write_text(DAGSTER_YAML)
+        config.write_text(DAGSTER_YAML.format(events=json.dumps(str(home / "history" / "runs"))))
     return str(home)
 
 
