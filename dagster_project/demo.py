@@ -46,8 +46,8 @@ def run(settings: Settings, log: Path | None, mapping: Path | None, hours: int, 
     settings = replace(settings, first_hour=window.start)
     with clickhouse(settings, say) as url:
         here = replace(settings, clickhouse_url=url)
-        _line(here, window, say)
-        _report(here, window, time.monotonic() - started)
+        repeats = _line(here, window, say)
+        _report(here, window, repeats, time.monotonic() - started)
     home = "" if settings.home.name == "demo" else f"GLASSHOUSE_HOME={show.short(settings.home)} "
     show.addresses(services.addresses(settings), f"`{home}make up` serves it all:")
 
@@ -88,6 +88,7 @@ def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> W
     say(f"reading {log}")
     landed = intake.land(settings.lake, [log], load_mapping(mapping_file) if mapping_file else None)
     say(f"{landed.rows:,} rows landed" if landed.files_new else "the log is in the lake already")
+    settings.own_log.write_text(f"{log}\n")
     hours = settings.lake.hours("raw_events")
     if not hours:
         raise DemoError(f"{log} holds no rows")
@@ -110,8 +111,10 @@ def clickhouse(settings: Settings, say: show.Steps) -> Iterator[str]:
             yield url
 
 
-def _line(settings: Settings, window: Window, say: show.Steps) -> None:
+def _line(settings: Settings, window: Window, say: show.Steps) -> int:
+    """Run the line over the window, as one run; returns how many events intake dropped as repeats."""
     from dagster_project import jobs
+    from dagster_project.line_assets import COUNTED as COUNTED_CHECK
 
     say(f"running the line over {len(window.hours)} hourly partitions, as one Dagster run")
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -121,6 +124,8 @@ def _line(settings: Settings, window: Window, say: show.Steps) -> None:
         raise DemoError(
             f"the run {result.run_id} failed, see above; `make up` shows it at {services.addresses(settings)['Dagster']}/runs"
         )
+    (counted,) = (check for check in result.get_asset_check_evaluations() if check.check_name == COUNTED_CHECK)
+    return counted.metadata["repeats"].value
 
 
 @contextmanager
@@ -190,7 +195,7 @@ def _one_line(text: str, length: int = 150) -> str:
     return rich.markup.escape(" ".join(text.split())[:length])
 
 
-def _report(settings: Settings, window: Window, seconds: float) -> None:
+def _report(settings: Settings, window: Window, repeats: int, seconds: float) -> None:
     """The table at the end: what went in, what came out, how well the model ranks, where to look."""
     from assets.counts import rows
     from assets.metrics.client import connect
@@ -208,7 +213,7 @@ def _report(settings: Settings, window: Window, seconds: float) -> None:
             "hours": len(window.hours),
             "raw rows in": count["raw_events"],
             "events accepted": count["events"],
-            "repeats dropped": count["raw_events"] - count["events"] - count["quarantine"],
+            "repeats dropped": repeats,
             "quarantined": count["quarantine"],
             "impression sessions (click samples)": count["impression_sessions"],
             "click sessions (engagement samples)": count["click_sessions"],

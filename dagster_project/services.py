@@ -61,6 +61,8 @@ def commands(settings: Settings) -> dict[str, list[str]]:
     }
     if settings.clickhouse_url:
         del found["clickhouse"]
+    if settings.own_log.exists():  # generated readers have no business among real ones
+        del found["traffic"]
     return found
 
 
@@ -112,6 +114,8 @@ def up(settings: Settings) -> int:
     from dagster_project import show
 
     show.addresses(addresses(settings), "Starting. Ctrl-C stops everything.")
+    if settings.own_log.exists():
+        show.console.print(f"This home holds a log of your own: no traffic is generated; what lands in {settings.landing} goes live.")
     manager.loop()
     stopped_by_hand = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     return 0 if stopped_by_hand else manager.returncode or 0

@@ -36,6 +36,7 @@ def test_the_code_location_holds_these_assets_and_jobs():
     assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN}
 
 
+@pytest.mark.slow
 def test_loading_imports_no_engine():
     heavy = "[m for m in ('pyspark', 'torch', 'torchrec', 'numba', 'streamlit') if m in sys.modules]"
     code = f"import sys, dagster_project.definitions; assert not {heavy}, {heavy}"

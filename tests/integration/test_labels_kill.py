@@ -18,7 +18,7 @@ from assets.attribution.state import Store
 from assets.lake import Window
 from tests.unit.labeling import event
 from tests.unit.test_label import big_log
-from tests.unit.test_label_live import arriving, check, cut, drop, shaken
+from tests.integration.test_label_live import arriving, check, cut, drop, shaken
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELER = """

@@ -141,6 +141,7 @@ def test_a_config_that_makes_no_sense_is_refused():
             dataclasses.replace(CONFIG, **change)
 
 
+@pytest.mark.slow
 def test_follow_writes_whole_files_of_the_same_world_at_the_asked_rate(made, read, tmp_path):
     config = dataclasses.replace(CONFIG, events_per_hour=3600 * 2000)
     stop, result = threading.Event(), {}

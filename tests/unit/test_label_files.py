@@ -9,7 +9,7 @@ from assets.attribution.label import LabelError, label_files
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, ORPHAN_ACTIONS
 from tests.unit.labeling import event, expected, same
-from tests.unit.test_label_live import drop
+from tests.integration.test_label_live import drop
 
 
 @pytest.fixture

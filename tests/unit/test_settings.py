@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from dagster_project import settings
+from dagster_project import services, settings
 
 
 def test_defaults_need_no_environment():
@@ -41,3 +41,11 @@ def test_every_setting_is_listed_with_its_value():
     rows = {name: value for name, value, _ in settings.listed({"GLASSHOUSE_WINDOW": "5m"})}
     assert rows["GLASSHOUSE_WINDOW"] == "5m"
     assert set(rows) == {settings.PREFIX + name for name in settings.KNOWN}
+
+
+def test_a_home_with_a_log_of_ones_own_gets_no_generated_traffic(tmp_path):
+    found = settings.load({"GLASSHOUSE_HOME": str(tmp_path)})
+    assert "traffic" in services.commands(found)
+    found.own_log.write_text("log.csv\n")
+    assert "traffic" not in services.commands(found)
+    assert "live" in services.commands(found)

@@ -18,6 +18,8 @@ from dagster import (
 from dagster_project import instance, settings
 from dagster_project.event_log import BATCH_SETTING, BatchedSqliteEventLog
 
+pytestmark = pytest.mark.slow
+
 HOURS = HourlyPartitionsDefinition("2026-01-01-00:00", end_offset=0)
 FIRST, LAST, COUNT = "2026-01-01-00:00", "2026-01-02-15:00", 40
 

@@ -15,6 +15,8 @@ from tests.unit.labeling import T0, event, expected, moment, rows, same, table
 from tests.unit.reference import MINUTE
 from tests.unit.test_label import big_log
 
+pytestmark = pytest.mark.slow
+
 RULES = Rules()
 OUT = (IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS)
 

@@ -19,6 +19,8 @@ from tests.unit.labeling import T0, canonical, event, expected, moment, rows, sa
 from tests.unit.reference import MINUTE
 from tests.unit.test_label import big_log
 
+pytestmark = pytest.mark.slow
+
 RULES = Rules()
 OUT = ("impression_sessions", "click_sessions", "orphan_actions")
 
@@ -189,7 +191,7 @@ def test_an_empty_or_broken_file_is_a_batch_too(lake, landing):
 
 
 def test_events_that_a_log_brought_before_are_not_taken_again(lake, landing):
-    from tests.unit.test_label_window import put
+    from tests.integration.test_label_window import put
 
     known = [event("a", 0, "impression"), event("b", 3, "click")]
     put(lake, known)
