@@ -1,28 +1,48 @@
-"""The few verbs with which Glasshouse writes and reads Delta tables: create, append once, replace window, read.
+"""The few verbs with which Glasshouse writes and reads Delta tables: create, append once, replace window, commit, read.
 
-Here: the two kinds of write, for Arrow tables (delta-rs, no JVM) and for Spark data frames, on the same tables.
-Not here: what a table means or holds (each stage declares its own `Table`), and how Spark is started (spark.py).
+Here: the two kinds of write, for Arrow tables (delta-rs, no JVM) and for Spark data frames, on the same tables, and
+several of them in one commit. Not here: what a table means or holds (each stage declares its own `Table`), the commit
+log itself (commits.py), and how Spark is started (spark.py).
 
 Every time-partitioned table has the column `hour` (timestamp, UTC, the hour's start) and is partitioned by it.
 A window is half-open, [start, end), in whole hours.
+
+Every read sees a moment: the versions of all tables that belong together. `lake.open("events")` takes the newest moment;
+`lake.pinned()` is a lake that stays at one, for whoever reads more than one table or reads twice. A lake that is not a
+local folder has no commit log: there each table is read at its newest version.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from assets.commits import CommitError, CommitLog, Moment
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TIME = pa.timestamp("us", "UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+COMMIT_APP = "glasshouse/commits"  # in each Delta commit: the number of the moment that it belongs to
+CONFLICT_TRIES = 6
+HOUR_FOLDER = "hour=%Y-%m-%d%%20%H%%3A00%%3A00.000000"
 HOUR = pa.field("hour", TIME, metadata={"comment": "start of the hour, UTC; the partition"})
 
 
@@ -81,14 +101,34 @@ def _sql_time(time: dt.datetime) -> str:
 
 
 @dataclass(frozen=True)
+class Write:
+    """Rows for one table: appended, or (with a window) in place of that window's rows."""
+
+    table: Table
+    data: pa.Table
+    window: Window | None = None
+
+
+Step = dict[str, Any]  # a table's part of a commit, as it stands in the intent: table, window, adds
+Probe = Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class Lake:
     """A folder (or an object-store prefix) of Delta tables.
 
-    root: local path or URI. storage_options: handed to delta-rs as they are (credentials, endpoint).
+    root: local path or URI. storage_options: handed to delta-rs as they are (credentials, endpoint). moment: what reads
+    see; None for the newest at the time of each read.
     """
 
     root: str
     storage_options: dict[str, str] = field(default_factory=dict)
+    moment: Moment | None = None
+
+    @cached_property
+    def log(self) -> CommitLog | None:
+        """The commit log, None for a lake that is not a local folder."""
+        return None if "://" in str(self.root) else CommitLog(self.root)
 
     def path(self, name: str) -> str:
         return f"{str(self.root).rstrip('/')}/{name}"
@@ -96,8 +136,29 @@ class Lake:
     def exists(self, name: str) -> bool:
         return DeltaTable.is_deltatable(self.path(name), self.storage_options or None)
 
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def pinned(self, moment: int | None = None) -> Lake:
+        """The lake as it is now, or at a moment that is still kept: all its reads belong together."""
+        if self.log is None or (self.moment and moment is None):
+            return self
+        try:
+            return replace(self, moment=self.log.newest() if moment is None else self.log.moment(moment))
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
     def open(self, name: str, version: int | None = None) -> DeltaTable:
-        """Open a table, at its newest version or at the one given. Raises LakeError where there is none."""
+        """Open a table as the moment has it, or at the version given. Raises LakeError where there is none."""
+        if version is None:
+            moment = self.moment or (self.log.newest() if self.log else None)
+            version = moment.tables.get(name) if moment else None
+        return self._open(name, version)
+
+    def open_newest(self, name: str) -> DeltaTable:
+        """A table as it is now, half a commit perhaps: for who tends the files, never for who reads the rows."""
+        return self._open(name)
+
+    def _open(self, name: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.path(name), version=version, storage_options=self.storage_options or None)
         except TableNotFoundError as error:
@@ -107,52 +168,6 @@ class Lake:
 
     def version(self, name: str) -> int:
         return self.open(name).version()
-
-    def create(self, table: Table) -> None:
-        """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
-        DeltaTable.create(
-            self.path(table.name),
-            schema=table.schema,
-            mode="ignore",
-            partition_by=["hour"] if table.partitioned else None,
-            name=table.name,
-            description=table.description,
-            storage_options=self.storage_options or None,
-        )
-
-    def appended(self, name: str, app: str) -> int | None:
-        """The last version that `app` appended to the table, or None."""
-        return self.open(name).transaction_version(app)
-
-    def append_once(self, table: Table, data: pa.Table, app: str, version: int) -> bool:
-        """Append `data` unless this (app, version) or a later one of the app is in the table already.
-
-        Rows and transaction id become visible in one commit. Returns False where the append was recognised as a repeat.
-        """
-        self.create(table)
-        target = self.open(table.name)
-        seen = target.transaction_version(app)
-        if seen is not None and seen >= version:
-            return False
-        write_deltalake(
-            target,
-            data.select(table.schema.names).cast(table.schema),
-            mode="append",
-            commit_properties=CommitProperties(app_transactions=[Transaction(app, version)]),
-        )
-        return True
-
-    def replace_window(self, table: Table, data: pa.Table, window: Window) -> int:
-        """Replace the rows of [start, end) by `data` in one commit; returns the new version.
-
-        Raises LakeError where a row of `data` lies outside of the window: it would never be replaced again.
-        """
-        self.create(table)
-        data = data.select(table.schema.names).cast(table.schema)
-        _check_inside(table.name, data, window)
-        target = self.open(table.name)
-        write_deltalake(target, data, mode="overwrite", predicate=window.predicate)
-        return self.version(table.name)
 
     def read(
         self,
@@ -165,6 +180,15 @@ class Lake:
         filters = [("hour", ">=", window.start), ("hour", "<", window.end)] if window else None
         return self.open(name, version).to_pyarrow_table(columns=list(columns) if columns else None, filters=filters)
 
+    def added(self, moment: Moment, table: Table) -> pa.Table:
+        """The rows that a moment's commit added to a table. Raises LakeError where their files are gone."""
+        paths = [f"{self.path(table.name)}/{path}" for path in moment.added.get(table.name, [])]
+        try:
+            parts = [_with_hour(pq.ParquetFile(path).read(), path, table) for path in paths]
+        except FileNotFoundError as error:
+            raise LakeError(f"the files of moment {moment.number} were tidied away: {error}") from error
+        return pa.concat_tables(parts) if parts else table.empty()
+
     def hours(self, name: str) -> list[dt.datetime]:
         """The hours for which the table holds rows, ascending."""
         found = self.open(name).get_add_actions(flatten=True)
@@ -172,12 +196,204 @@ class Lake:
         values = pa.table(found).column("partition.hour").unique().cast(TIME).cast(pa.int64()).to_pylist()
         return sorted(EPOCH + dt.timedelta(microseconds=value) for value in values)
 
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def create(self, table: Table) -> None:
+        """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
+        newest = self.log.newest() if self.log else None
+        if self.exists(table.name) and (self.log is None or (newest and table.name in newest.tables)):
+            return
+        DeltaTable.create(
+            self.path(table.name),
+            schema=table.schema,
+            mode="ignore",
+            partition_by=["hour"] if table.partitioned else None,
+            name=table.name,
+            description=table.description,
+            storage_options=self.storage_options or None,
+        )
+        self.publish("create", [table.name])  # else a reader would take its newest version, half a commit perhaps
+
+    def appended(self, name: str, app: str) -> int | None:
+        """The last version that `app` appended to the table, or None."""
+        return self.open(name).transaction_version(app)
+
+    def append_once(self, table: Table, data: pa.Table, app: str, version: int) -> bool:
+        """Append `data` unless this (app, version) or a later one of the app is in the table already.
+
+        Rows and transaction id become visible in one commit. Returns False where the append was recognised as a repeat.
+        """
+        if self.log is not None:
+            self.create(table)
+            seen = self.appended(table.name, app)
+            if seen is not None and seen >= version:
+                return False
+            return self.commit([self.stage(Write(table, data))], by=app, app=(app, version)) is not None
+        self.create(table)
+        target = self.open(table.name)
+        seen = target.transaction_version(app)
+        if seen is not None and seen >= version:
+            return False
+        properties = CommitProperties(app_transactions=[Transaction(app, version)])
+        write_deltalake(target, _conform(table, data), mode="append", commit_properties=properties)
+        return True
+
+    def replace_window(self, table: Table, data: pa.Table, window: Window) -> int:
+        """Replace the rows of [start, end) by `data` in one commit; returns the new version.
+
+        Raises LakeError where a row of `data` lies outside of the window: it would never be replaced again.
+        """
+        if self.log is not None:
+            return self.replace_windows([Write(table, data, window)], by=table.name).tables[table.name]
+        self.create(table)
+        data = _conform(table, data)
+        _check_inside(table.name, data, window)
+        write_deltalake(self.open(table.name), data, mode="overwrite", predicate=window.predicate)
+        return self.version(table.name)
+
+    def replace_windows(self, writes: Sequence[Write], *, by: str, probe: Probe = lambda point: None) -> Moment:
+        """Replace windows of several tables in one moment. Raises LakeError as replace_window does."""
+        return self.commit([self.stage(write) for write in writes], by=by, probe=probe)
+
+    def stage(self, write: Write) -> Step:
+        """Write the data files of a commit to come, one an hour; nobody sees them yet. Local lakes only."""
+        table = write.table
+        self.create(table)
+        data = _conform(table, write.data)
+        if write.window:
+            _check_inside(table.name, data, write.window)
+        bounds = [write.window.start.isoformat(), write.window.end.isoformat()] if write.window else None
+        adds = [_write_file(self.path(table.name), part, hour) for hour, part in _by_hour(table, data)]
+        return {"table": table.name, "window": bounds, "adds": adds}
+
+    def commit(
+        self,
+        steps: Sequence[Step],
+        *,
+        by: str,
+        app: tuple[str, int] | None = None,
+        note: dict[str, Any] | None = None,
+        fence: Callable[[], None] = lambda: None,
+        probe: Probe = lambda point: None,
+    ) -> Moment | None:
+        """Make staged files visible, in all their tables at one moment. Local lakes only.
+
+        app: (application, version); a version that a moment or the first table has seen is a repeat: its files are
+        deleted and None is returned. fence: called under the lock before anything is decided; what it raises stops the
+        commit. probe: called with the name of each point passed (tests kill the process there).
+        Raises LakeError where the lock is not to be had or the log is not ours alone.
+        """
+        try:
+            with self.log.locked():
+                before = self._recovered()
+                fence()
+                if app and self._repeated(before, steps, app):
+                    self._unstage(steps)
+                    return None
+                number = before.number + 1 if before else 0
+                intent = {"moment": number, "by": by, "app": app, "note": note or {}, "steps": list(steps)}
+                self.log.decide(intent)
+                probe("intent")
+                return self._finish(intent, before, probe)
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
+    def publish(self, by: str, names: Sequence[str]) -> Moment | None:
+        """Let readers see the newest version of tables that were written without `commit` (by Spark, say)."""
+        if self.log is None:
+            return None
+        try:
+            with self.log.locked():
+                before = self._recovered()
+                return self._published(before, by, {name: self._open(name).version() for name in names})
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
+    def recover(self) -> Moment | None:
+        """Finish what a killed writer had decided; returns the newest moment."""
+        if self.log is None:
+            return None
+        try:
+            with self.log.locked():
+                return self._recovered()
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
+    def _recovered(self) -> Moment | None:
+        newest = self.log.newest()
+        intent = self.log.intent()
+        if intent is None or (newest and newest.number >= intent["moment"]):
+            return newest
+        return self._finish(intent, newest, lambda point: None)
+
+    def _finish(self, intent: dict[str, Any], before: Moment | None, probe: Probe) -> Moment:
+        versions = {}
+        for step in intent["steps"]:
+            versions[step["table"]] = self._apply(step, intent)
+            probe(step["table"])
+        moment = self._published(before, intent["by"], versions, intent)
+        probe("published")
+        return moment
+
+    def _published(self, before, by: str, versions: dict[str, int], intent: dict[str, Any] | None = None) -> Moment:
+        moment = Moment(
+            number=before.number + 1 if before else 0,
+            by=by,
+            at=dt.datetime.now(dt.UTC).isoformat(),
+            tables={**(before.tables if before else {}), **versions},
+            apps={**(before.apps if before else {})},
+        )
+        if intent:
+            if intent["app"] and len(intent["steps"]) > 1:
+                moment.apps[intent["app"][0]] = intent["app"][1]
+            added = {step["table"]: [add["path"] for add in step["adds"]] for step in intent["steps"]}
+            moment = replace(moment, added=added, note=intent["note"])
+        self.log.publish(moment)
+        return moment
+
+    def _apply(self, step: Step, intent: dict[str, Any]) -> int:
+        """One table's Delta commit, unless it is there already; returns the table's version after it."""
+        ids = [Transaction(COMMIT_APP, intent["moment"])]
+        if intent["app"]:
+            ids.append(Transaction(*intent["app"]))
+        for attempt in range(CONFLICT_TRIES):
+            table = self._open(step["table"])
+            seen = table.transaction_version(COMMIT_APP)
+            if seen is not None and seen >= intent["moment"]:
+                return table.version()
+            try:
+                table.create_write_transaction(
+                    [*_removals(table, step["window"]), *(_add_action(add) for add in step["adds"])], "append",
+                    table.schema(), table.metadata().partition_columns or None,
+                    commit_properties=CommitProperties(_described(step, intent), app_transactions=ids),
+                )  # fmt: skip
+                return self._open(step["table"]).version()
+            except CommitFailedError as error:  # somebody compacts or vacuums the table just now
+                failure = error
+                time.sleep(0.05 * 2**attempt)
+        raise LakeError(
+            f"`{step['table']}`: {CONFLICT_TRIES} tries met commits of others ({failure}); the commit stays decided and "
+            "is finished by the next writer, so start again"
+        )
+
+    def _repeated(self, before: Moment | None, steps: Sequence[Step], app: tuple[str, int]) -> bool:
+        seen = before.apps.get(app[0]) if before and len(steps) > 1 else self._seen(steps, app[0])
+        return seen is not None and seen >= app[1]
+
+    def _seen(self, steps: Sequence[Step], app: str) -> int | None:
+        return self._open(steps[0]["table"]).transaction_version(app) if steps else None
+
+    def _unstage(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            for add in step["adds"]:
+                Path(self.path(step["table"]), add["path"]).unlink(missing_ok=True)
+
+    # --- Spark -------------------------------------------------------------------------------------------------------
+
     def frame(self, spark: SparkSession, name: str, version: int | None = None) -> DataFrame:
-        """A table as a Spark data frame."""
-        if not self.exists(name):
-            self.open(name)  # raises, with the message that says what to do
-        reader = spark.read.format("delta")
-        return (reader if version is None else reader.option("versionAsOf", version)).load(self.path(name))
+        """A table as a Spark data frame, as the moment has it or at the version given."""
+        version = self.open(name, version).version()  # raises where there is none, with the message that says what to do
+        return spark.read.format("delta").option("versionAsOf", version).load(self.path(name))
 
     def replace_window_frame(self, name: str, frame: DataFrame, window: Window) -> int:
         """Replace the rows of [start, end) by a Spark data frame that has an `hour` column; returns the new version.
@@ -188,6 +404,7 @@ class Lake:
         if self.exists(name):
             writer = writer.option("replaceWhere", window.predicate)
         writer.save(self.path(name))
+        self.publish(name, [name])
         return self.version(name)
 
 
@@ -197,3 +414,94 @@ def _check_inside(name: str, data: pa.Table, window: Window) -> None:
     for hour in data.column("hour").unique().to_pylist():
         if hour is None or not window.start <= hour < window.end:
             raise LakeError(f"`{name}`: a row of hour {hour} lies outside of [{window.start}, {window.end})")
+
+
+# --- data files ------------------------------------------------------------------------------------------------------
+
+
+def _conform(table: Table, data: pa.Table) -> pa.Table:
+    return data.select(table.schema.names).cast(table.schema)
+
+
+def _by_hour(table: Table, data: pa.Table) -> list[tuple[dt.datetime | None, pa.Table]]:
+    """The rows hour by hour, without the column that the partition stands for."""
+    if not data.num_rows:
+        return []
+    if not table.partitioned:
+        return [(None, data)]
+    hours = sorted(data.column("hour").unique().to_pylist())
+    rest = data.drop_columns(["hour"])
+    if len(hours) == 1:
+        return [(hours[0], rest)]
+    return [(hour, rest.filter(pc.equal(data.column("hour"), pa.scalar(hour, TIME)))) for hour in hours]
+
+
+def _write_file(folder: str, data: pa.Table, hour: dt.datetime | None) -> dict[str, Any]:
+    """Write rows of one hour as a Parquet file; returns what Delta's log says of it."""
+    # delta-rs's own names of folders; polars reads the hour from them and not from the log.
+    place = f"{hour.astimezone(dt.UTC):{HOUR_FOLDER}}/" if hour else ""
+    path = f"{place}{uuid.uuid4().hex}.parquet"
+    target = Path(folder, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    repeating = [item.name for item in data.schema if pa.types.is_string(item.type) and item.name not in UNLIKE]
+    pq.write_table(data, target, compression="zstd", compression_level=1, use_dictionary=repeating)
+    return {
+        "path": path,
+        "size": target.stat().st_size,
+        "hour": f"{hour.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}" if hour else None,
+        "rows": data.num_rows,
+        "stats": _statistics(data),
+    }
+
+
+UNLIKE = ("event_id", "body")  # columns of which no two values are alike: a dictionary would only cost time
+
+
+def _statistics(data: pa.Table) -> str:
+    """Delta's statistics of a file: rows, and bounds of times and whole numbers, by which readers skip it."""
+    low, high = {}, {}
+    for item in data.schema:
+        if pa.types.is_timestamp(item.type) or pa.types.is_int64(item.type):
+            bounds = pc.min_max(data.column(item.name).cast(pa.int64()))
+            if bounds["min"].is_valid:
+                as_text = _microseconds_text if pa.types.is_timestamp(item.type) else int
+                low[item.name], high[item.name] = as_text(bounds["min"].as_py()), as_text(bounds["max"].as_py())
+    nulls = {item.name: data.column(item.name).null_count for item in data.schema}
+    return json.dumps({"numRecords": data.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+
+
+def _microseconds_text(value: int) -> str:
+    return f"{EPOCH + dt.timedelta(microseconds=value):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _described(step: Step, intent: dict[str, Any]) -> dict[str, str]:
+    """What the table's history says of the commit."""
+    return {"rows": str(sum(add["rows"] for add in step["adds"])), "by": intent["by"], "moment": str(intent["moment"])}
+
+
+def _add_action(add: dict[str, Any]) -> AddAction:
+    values = {"hour": add["hour"]} if add["hour"] else {}
+    return AddAction(add["path"], add["size"], values, int(time.time() * 1000), True, add["stats"])
+
+
+def _removals(table: DeltaTable, window: list[str] | None) -> list[RemoveAction]:
+    """The files of the window's hours: whole, since a file holds one hour."""
+    if window is None:
+        return []
+    start, end = (dt.datetime.fromisoformat(bound) for bound in window)
+    files = pa.table(table.get_add_actions(flatten=True))
+    if not files.num_rows:
+        return []
+    hours = files.column("partition.hour").cast(TIME).cast(pa.int64()).to_pylist()
+    # As on disk: delta-rs hands paths out as they stand in the log, with a URL's escapes, and escapes what it is given.
+    sizes, paths = files.column("size_bytes").to_pylist(), map(unquote, files.column("path").to_pylist())
+    inside = [start <= EPOCH + dt.timedelta(microseconds=hour) < end for hour in hours]
+    now = int(time.time() * 1000)
+    return [RemoveAction(path, True, now, size) for path, size, yes in zip(paths, sizes, inside, strict=True) if yes]
+
+
+def _with_hour(data: pa.Table, path: str, table: Table) -> pa.Table:
+    if table.partitioned:
+        hour = dt.datetime.strptime(Path(path).parent.name, HOUR_FOLDER).replace(tzinfo=dt.UTC)
+        data = data.append_column("hour", pa.array([hour] * data.num_rows, TIME))
+    return _conform(table, data)

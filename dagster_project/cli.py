@@ -77,11 +77,24 @@ def traffic() -> None:
 
 
 @app.command()
-def live() -> None:
+def live(
+    take_over: Annotated[bool, typer.Option(help="of a labeler that hangs: it can no longer commit")] = False,
+) -> None:
     """Label what lands, in micro-batches, until stopped (after the batch in hand)."""
     from dagster_project import services
 
-    services.live(_settings())
+    services.live(_settings(), take_over)
+
+
+@app.command()
+def tidy(keep_days: Annotated[float, typer.Option(help="keep what readers may need of the last so many days")] = 7) -> None:
+    """Compact small files, delete what no reader can need any more; safe while everything runs."""
+    import datetime as dt
+
+    from assets.tidy import tidy as tidy_up
+    from dagster_project import show
+
+    show.tidied(tidy_up(_settings().lake, dt.timedelta(days=keep_days)))
 
 
 @app.command()
@@ -90,7 +103,8 @@ def status() -> None:
     from assets.attribution import live as labeler
     from dagster_project import show
 
-    show.live_status(labeler.status(_settings().lake))
+    settings = _settings()
+    show.live_status(labeler.status(settings.lake, settings.landing))
 
 
 @app.command()

@@ -108,9 +108,11 @@ def up(settings: Settings) -> int:
     _check_ports(settings)
     honcho.manager.KILL_WAIT = STOP_SECONDS
     manager = honcho.manager.Manager()
+    # To be looked at, not to be thrifty: a batch a minute would look like a standstill.
+    often = {"GLASSHOUSE_LIVE_INTERVAL": "5s", **environment(settings)}
     for name, command in commands(settings).items():
         # exec: the shell that honcho starts would die of the signal before its child has finished
-        manager.add_process(name, f"exec {shlex.join(command)}", env=environment(settings), cwd=str(ROOT))
+        manager.add_process(name, f"exec {shlex.join(command)}", env=often, cwd=str(ROOT))
     from dagster_project import show
 
     show.addresses(addresses(settings), "Starting. Ctrl-C stops everything.")
@@ -138,15 +140,28 @@ def traffic(settings: Settings) -> None:
     generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals())
 
 
-def live(settings: Settings) -> None:
+def live(settings: Settings, take_over: bool = False) -> None:
+    """Label what lands until stopped; ClickHouse and Dagster follow the commits in threads of their own."""
     from assets.attribution import live as labeler
+    from assets.followers import Follower
     from assets.metrics import loader
+    from dagster_project import live_reports
 
-    sink = loader.LiveSink(settings.clickhouse)
-    labeler.run(
-        settings.lake, settings.landing, settings.rules,
-        interval_s=settings.live_interval.total_seconds(), stop=stop_on_signals(), on_batch=sink,
-    )  # fmt: skip
+    stop = stop_on_signals()
+    following = [
+        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse), by=labeler.APP),
+        Follower(settings.lake, "dagster", live_reports.Reporter(settings), by=labeler.APP),
+    ]
+    for follower in following:
+        follower.start()
+    try:
+        labeler.run(
+            settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
+            take_over=take_over, batch_bytes=settings.live_batch_bytes,
+        )  # fmt: skip
+    finally:
+        for follower in following:
+            follower.stop()
 
 
 def notebook(settings: Settings) -> int:

@@ -35,7 +35,8 @@ KNOWN = {
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
     "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
-    "LIVE_INTERVAL": ("10s", "length of a live micro-batch"),
+    "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
+    "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
     "RANKER_EPOCHS": ("1", "passes over the training samples"),
@@ -61,6 +62,7 @@ class Settings:
     notebook_port: int
     traffic_rate: int
     live_interval: dt.timedelta
+    live_batch_bytes: int
     executor: str
     ranker_processes: int
     ranker_epochs: int
@@ -142,6 +144,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         notebook_port=parsed("NOTEBOOK_PORT", int, "a port number"),
         traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
         live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
+        live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
         ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),

@@ -118,15 +118,29 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             "watermark": found["watermark"],
             "newest event": found["greatest"],
             "behind the wall clock, s": found.get("lag_s"),
+            "behind the input": f"{found.get('waiting_files', 0):,} files, {found.get('waiting_bytes', 0) / 2**20:,.1f} MB",
             "events a second, in the batch": found["events_per_s"],
             "events in the batch": rows["events"],
             "late, repeats, quarantined": f"{rows['late_events']:,}, {found['repeats']:,}, {rows['quarantine']:,}",
             "sessions closed": rows["impression_sessions"] + rows["click_sessions"],
             "sessions open": found["open_impressions"] + found["open_clicks"],
             "events above the watermark": found["pending"],
+            "state in memory, MB": found["state_bytes"] / 2**20,
+            "state on disk, MB": found["disk_bytes"] / 2**20,
             **{f"  {stage}, s": value for stage, value in seconds.items()},
         },
     )
+
+
+def tidied(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """What the housekeeping did, table by table."""
+    moments = found["moments"]["forgotten"]
+    rows = [
+        (name, one["files_before"], one["files_after"], one["hours_compacted"], one["files_deleted"])
+        for name, one in found.items() if name != "moments"
+    ]  # fmt: skip
+    table("Tidied", rows, ("table", "files before", "files after", "hours compacted", "files deleted"))
+    console.print(f"{moments:,} old moments forgotten")
 
 
 def addresses(found: Mapping[str, str], title: str) -> None:

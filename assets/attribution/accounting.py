@@ -28,7 +28,7 @@ def account(lake: Lake, window: Window, rules: Rules) -> dict[str, int | list[st
     overlapping (sessions of one key and kind that overlap), wrong_counts (sessions whose number of impressions or
     clicks is not that of the events inside). examples: event ids of the first few contradictions.
     """
-    total: dict[str, int | list[str]] = {}
+    lake, total = lake.pinned(), {}
     for part in slices(window, SLICE_HOURS):
         for name, value in _account(lake, part, rules).items():
             total[name] = total.get(name, type(value)()) + value
@@ -43,6 +43,7 @@ def account_raw(lake: Lake, window: Window, repeats: int) -> dict[str, int | boo
     came in by a mapping; balanced: raw is the sum of the rest. A mapped row may hold several events, in the next hour
     too, so where there are any, balanced only says that no more rows are in quarantine than came in.
     """
+    lake = lake.pinned()
     found = {"raw": "raw_events", "events": "events", "quarantine": "quarantine"}
     counts = {key: rows(lake, name, window) for key, name in found.items()}
     mapped = _mapped_rows(lake, window)

@@ -1,7 +1,9 @@
 """The fold: one compiled, linear merge of key-sorted events with key-sorted open sessions. And the sort before it.
 
-Here: numbers only. Every mode (a bounded log, a window of history, live micro-batches) calls `fold` and nothing else.
-Not here: strings, tables and files (label.py, live.py, state.py). A row of strings is carried as its number, `ctx`.
+Here: numbers only, and the rules: `apply_event` is the one place where they stand, compiled into two loops. `fold` merges
+sorted events with sorted sessions, for a bounded log, a window of history and the buckets of a cluster; resident.py keeps
+the sessions of the live labeler in a hash table. Not here: strings, tables and files (label.py, live.py, state.py). A row of
+strings is carried as its number, `ctx`.
 
 Rules: docs/attribution.md. Times are int64 microseconds since the epoch, UTC.
 """
@@ -35,7 +37,7 @@ COUNTS = (
     "impressions", "clicks", "click_session_actions", "impression_session_actions", "orphans", "carried", "pending",
 )  # fmt: skip
 
-CTX, CARRIED = 3, 4  # places in a column of sessions
+START, CTX, CARRIED = 2, 3, 4  # places in a column of sessions
 _ACTION = {name: code for code, name in enumerate(ACTIONS)}
 _IMPRESSION, _CLICK, _VIEW_END = _ACTION["impression"], _ACTION["click"], _ACTION["view_end"]
 
@@ -50,7 +52,7 @@ def _masks() -> tuple[np.ndarray, np.ndarray]:
     return sets, clears
 
 
-_SETS, _CLEARS = _masks()
+SETS, CLEARS = _masks()
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def fold(
         _own(events.user, np.int64), _own(events.note, np.int64), _own(events.time, np.int64),
         _own(events.action, np.int8), _own(events.dwell, np.int32), _own(events.ctx, np.int64),
         _own(open_impressions, np.int64), _own(open_clicks, np.int64),
-        np.int64(window_us), np.int64(watermark), _SETS, _CLEARS,
+        np.int64(window_us), np.int64(watermark), SETS, CLEARS,
     )  # fmt: skip
     named = dict(zip(COUNTS, counts.tolist(), strict=True))
     return Folded(*arrays, named)
@@ -123,27 +125,75 @@ def _own(array: np.ndarray, kind: type) -> np.ndarray:
     return np.require(array, kind, ("C", "W"))
 
 
-@numba.njit(nogil=True)
-def _put(matrix, place, row):
-    for i in range(row.size):
-        matrix[i, place] = row[i]
+OPEN = 9  # place behind the nine of a session's row, in the kernels' working copy: 1 while the session is open
+FIELDS = 9
 
 
 @numba.njit(nogil=True)
-def _get(row, matrix, place):
-    for i in range(row.size):
-        row[i] = matrix[i, place]
+def put_column(matrix, place, session):
+    for i in range(FIELDS):
+        matrix[i, place] = session[i]
+
+
+@numba.njit(nogil=True)
+def _get_column(session, matrix, place):
+    for i in range(FIELDS):
+        session[i] = matrix[i, place]
+    session[OPEN] = 1
+
+
+@numba.njit(nogil=True)
+def apply_event(user, note, t, action, dwell, ctx, imp, clk, sets, clears):
+    """The rules, for one event of a key whose sessions that had ended by then are closed already.
+
+    imp, clk: int64[10], changed in place. Returns the place in COUNTS where the event belongs and the start of its session
+    (NONE for an orphan).
+    """
+    if action == _IMPRESSION:
+        if imp[OPEN] == 0:
+            imp[0], imp[1], imp[2], imp[3] = user, note, t, ctx
+            imp[4], imp[5], imp[6], imp[7], imp[8] = 0, 0, 0, 0, NONE
+            imp[OPEN] = 1
+        imp[7] += 1
+        return (5 if imp[4] else 0), imp[2]
+    if action == _CLICK:
+        if imp[OPEN] and imp[8] == NONE:
+            imp[8] = t
+        if clk[OPEN] == 0:
+            clk[0], clk[1], clk[2], clk[3] = user, note, t, imp[3] if imp[OPEN] else ctx
+            clk[4], clk[5], clk[6], clk[7], clk[8] = 0, 0, 0, 0, imp[2] if imp[OPEN] else NONE
+            clk[OPEN] = 1
+        clk[7] += 1
+        return (5 if clk[4] else 1), clk[2]
+    if clk[OPEN]:
+        if action == _VIEW_END:
+            clk[5] += dwell
+        clk[6] = (clk[6] | sets[action]) & ~clears[action]
+        return (5 if clk[4] else 2), clk[2]
+    if imp[OPEN]:
+        if action == _VIEW_END:
+            imp[5] += dwell
+        imp[6] = (imp[6] | sets[action]) & ~clears[action]
+        return (5 if imp[4] else 3), imp[2]
+    return 4, NONE
+
+
+@numba.njit(nogil=True)
+def count_openers(action):
+    """How many sessions of each kind these events can open at most."""
+    opens, follows = 0, 0
+    for i in range(action.size):
+        if action[i] == _IMPRESSION:
+            opens += 1
+        elif action[i] == _CLICK:
+            follows += 1
+    return opens, follows
 
 
 @numba.njit(cache=True, nogil=True)
 def _fold(user, note, time, action, dwell, ctx, imps, clks, window, watermark, sets, clears):
     n, n_imps, n_clks = user.size, imps.shape[1], clks.shape[1]
-    opens, follows = 0, 0
-    for i in range(n):
-        if action[i] == _IMPRESSION:
-            opens += 1
-        elif action[i] == _CLICK:
-            follows += 1
+    opens, follows = count_openers(action)
     # Memory that is never written costs nothing, so the upper bounds will do.
     out_imps = np.empty((9, opens + n_imps), np.int64)
     out_clks = np.empty((9, follows + n_clks), np.int64)
@@ -154,8 +204,8 @@ def _fold(user, note, time, action, dwell, ctx, imps, clks, window, watermark, s
     owners = np.empty(n, np.int64)
     counts = np.zeros(7, np.int64)
     oi, oc, ni, nc, no, npend = 0, 0, 0, 0, 0, 0
-    imp = np.empty(9, np.int64)
-    clk = np.empty(9, np.int64)
+    imp = np.empty(10, np.int64)
+    clk = np.empty(10, np.int64)
     i, p, c = 0, 0, 0
 
     while i < n or p < n_imps or c < n_clks:
@@ -168,13 +218,12 @@ def _fold(user, note, time, action, dwell, ctx, imps, clks, window, watermark, s
             ku, kn, known = imps[0, p], imps[1, p], True
         if c < n_clks and (not known or clks[0, c] < ku or (clks[0, c] == ku and clks[1, c] < kn)):
             ku, kn = clks[0, c], clks[1, c]
-        has_imp = p < n_imps and imps[0, p] == ku and imps[1, p] == kn
-        if has_imp:
-            _get(imp, imps, p)
+        imp[OPEN], clk[OPEN] = 0, 0
+        if p < n_imps and imps[0, p] == ku and imps[1, p] == kn:
+            _get_column(imp, imps, p)
             p += 1
-        has_clk = c < n_clks and clks[0, c] == ku and clks[1, c] == kn
-        if has_clk:
-            _get(clk, clks, c)
+        if c < n_clks and clks[0, c] == ku and clks[1, c] == kn:
+            _get_column(clk, clks, c)
             c += 1
 
         while i < n and user[i] == ku and note[i] == kn:
@@ -185,66 +234,38 @@ def _fold(user, note, time, action, dwell, ctx, imps, clks, window, watermark, s
                 npend += 1
                 i += 1
                 continue
-            if has_imp and t >= imp[2] + window:
+            if imp[OPEN] and t >= imp[2] + window:
                 if imp[4] == 0:
-                    _put(out_imps, oi, imp)
+                    put_column(out_imps, oi, imp)
                     oi += 1
-                has_imp = False
-            if has_clk and t >= clk[2] + window:
+                imp[OPEN] = 0
+            if clk[OPEN] and t >= clk[2] + window:
                 if clk[4] == 0:
-                    _put(out_clks, oc, clk)
+                    put_column(out_clks, oc, clk)
                     oc += 1
-                has_clk = False
-            a = action[i]
-            if a == _IMPRESSION:
-                if not has_imp:
-                    imp[0], imp[1], imp[2], imp[3] = ku, kn, t, ctx[i]
-                    imp[4], imp[5], imp[6], imp[7], imp[8] = 0, 0, 0, 0, NONE
-                    has_imp = True
-                imp[7] += 1
-                owners[i] = imp[2]
-                counts[5 if imp[4] else 0] += 1
-            elif a == _CLICK:
-                if has_imp and imp[8] == NONE:
-                    imp[8] = t
-                if not has_clk:
-                    clk[0], clk[1], clk[2], clk[3] = ku, kn, t, imp[3] if has_imp else ctx[i]
-                    clk[4], clk[5], clk[6], clk[7], clk[8] = 0, 0, 0, 0, imp[2] if has_imp else NONE
-                    has_clk = True
-                clk[7] += 1
-                owners[i] = clk[2]
-                counts[5 if clk[4] else 1] += 1
-            elif has_clk:
-                if a == _VIEW_END:
-                    clk[5] += dwell[i]
-                clk[6] = (clk[6] | sets[a]) & ~clears[a]
-                owners[i] = clk[2]
-                counts[5 if clk[4] else 2] += 1
-            elif has_imp:
-                if a == _VIEW_END:
-                    imp[5] += dwell[i]
-                imp[6] = (imp[6] | sets[a]) & ~clears[a]
-                owners[i] = imp[2]
-                counts[5 if imp[4] else 3] += 1
-            else:
+                clk[OPEN] = 0
+            kind, owner = apply_event(ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, sets, clears)
+            owners[i] = owner
+            if kind == 4:
                 orphans[no] = i
-                owners[i] = NONE
                 no += 1
+            else:
+                counts[kind] += 1
             i += 1
 
-        if has_imp:
+        if imp[OPEN]:
             if imp[2] + window > watermark:
-                _put(new_imps, ni, imp)
+                put_column(new_imps, ni, imp)
                 ni += 1
             elif imp[4] == 0:
-                _put(out_imps, oi, imp)
+                put_column(out_imps, oi, imp)
                 oi += 1
-        if has_clk:
+        if clk[OPEN]:
             if clk[2] + window > watermark:
-                _put(new_clks, nc, clk)
+                put_column(new_clks, nc, clk)
                 nc += 1
             elif clk[4] == 0:
-                _put(out_clks, oc, clk)
+                put_column(out_clks, oc, clk)
                 oc += 1
 
     counts[4], counts[6] = no, npend

@@ -42,7 +42,7 @@ from assets.attribution.tables import (
     ORPHAN_ACTIONS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
-from assets.lake import Lake, Table, Window
+from assets.lake import Lake, Table, Window, Write
 
 if TYPE_CHECKING:
     from assets.events.mapping import Mapping
@@ -160,16 +160,17 @@ def label_window(
     late_events that are now in a session or an orphan are removed; one stays that belongs to a session which started
     before the window, until that hour is recomputed.
 
-    In slices of whole hours with open sessions carried between them; hundreds of small hours are one commit a table.
-    A crash leaves whole commits, and a rerun finishes. progress: called with hours_done= and hours_total=.
+    In slices of whole hours with open sessions carried between them; hundreds of small hours are one commit, of all
+    tables at one moment. A crash leaves whole commits, and a rerun finishes. progress: called with hours_done= and hours_total=.
 
     Returns counts: hours, events (in the window), impression_sessions, click_sessions, orphan_actions, late_used,
     late_kept, carried (sessions carried in), hours_before (read further back for want of labels), edge_changed
     (sessions that reach over window.end and are not those that the hours after it were labeled with: label those too).
     Raises LabelError where the live labeler still owes rows of the window, LakeError where there is no `events`.
     """
-    run = _WindowRun(lake, window, rules, version=lake.version(EVENTS.name))
+    lake.recover()
     _refuse_what_is_live(lake, window, rules)
+    run = _WindowRun(lake, window, rules, version=lake.version(EVENTS.name))
     for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, LABELED_HOURS):
         lake.create(table)
     run.go(progress or (lambda **_: None))
@@ -238,10 +239,9 @@ class _WindowRun:
             self._note_late(late_ids, columns, folded, frame)
             open_impressions, open_clicks, strings = _renumbered(folded, frame)
             if sum(_size(labels) for labels in self.done) >= COMMIT_ROWS:
-                self._commit(part.end - self.margin)
+                self._commit(part.end - self.margin, late)
             progress(hours_done=(part.end - first) // ONE_HOUR, hours_total=total)
-        self._commit(self.window.end)
-        self._settle_late(late)
+        self._commit(self.window.end, late)
         if before is not None:
             after = self._crossing()
             for one, other in ((before, after), (after, before)):
@@ -291,8 +291,11 @@ class _WindowRun:
         used = places[(owner >= _us(self.window.start)) & (owner < _us(self.window.end))]
         self.late_used.update(frame["event_id"].gather(columns.ctx[used]).to_list())
 
-    def _commit(self, end: dt.datetime) -> None:
-        """Replace [committed_to, end) by what has been gathered for it. The book is written last."""
+    def _commit(self, end: dt.datetime, late: pa.Table) -> None:
+        """Replace [committed_to, end) by what has been gathered for it, in all tables at one moment.
+
+        late: late_events; with the last commit those leave it that are in a session or an orphan now.
+        """
         end = min(end, self.window.end)
         if end <= self.committed_to:
             return
@@ -300,22 +303,23 @@ class _WindowRun:
         tables = [pa.concat_tables(tables) for tables in zip(*map(_tables, self.done), strict=True)]
         if not tables:
             tables = [table.empty() for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS)]
+        writes = [Write(LABELED_HOURS, _book(part, self.window_us, self.version), part)]
         for table, data in zip((IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS), tables, strict=True):
-            rows = _inside(data, part)
-            self.lake.replace_window(table, rows, part)
-            self.counts[table.name] += rows.num_rows
-        self.lake.replace_window(LABELED_HOURS, _book(part, self.window_us, self.version), part)
+            writes.append(Write(table, _inside(data, part), part))
+            self.counts[table.name] += writes[-1].data.num_rows
+        if end == self.window.end:
+            writes += self._settled_late(late)
+        self.lake.replace_windows(writes, by="label_window")
         left = Window(end, self.window.end) if end < self.window.end else None
         self.done = [Labels(*(_inside(data, left) for data in tables))] if left else []
         self.committed_to = end
-        self.counts["commits"] += 4
+        self.counts["commits"] += 1
 
-    def _settle_late(self, late: pa.Table) -> None:
+    def _settled_late(self, late: pa.Table) -> list[Write]:
         kept = late.filter(pc.invert(pc.is_in(late["event_id"], pa.array(sorted(self.late_used), pa.string()))))
-        if kept.num_rows < late.num_rows:
-            self.lake.replace_window(LATE_EVENTS, kept, self.late_window)
         self.counts["late_used"] = late.num_rows - kept.num_rows
         self.counts["late_kept"] = _inside(kept, self.window).num_rows
+        return [Write(LATE_EVENTS, kept, self.late_window)] if kept.num_rows < late.num_rows else []
 
     def _crossing(self) -> pl.DataFrame:
         """Sessions in the lake that start before window.end and reach over it: what the next hour's labels stand on."""

@@ -1,16 +1,15 @@
 """The live labeler: micro-batches from a landing folder into the lake, exactly once.
 
-Here: what a batch does, in which order, and how a restart goes on. Not here: the rules (fold.py), the files that
-survive a crash (state.py), reading of logs (assets/events).
+Here: what a batch does, in which order, and how a restart goes on. Not here: the rules (fold.py), the open sessions
+(resident.py), the files that survive a crash (state.py), reading of logs (arrivals.py), who is told of a batch (followers.py).
 
 Batch K
   1. plan K: which files. Written first, so that a repeat of the batch reads the same.
-  2. read, drop repeats, set late events aside, fold with state K-1: a pure function of plan and state.
-  3. segment K and state K, each beside and then renamed.
-  4. every table, append-once as ("live", K): what a crash had already written is recognised.
-  5. on_batch(batch_id, ...), for ClickHouse and Dagster; it may be called again with the same batch_id after a crash.
-  6. commit marker K.
-A crash before 6 repeats K from its plan; a crash after 6 begins K+1.
+  2. read, drop repeats, set late events aside, fold: a pure function of plan K and the state after K - 1.
+  3. segment K: the accepted events, from which the state can be built again; progress K: watermark and figures.
+  4. data files of every table, which nobody sees yet.
+  5. one commit of the lake: all tables, and with them the number K, become visible at one moment (lake.commit).
+A crash before 5 repeats K from its plan; a crash in 5 is finished by whoever writes next; a crash after it begins K + 1.
 
 Lateness is judged in order of arrival (ingest_time, then file and row) against the watermark that the events before
 have set, not against that of the batch: where a batch is cut cannot change a row.
@@ -22,18 +21,24 @@ import datetime as dt
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from assets.attribution import repeats, resident
+from assets.attribution.arrivals import Input, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
-from assets.attribution.fold import NONE, Columns, Folded, fold, warm_up
+from assets.attribution.fold import NONE, Columns
+from assets.attribution.repeats import Repeats
+from assets.attribution.resident import Resident
 from assets.attribution.rules import Rules
-from assets.attribution.state import ROW_BITS, LiveError, Plan, State, Store
+from assets.attribution.state import APP, ROW_BITS, LiveError, Plan, Progress, Snapshot, Store
 from assets.attribution.tables import (
     CLICK_SESSIONS,
     IMPRESSION_SESSIONS,
@@ -42,41 +47,27 @@ from assets.attribution.tables import (
     ORPHAN_ACTIONS,
 )
 from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES, TIME
-from assets.lake import Lake, Table, Window
+from assets.lake import EPOCH, Lake, Moment, Table, Window, Write
 
 __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signals"]
 
-APP = "live"
-BATCH_BYTES = 32 * 2**20  # of landing files a batch; a greater file is a batch of its own
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file is a batch of its own
+SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
+WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 _BEFORE_ALL = -(2**62)  # earlier than any event, and far from overflow
-_SEGMENT = ["event_id", *CONTEXT_NAMES]
-_TABLES = (
+_NUMBERS = pa.schema([("user", pa.int64()), ("note", pa.int64()), ("time", pa.int64()), ("action", pa.int8()),
+                      ("dwell", pa.int32()), ("kind", pa.int8())])  # fmt: skip
+ON_TIME, LATE, REPEAT = 0, 1, 2  # kinds of rows of a segment; a repeat keeps its place, so that places are arrivals
+_STRINGS = ["event_id", *CONTEXT_NAMES]
+_COLUMNS = tuple(Columns.__dataclass_fields__)
+TABLES = (
     RAW_EVENTS, SOURCES, ID_KEYS, QUARANTINE, EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS,
     LABELED_HOURS,
 )  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Input:
-    """What a batch's files hold, in order of arrival.
-
-    events: EVENT_SCHEMA, the first of each event_id in the batch. rows: rows read. repeats: dropped in the batch.
-    raw, sources, quarantine, id_keys: rows of those tables.
-    """
-
-    events: pa.Table
-    quarantine: pa.Table
-    raw: pa.Table
-    sources: pa.Table
-    id_keys: pa.Table
-    rows: int
-    repeats: int
-
-
 Read = Callable[[Lake, Path, Plan], Input]
-OnBatch = Callable[[str, dict[str, pa.Table], dict], None]
+OnCommit = Callable[[Moment, dict], None]
 
 
 def run(
@@ -85,36 +76,44 @@ def run(
     rules: Rules,
     interval_s: float,
     stop: threading.Event,
-    on_batch: OnBatch | None = None,
+    on_commit: OnCommit | None = None,
     *,
     once: bool = False,
+    take_over: bool = False,
     say: Callable[[str], None] = print,
     read: Read | None = None,
     probe: Callable[[str], None] = lambda point: None,
+    snapshot_batches: int | None = None,
+    batch_bytes: int | None = None,
 ) -> None:
     """Label what lands until `stop` is set; the batch in hand is finished.
 
-    interval_s: least time between the starts of two batches, unless more than a batch is waiting. on_batch: called with
-    (batch_id, table name -> rows of this batch, stats) before the batch is committed: if it raises, `run` does, and the
-    next start repeats the batch under the same batch_id. once: return when nothing is waiting. probe: called with the
-    name of each point of a batch (tests kill the process there).
+    interval_s: least time between the starts of two batches, unless more than a batch is waiting. on_commit: called
+    with the moment of a batch and its figures, after the commit, and perhaps not at all where the process is killed: who
+    may miss none follows the commit log (followers.py). once: return when nothing is waiting. take_over: of a labeler that
+    hangs; it can no longer commit. probe: called with the name of each point of a batch (tests kill the process there).
+    snapshot_batches: batches between two snapshots. batch_bytes: of landing files a batch, which bounds its memory.
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
     store = Store(lake)
-    with store.locked():
-        stream = store.prepare()
-        labeler = _Live(lake, Path(landing_folder), rules, store, stream, on_batch, read or read_landing, probe)
+    with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
+        labeler = _Live(lake, Path(landing_folder), rules, store, epoch, writers, read or read_landing, probe)
+        labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
+        labeler.batch_bytes = batch_bytes or BATCH_BYTES
         labeler.start()
         while not stop.is_set():
             begun = time.monotonic()
             stats = labeler.step()
             if stats:
                 say(line(stats))
+                if on_commit:
+                    on_commit(labeler.moment, stats)
             elif once:
-                return
+                break
             if not labeler.behind:
                 stop.wait(max(0.0, interval_s - (time.monotonic() - begun)))
+        labeler.finish()
 
 
 def stop_on_signals() -> threading.Event:
@@ -125,14 +124,23 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def status(lake: Lake) -> dict | None:
-    """The last committed batch, or None: batch, batch_id, watermark and greatest (RFC 3339 or None), lag_s (wall clock
-    less the greatest event_time, now), events_per_s, open_impressions, open_clicks, pending, seconds by stage, rows by
-    table."""
-    commit = Store(lake).last_commit()
-    if commit and commit["greatest"]:
-        commit["lag_s"] = (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(commit["greatest"])).total_seconds()
-    return commit
+def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
+    """The last committed batch, or None: what `line` shows and more, see _Live._stats.
+
+    lag_s: wall clock less the greatest event_time, now. waiting_files and waiting_bytes: what lies in the landing folder
+    and is not labeled yet (where the folder is given).
+    """
+    store = Store(lake)
+    last = store.last()
+    if not last:
+        return None
+    found = last[0]
+    if found["greatest"]:
+        found["lag_s"] = (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["greatest"])).total_seconds()
+    if landing_folder is not None:
+        waiting = [Path(landing_folder, name) for name in set(landing_files(landing_folder)) - _consumed(store)]
+        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(path.stat().st_size for path in waiting)
+    return found
 
 
 def line(stats: dict) -> str:
@@ -147,166 +155,282 @@ def line(stats: dict) -> str:
     )
 
 
+def _consumed(store: Store) -> set[str]:
+    """Landing files of every committed batch, as far back as the newest snapshot knows."""
+    last = store.committed()
+    progress = store.progress(last)
+    done = set(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else set()
+    for batch in range(progress.snapshot + 1, last + 1):
+        done.update(store.plan(batch).files)
+    return done
+
+
 # --- a batch ---------------------------------------------------------------------------------------------------------
 
 
 class _Live:
-    """The labeler between two batches: state K and the segments that it points into."""
+    """The labeler between two batches: progress K, the open sessions, and the segments whose strings they need."""
 
-    def __init__(self, lake, landing, rules, store, stream, on_batch, read, probe):
-        self.lake, self.landing, self.rules, self.store, self.stream = lake, landing, rules, store, stream
-        self.on_batch, self.read, self.probe = on_batch, read, probe
+    def __init__(self, lake, landing, rules, store, epoch, writers, read, probe):
+        self.lake, self.landing, self.rules, self.store, self.epoch = lake, landing, rules, store, epoch
+        self.writers, self.read, self.probe = writers, read, probe
         self.window_us, self.delay_us = microseconds(rules.window), microseconds(rules.delay)
         self.behind = False
+        self.moment: Moment | None = None
+        self.sessions, self.pending, self.seen = Resident(), Columns.empty(), Repeats()
+        self.segments: dict[int, pa.Table] = {}
+        self.consumed: set[str] = set()
+        self.snapshot, self.saving = -1, None  # batch of the newest snapshot on disk; the one being written
+        self.segment_bytes: dict[int, int] = {}
+
+    # --- start and stop ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take up the last committed state, or begin."""
-        for table in _TABLES:
+        """Build the state after the last committed batch; refuse what would not be right."""
+        self.stream = self.store.prepare()
+        for table in TABLES:
             self.lake.create(table)
-        commit = self.store.last_commit()
-        if commit:
-            self.state = self.store.state(commit["batch"])
-            if self.state.window_us != self.window_us:
-                raise LiveError(
-                    f"the open sessions were begun with a window of {self.state.window_us / 6e7:g} minutes, not "
-                    f"{self.window_us / 6e7:g}; set the window back, or start on another lake"
-                )
-        else:
-            if self.lake.appended(EVENTS.name, APP) is not None and not self.store.plan(0):
-                raise LiveError(
-                    f"`events` holds live batches, but their state {self.store.root} is gone; restore it from a copy, "
-                    "or start on another lake"
-                )
-            hours = self.lake.hours(EVENTS.name) if not self.store.plan(0) else []
-            first = self.store.plan(0)
-            known_to = first.versions.get("known_to", NONE) if first else _us(hours[-1] + ONE_HOUR) if hours else NONE
-            self.state = State(memory_from=known_to, window_us=self.window_us)
-        self.segments = {batch: self.store.segment(batch) for batch in self.state.segments}
-        self.ids = {batch: pl.from_arrow(table["event_id"]) for batch, table in self.segments.items()}
-        warm_up()
+        self.lake.recover()
+        resident.warm_up()
+        repeats.warm_up()
+        last = self.store.committed()
+        if last < 0:
+            self.progress = self._before_the_first()
+            return
+        self.progress = self.store.progress(last)
+        if self.progress.window_us != self.window_us:
+            raise LiveError(
+                f"the open sessions were begun with a window of {self.progress.window_us / 6e7:g} minutes, not "
+                f"{self.window_us / 6e7:g}; set the window back, or start on another lake"
+            )
+        self._restore()
+
+    def _before_the_first(self) -> Progress:
+        if self.store.root.joinpath("batches").is_dir() and self.lake.appended(EVENTS.name, APP) is not None:
+            raise LiveError(
+                f"`events` holds live batches, but the commit log of {self.lake.root} does not know them; restore "
+                f"{self.lake.log.root} and {self.store.root} from a copy, or start on another lake"
+            )
+        first = self.store.plan(0)
+        hours = self.lake.hours(EVENTS.name) if first is None else []
+        known_to = first.versions["known_to"] if first else _us(hours[-1] + ONE_HOUR) if hours else NONE
+        return Progress(memory_from=known_to, window_us=self.window_us)
+
+    def _restore(self) -> None:
+        """The open sessions after the last batch: the newest snapshot that is whole, and the segments since."""
+        last, self.snapshot = self.progress.batch, -1
+        for batch in self.store.snapshots(upto=self.progress.snapshot):
+            try:
+                found = self.store.snapshot(batch)
+            except LiveError:  # damaged: the one before it will do, its segments are kept
+                continue
+            self.snapshot, self.pending, self.consumed = batch, found.pending, set(found.consumed)
+            self.sessions = Resident.of(found.open_impressions, found.open_clicks)
+            break
+        if self.snapshot < 0 and not self.store.whole_history(last):
+            raise LiveError(
+                f"no snapshot in {self.store.root / 'snapshots'} can be read, and the segments do not reach back to the "
+                f"first batch; restore {self.store.root} from a copy, or start on another lake and land the logs again"
+            )
+        needed = sorted({*self.progress.segments, *range(self.snapshot + 1, last + 1)})
+        self.segments = {batch: self.store.segment(batch) for batch in needed}
+        for batch in needed:
+            self.segment_bytes[batch] = self.segments[batch].nbytes
+            if batch > self.snapshot:
+                step = self.store.progress(batch)
+                self._advance(self._on_time(batch), step.watermark)
+                self.consumed.update(self.store.plan(batch).files)
+        for batch in needed:
+            greatest = self.progress.segments.get(batch, (NONE, NONE))[1]
+            if greatest != NONE and greatest >= self.progress.watermark:
+                self._remember(batch, self.segments[batch])
+        self.segments = {batch: self.segments[batch] for batch in self.progress.segments}
+
+    def _on_time(self, batch: int) -> Columns:
+        """The events of a segment that were not late, as columns."""
+        table = self.segments[batch]
+        rows = np.flatnonzero(table["kind"].to_numpy() == ON_TIME)
+        parts = [table[name].to_numpy()[rows] for name in _COLUMNS[:-1]]
+        return Columns(*parts, (np.int64(batch) << ROW_BITS) | rows)
+
+    def _remember(self, batch: int, table: pa.Table) -> None:
+        ids, times = pl.from_arrow(table["event_id"]), table["time"].to_numpy()
+        self.seen.find(ids, times, (np.int64(batch) << ROW_BITS) | np.arange(len(ids)), self._ids)
+
+    def finish(self) -> None:
+        """Let a snapshot that is being written come to its end."""
+        if self.saving:
+            self.saving[1].result()
+
+    # --- one batch ---------------------------------------------------------------------------------------------------
 
     def step(self) -> dict | None:
         """Do the next batch; None where nothing is waiting."""
+        self._snapshot_done()
         clock = _Clock()
-        plan = self.store.plan(self.state.batch + 1) or self._plan()
+        plan = self.store.plan(self.progress.batch + 1) or self._plan()
         if plan is None:
             self.behind = False
             return None
         self.probe("planned")
         given = self.read(self.lake, self.landing, plan)
         clock.lap("read")
-        fresh = self._without_known(given.events, plan)
-        clock.lap("repeats")
-        labels, late, state, segment, closed_hours = self._fold(fresh, plan)
+        early = self._stage({RAW_EVENTS: given.raw, SOURCES: given.sources, ID_KEYS: given.id_keys,
+                             QUARANTINE: given.quarantine})  # fmt: skip
+        again, counted = self._repeats(given.events, plan)
+        fresh = given.events.filter(pa.array(~again)) if again.any() else given.events
+        clock.lap("dedupe")
+        moment = fresh["event_time"].cast(pa.int64()).to_numpy()
+        late, greatest = _late(moment, fresh["ingest_time"].cast(pa.int64()).to_numpy(), self.progress, self.delay_us)
+        segment = self._segment(plan.batch, given.events, again, late)
+        written = self.writers.submit(self.store.write_segment, plan.batch, segment)
+        steps = early + self._stage({EVENTS: _with_hour(fresh, EVENTS), LATE_EVENTS: _with_hour(fresh.filter(pa.array(late)), LATE_EVENTS)})
+        watermark = max(self.progress.watermark, greatest - self.delay_us) if greatest != NONE else NONE
+        folded, columns = self._advance(self._on_time(plan.batch), watermark)
+        labels = to_labels(folded, columns, self._strings, self.window_us)
+        hours = self.progress.open_hours | _hours(moment[~late])
+        still_open = frozenset(hour for hour in hours if hour + HOUR_US + self.window_us > watermark)
         clock.lap("fold")
-        tables = self._tables(given, fresh, late, labels, closed_hours)
-        self.store.write_segment(plan.batch, segment)
+        steps += self._stage({
+            IMPRESSION_SESSIONS: labels.impression_sessions, CLICK_SESSIONS: labels.click_sessions,
+            ORPHAN_ACTIONS: labels.orphan_actions, LABELED_HOURS: self._book(hours - still_open),
+        })  # fmt: skip
+        self.segment_bytes[plan.batch] = written.result()
         self.probe("segment")
-        self.store.write_state(state)
-        self.probe("state")
         clock.lap("state")
-        for table in _TABLES:
-            if tables[table.name].num_rows:
-                self.lake.append_once(table, tables[table.name], APP, plan.batch)
-                self.probe(table.name)
-        clock.lap("tables")
-        stats = self._stats(plan, given, fresh, tables, labels, state, clock)
-        if self.on_batch:
-            self.on_batch(stats["batch_id"], tables, stats)
-            self.probe("on_batch")
-            clock.lap("on_batch")
-        self.store.write_commit(plan.batch, stats)
-        self.probe("committed")
-        self.state = state
-        self.ids[plan.batch] = pl.from_arrow(segment["event_id"])
-        self.segments = {batch: self.segments[batch] for batch in state.segments}
-        self.ids = {batch: self.ids[batch] for batch in state.segments}
-        self.store.forget(state)
+        steps = [step.result() for step in steps]
+        self.probe("staged")
+        clock.lap("write")
+        progress = self._next(plan, moment, watermark, greatest, still_open)
+        rows = {step["table"]: sum(add["rows"] for add in step["adds"]) for step in steps}
+        stats = self._stats(progress, given, rows, counted, labels.counts, clock)
+        self.store.write_progress(replace(progress, stats=stats))
+        self.probe("progress")
+        self.moment = self.lake.commit(
+            [step for step in steps if step["adds"] or step["table"] == EVENTS.name], by=APP, app=(APP, plan.batch),
+            note={"batch_id": stats["batch_id"]}, fence=lambda: self.store.fence(self.epoch),
+            probe=self.probe,
+        )  # fmt: skip
+        if self.moment is None:
+            raise LiveError(f"batch {plan.batch} is committed already, by another labeler; this one stops")
+        clock.lap("commit")
+        stats["seconds"], stats["events_per_s"] = clock.laps, given.rows / max(clock.total, 1e-9)
+        # Once more, with the commit's own time: for the status command, so it may be lost.
+        self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
+        self._committed(plan, progress)
         return stats
 
     def _plan(self) -> Plan | None:
-        waiting = [path for path in landing_files(self.landing) if path not in self.state.consumed]
+        waiting = [path for path in landing_files(self.landing) if path not in self.consumed]
         taken, size = [], 0
         for name in waiting:
             size += (self.landing / name).stat().st_size
-            if taken and size > BATCH_BYTES:
+            if taken and size > self.batch_bytes:
                 break
             taken.append(name)
         self.behind = len(taken) < len(waiting)
         if not taken:
             return None
         versions = {table.name: self.lake.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
-        versions["known_to"] = self.state.memory_from
-        plan = Plan(self.state.batch + 1, tuple(taken), dt.datetime.now(dt.UTC).isoformat(), versions)
-        self.store.write_plan(plan)
-        return plan
-
-    def _without_known(self, events: pa.Table, plan: Plan) -> pa.Table:
-        """Drop repeats of events of earlier batches: those remembered, and in `events` those too old for that."""
-        ids = pl.from_arrow(events["event_id"])
-        known = pl.Series([False]).new_from_index(0, len(ids)) if len(ids) else pl.Series([], dtype=pl.Boolean)
-        for seen in self.ids.values():
-            known |= ids.is_in(seen.filter(seen.is_in(ids.implode())).implode())
-        moment = events["event_time"].cast(pa.int64()).to_numpy()
-        old = moment < self.state.memory_from
-        if old.any():
-            hours = np.unique(moment[old] // HOUR_US)
-            hours = np.unique(np.concatenate([hours - 1, hours, hours + 1]))
-            seen = self._ids_of_hours(hours, plan.versions[EVENTS.name])
-            known |= pl.Series(old) & ids.is_in(seen.filter(seen.is_in(ids.implode())).implode())
-        return events.filter((~known).to_arrow())
-
-    def _ids_of_hours(self, hours: np.ndarray, version: int) -> pl.Series:
-        """event_id of the hours (since the epoch) in `events`, read in runs of hours."""
-        found = [pl.Series([], dtype=pl.String)]
-        for group in np.split(hours, np.flatnonzero(np.diff(hours) > 1) + 1):
-            span = Window(EPOCH + ONE_HOUR * int(group[0]), EPOCH + ONE_HOUR * (int(group[-1]) + 1))
-            found.append(pl.from_arrow(self.lake.read(EVENTS.name, span, ["event_id"], version)["event_id"]))
-        return pl.concat(found)
-
-    def _fold(self, events: pa.Table, plan: Plan):
-        """Set late events aside, fold the others: (Labels, late events, new state, segment, complete hours)."""
-        old = self.state
-        moment = events["event_time"].cast(pa.int64()).to_numpy()
-        is_late, greatest = _late(moment, events["ingest_time"].cast(pa.int64()).to_numpy(), old, self.delay_us)
-        watermark = max(old.watermark, greatest - self.delay_us) if greatest != NONE else NONE
-        on_time, late = events.filter(pa.array(~is_late)), events.filter(pa.array(is_late))
-        # Late events are in the segment for their ids alone.
-        segment = pa.concat_tables([on_time, late]).select(_SEGMENT).combine_chunks()
-        self.segments[plan.batch] = segment
-        new = to_columns(on_time, plan.batch << ROW_BITS)
-        both = Columns(*(np.concatenate([getattr(old.pending, name), getattr(new, name)]) for name in _COLUMNS))
-        columns = in_order(both, lambda rows: self._strings(both.ctx[rows], ["event_id"])["event_id"].to_pylist())
-        folded = fold(columns, old.open_impressions, old.open_clicks, self.window_us, watermark)
-        labels = to_labels(folded, columns, self._strings, self.window_us)
-        hours = old.open_hours | _hours(new.time)
-        still_open = frozenset(hour for hour in hours if hour + HOUR_US + self.window_us > watermark)
-        state = replace(self._next(plan, folded, columns, moment, watermark), greatest=greatest, open_hours=still_open)
-        return labels, late, state, segment, hours - still_open
-
-    def _next(self, plan: Plan, folded: Folded, columns: Columns, moment: np.ndarray, watermark: int) -> State:
-        old = self.state
-        segments = {**old.segments, plan.batch: int(moment.max()) if moment.size else NONE}
-        # An open display lives for W; a click session that bears its context for another W.
-        gone = {batch: last for batch, last in segments.items() if last + 2 * self.window_us <= watermark}
-        there = set(landing_files(self.landing))
-        return State(
-            batch=plan.batch,
-            watermark=watermark,
-            memory_from=max([old.memory_from, *(last + 1 for last in gone.values() if last != NONE)]),
-            window_us=self.window_us,
-            open_impressions=folded.open_impressions,
-            open_clicks=folded.open_clicks,
-            pending=columns.take(folded.pending),
-            segments={batch: last for batch, last in segments.items() if batch not in gone},
-            consumed=(old.consumed & there) | set(plan.files),
+        versions["known_to"] = self.progress.memory_from
+        return self.store.write_plan(
+            Plan(self.progress.batch + 1, tuple(taken), dt.datetime.now(dt.UTC).isoformat(), versions)
         )
+
+    def _stage(self, tables: dict[Table, pa.Table]) -> list[Future]:
+        """Write the data files beside; the fold goes on meanwhile."""
+        return [self.writers.submit(self.lake.stage, Write(table, rows)) for table, rows in tables.items()]
+
+    # --- repeats -----------------------------------------------------------------------------------------------------
+
+    def _repeats(self, events: pa.Table, plan: Plan) -> tuple[np.ndarray, dict[str, int]]:
+        """Mark (bool[n]) the rows whose event_id was there before, and count them by where the event was found.
+
+        memory: at or above the watermark, or in this batch. segment: older, in an event of the last two windows. events:
+        older still, in the table `events` at the event_time that the repeat bears too.
+        """
+        self._events = events
+        ids = pl.from_arrow(events["event_id"])
+        moment = events["event_time"].cast(pa.int64()).to_numpy()
+        places = (np.int64(plan.batch) << ROW_BITS) | np.arange(len(ids))
+        again = self.seen.find(ids, moment, places, self._ids)
+        counted = {"memory": int(again.sum()), "segment": 0, "events": 0}
+        # What `events` held before the first batch may lie above the watermark too.
+        older = np.flatnonzero(~again & (moment < max(self.progress.watermark, self.progress.memory_from)))
+        if older.size:
+            found = self._in_segments(ids, moment, older)
+            counted["segment"] = int(found.sum())
+            again[older[found]] = True
+            older = older[~found & (moment[older] < self.progress.memory_from)]
+            if older.size:
+                found = self._in_events(ids, moment, older, plan.versions[EVENTS.name])
+                counted["events"] = int(found.sum())
+                again[older[found]] = True
+        return again, counted
+
+    def _in_segments(self, ids: pl.Series, moment: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Which rows repeat an event of a segment: the same event_time, then the same id."""
+        found, times = np.zeros(rows.size, bool), moment[rows]
+        for batch, (least, greatest) in self.progress.segments.items():
+            inside = (times >= least) & (times <= greatest) & ~found
+            if inside.any():
+                table = self.segments[batch]
+                same = np.flatnonzero(np.isin(table["time"].to_numpy(), times[inside]))
+                known = table["event_id"].take(pa.array(same))
+                mine = ids.gather(rows[inside]).to_arrow().cast(pa.string())
+                found[inside] = pc.is_in(mine, value_set=known.combine_chunks()).to_numpy(zero_copy_only=False)
+        return found
+
+    def _in_events(self, ids: pl.Series, moment: np.ndarray, rows: np.ndarray, version: int) -> np.ndarray:
+        """Which rows repeat an event that the segments no longer hold; files of other moments are not read."""
+        times = moment[rows]
+        data = self.lake.open(EVENTS.name, version).to_pyarrow_dataset()
+        within = pc.field("event_time").isin(pa.array(np.unique(times)).view(TIME))
+        bounds = (pc.field("hour") >= pa.scalar(EPOCH + dt.timedelta(microseconds=int(times.min() // HOUR_US * HOUR_US)), TIME)) & (
+            pc.field("hour") <= pa.scalar(EPOCH + dt.timedelta(microseconds=int(times.max())), TIME)
+        )  # fmt: skip
+        known = data.to_table(columns=["event_id"], filter=bounds & within)["event_id"].combine_chunks()
+        return pc.is_in(ids.gather(rows).to_arrow().cast(pa.string()), value_set=known).to_numpy(zero_copy_only=False)
+
+    def _ids(self, places: np.ndarray) -> list[str | None]:
+        """event_id of places: rows of segments, or of the batch in hand; None where the segment is gone."""
+        batches, rows = places >> ROW_BITS, places & ((1 << ROW_BITS) - 1)
+        ids = np.full(places.size, None, object)
+        for batch in np.unique(batches).tolist():
+            here = batches == batch
+            if batch > self.progress.batch:
+                ids[here] = self._events["event_id"].take(pa.array(rows[here])).to_pylist()
+            elif batch in self.segments:
+                ids[here] = self.segments[batch]["event_id"].take(pa.array(rows[here])).to_pylist()
+        return ids.tolist()
+
+    # --- the fold ----------------------------------------------------------------------------------------------------
+
+    def _segment(self, batch: int, events: pa.Table, again: np.ndarray, late: np.ndarray) -> pa.Table:
+        """Every event of the batch as it arrived. late: of those that are no repeats."""
+        kind = np.where(again, np.int8(REPEAT), np.int8(ON_TIME))
+        kind[np.flatnonzero(~again)[late]] = LATE
+        numbers = to_columns(events, 0)
+        columns = [pa.array(getattr(numbers, name)) for name in _COLUMNS[:-1]]
+        columns += [pa.array(kind), *(events[name].combine_chunks() for name in _STRINGS)]
+        segment = pa.table(columns, [*_NUMBERS.names, *_STRINGS])
+        self.segments[batch] = segment
+        return segment
+
+    def _advance(self, new: Columns, watermark: int):
+        """Fold what the watermark has passed; the rest stays pending. Returns (folded, its columns)."""
+        both = Columns(*(np.concatenate([getattr(self.pending, name), getattr(new, name)]) for name in _COLUMNS))
+        ready = both.time < watermark
+        self.pending = both.take(np.flatnonzero(~ready))
+        due = both.take(np.flatnonzero(ready))
+        columns = in_order(due, lambda rows: self._strings(due.ctx[rows], ["event_id"])["event_id"].to_pylist())
+        return self.sessions.fold(columns, self.window_us, watermark), columns
 
     def _strings(self, ctx: np.ndarray, names: list[str]) -> pa.Table:
         """Rows of strings by `ctx`, from the segments that it points into."""
         batches, rows = ctx >> ROW_BITS, ctx & ((1 << ROW_BITS) - 1)
         order = np.argsort(batches, kind="stable")
-        parts = [self._empty_strings(names)]
+        parts = [_NO_STRINGS.select(names)]
         for group in np.split(order, np.flatnonzero(np.diff(batches[order])) + 1):
             if group.size:
                 parts.append(self.segments[int(batches[group[0]])].select(names).take(pa.array(rows[group])))
@@ -314,50 +438,83 @@ class _Live:
         back[order] = np.arange(ctx.size)
         return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
 
-    @staticmethod
-    def _empty_strings(names: list[str]) -> pa.Table:
-        return pa.schema([EVENTS.schema.field(name) for name in names]).empty_table()
+    def _book(self, hours: frozenset[int]) -> pa.Table:
+        rows = [{"hour": EPOCH + dt.timedelta(microseconds=hour), "window_us": self.window_us, "events_version": None,
+                 "labeled_by": APP} for hour in sorted(hours)]  # fmt: skip
+        return pa.Table.from_pylist(rows, LABELED_HOURS.schema)
 
-    def _tables(self, given: Input, fresh: pa.Table, late: pa.Table, labels, closed_hours) -> dict[str, pa.Table]:
-        """The rows of this batch by table, each in its table's schema."""
-        book = [{"hour": EPOCH + dt.timedelta(microseconds=hour), "window_us": self.window_us, "events_version": None,
-                 "labeled_by": APP} for hour in sorted(closed_hours)]  # fmt: skip
-        return {
-            RAW_EVENTS.name: given.raw,
-            SOURCES.name: given.sources,
-            ID_KEYS.name: given.id_keys,
-            QUARANTINE.name: given.quarantine,
-            EVENTS.name: _with_hour(fresh, EVENTS),
-            IMPRESSION_SESSIONS.name: labels.impression_sessions,
-            CLICK_SESSIONS.name: labels.click_sessions,
-            ORPHAN_ACTIONS.name: labels.orphan_actions,
-            LATE_EVENTS.name: _with_hour(late, LATE_EVENTS),
-            LABELED_HOURS.name: pa.Table.from_pylist(book, LABELED_HOURS.schema),
-        }
+    # --- after the fold ----------------------------------------------------------------------------------------------
 
-    def _stats(self, plan: Plan, given: Input, fresh: pa.Table, tables, labels, state: State, clock) -> dict:
+    def _next(self, plan: Plan, moment: np.ndarray, watermark: int, greatest: int, open_hours: frozenset[int]) -> Progress:
+        old = self.progress
+        span = (int(moment.min()), int(moment.max())) if moment.size else (NONE, NONE)
+        segments = {**old.segments, plan.batch: span}
+        # An open display lives for W; a click session that bears its context for another W.
+        gone = [one for one in segments.values() if one[1] + 2 * self.window_us <= watermark]
+        return Progress(
+            batch=plan.batch, watermark=watermark, greatest=greatest, window_us=self.window_us, snapshot=self.snapshot,
+            memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
+            segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
+        )  # fmt: skip
+
+    def _stats(self, progress: Progress, given: Input, rows, counted, counts, clock) -> dict:
+        """Figures of a batch. rows: by table. repeats_found: by where. lag_s: greatest event_time behind the wall clock at
+        the commit. seconds: by stage."""
         clock.lap("stats")
+        now = dt.datetime.now(dt.UTC)
+        waiting = self.sessions.size + self.pending.time.size
         return {
-            "batch": plan.batch,
-            "batch_id": f"{self.stream}-{plan.batch:09d}",
-            "at": dt.datetime.now(dt.UTC).isoformat(),
-            "files": len(plan.files),
+            "batch": progress.batch,
+            "batch_id": f"{self.stream}-{progress.batch:09d}",
+            "at": now.isoformat(),
             "read": given.rows,
-            "repeats": given.repeats + given.events.num_rows - fresh.num_rows,
-            "rows": {name: table.num_rows for name, table in tables.items()},
-            "counts": labels.counts,
-            "watermark": _text(state.watermark),
-            "greatest": _text(state.greatest),
-            "held": state.held,
-            "open_impressions": state.open_impressions.shape[1],
-            "open_clicks": state.open_clicks.shape[1],
-            "pending": state.pending.time.size,
+            "unreadable_files": given.unreadable,
+            "repeats": sum(counted.values()),
+            "repeats_found": counted,
+            "rows": {table.name: rows.get(table.name, 0) for table in TABLES},
+            "counts": counts,
+            "watermark": _text(progress.watermark),
+            "greatest": _text(progress.greatest),
+            "lag_s": (now - EPOCH).total_seconds() - progress.greatest / 1e6 if progress.greatest != NONE else None,
+            "held": [progress.watermark - self.window_us, progress.greatest] if waiting else None,
+            "open_impressions": self.sessions.impressions.size,
+            "open_clicks": self.sessions.clicks.size,
+            "pending": self.pending.time.size,
+            "state_bytes": self.sessions.bytes + self.seen.bytes,
+            "disk_bytes": sum(self.segment_bytes.values()),
+            "behind": self.behind,
             "events_per_s": given.rows / max(clock.total, 1e-9),
             "seconds": clock.laps,
         }
 
+    def _committed(self, plan: Plan, progress: Progress) -> None:
+        self.progress = progress
+        self.consumed.update(plan.files)
+        self.seen.forget(progress.watermark)
+        kept = progress.segments.keys()
+        self.segments = {batch: table for batch, table in self.segments.items() if batch in kept}
+        if self.saving is None and progress.batch - self.snapshot >= self.snapshot_batches:
+            self._begin_snapshot(progress.batch)
+        self.store.forget(progress)
+        self.segment_bytes = {batch: size for batch, size in self.segment_bytes.items() if batch in kept}
 
-_COLUMNS = tuple(Columns.__dataclass_fields__)
+    def _begin_snapshot(self, batch: int) -> None:
+        there = set(landing_files(self.landing))
+        self.consumed &= there
+        found = Snapshot(*self.sessions.export(), self.pending, frozenset(self.consumed))
+        self.probe("snapshot")
+        self.saving = (batch, self.writers.submit(self.store.write_snapshot, batch, found))
+
+    def _snapshot_done(self) -> None:
+        """A snapshot that is whole on disk counts from the next batch on."""
+        if self.saving and self.saving[1].done():
+            batch, written = self.saving
+            self.saving = None
+            written.result()  # raises what the writing raised: a full disk, say
+            self.snapshot = batch
+
+
+_NO_STRINGS = pa.schema([EVENTS.schema.field(name) for name in _STRINGS]).remove_metadata().empty_table()
 
 
 class _Clock:
@@ -378,12 +535,12 @@ class _Clock:
         return self.laps["total"]
 
 
-def _late(moment: np.ndarray, ingest: np.ndarray, state: State, delay_us: int) -> tuple[np.ndarray, int]:
+def _late(moment: np.ndarray, ingest: np.ndarray, progress: Progress, delay_us: int) -> tuple[np.ndarray, int]:
     """Which events were older than the watermark when they arrived, and the greatest event_time so far."""
     order = np.argsort(ingest, kind="stable")
-    start = max(state.greatest, _BEFORE_ALL)
+    start = max(progress.greatest, _BEFORE_ALL)
     greatest = np.maximum.accumulate(np.concatenate([[start], moment[order]]))
-    watermark = np.maximum(greatest[:-1] - delay_us, max(state.watermark, _BEFORE_ALL))
+    watermark = np.maximum(greatest[:-1] - delay_us, max(progress.watermark, _BEFORE_ALL))
     late = np.empty(moment.size, bool)
     late[order] = moment[order] < watermark
     return late, int(greatest[-1]) if greatest[-1] != _BEFORE_ALL else NONE
@@ -405,91 +562,3 @@ def _us(moment: dt.datetime) -> int:
 
 def _text(moment: int) -> str | None:
     return None if moment == NONE else (EPOCH + dt.timedelta(microseconds=moment)).isoformat()
-
-
-# --- the landing folder ----------------------------------------------------------------------------------------------
-
-
-def landing_files(folder: Path) -> list[str]:
-    """Logs under the landing folder in order of arrival: by name, then by subfolder."""
-    from assets.events import landing
-
-    found = [path.relative_to(folder) for batch in landing.batches(Path(folder)) for path in batch.paths]
-    return [str(path) for path in sorted(found, key=lambda path: (path.name, str(path)))]
-
-
-def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
-    """Read the plan's files: a folder's own mapping.toml says how, else they are native events.
-
-    A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
-    lake, and the asset that landed them makes events of them.
-    """
-    from assets.events import intake, landing, sources
-
-    landed_at = dt.datetime.fromisoformat(plan.planned_at)
-    known = set(lake.read(SOURCES.name, columns=["source"], version=plan.versions[SOURCES.name])["source"].to_pylist())
-    raws, events, quarantine, keys, records, rows = [], [], [], [], [], 0
-    forms: dict[Path, object] = {}
-    for path in (folder / name for name in plan.files):
-        if path.parent not in forms:
-            forms[path.parent] = _form(path.parent / landing.MAPPING)
-        form = forms[path.parent]
-        source, file_rows = intake.fingerprint(path, form), 0
-        if source in known:
-            continue
-        known.add(source)
-        for block, parsed in intake.parse_file(path, form):
-            hour = intake.raw_hours(parsed.clock, landed_at)
-            raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
-            raw = raw.with_columns(source=pl.lit(source), reason=parsed.reason)
-            raws.append(raw.select(RAW_EVENTS.schema.names))
-            quarantine.append(raw.filter(parsed.reason.is_not_null()).select(QUARANTINE.schema.names))
-            events.append(parsed.events)
-            keys.append(parsed.id_keys)
-            file_rows += len(block)
-        rows += file_rows
-        layout = form.layout(path)
-        records.append({
-            "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
-            "mapping": form.text, "rows": file_rows, "bytes": path.stat().st_size, "landed_at": landed_at,
-        })  # fmt: skip
-    everything = pl.concat(events) if events else intake.no_events()
-    first = everything.unique("event_id", keep="first", maintain_order=True)
-    return Input(
-        events=intake.to_arrow(first, pa.schema([f for f in EVENTS.schema if f.name != "hour"])),
-        quarantine=_frame_table(quarantine, QUARANTINE),
-        raw=_frame_table(raws, RAW_EVENTS),
-        sources=pa.Table.from_pylist(records, SOURCES.schema),
-        id_keys=_new_keys(lake, keys, plan),
-        rows=rows,
-        repeats=len(everything) - len(first),
-    )
-
-
-def _form(mapping_file: Path):
-    from assets.events import intake
-
-    if not mapping_file.exists():
-        return intake.Native()
-    from assets.events.mapping import load_mapping
-
-    return load_mapping(mapping_file)
-
-
-def _frame_table(frames: Sequence[pl.DataFrame], table: Table) -> pa.Table:
-    if not frames:
-        return table.empty()
-    return pl.concat(frames).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(table.schema)
-
-
-def _new_keys(lake: Lake, keys: Sequence[pl.DataFrame], plan: Plan) -> pa.Table:
-    """Keys of string ids that `id_keys` does not hold yet. Raises SourceError where two ids have one key."""
-    from assets.events.intake import check_collisions
-
-    frames = [frame for frame in keys if len(frame)]
-    if not frames:
-        return ID_KEYS.empty()
-    known = pl.from_arrow(lake.read(ID_KEYS.name, version=plan.versions[ID_KEYS.name]))
-    new = pl.concat(frames).unique(maintain_order=True).join(known, on=["kind", "key", "original"], how="anti")
-    check_collisions(pl.concat([known.select(new.columns), new]))
-    return _frame_table([new.select(ID_KEYS.schema.names)], ID_KEYS)

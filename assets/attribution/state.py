@@ -1,21 +1,28 @@
 """What the live labeler remembers between two batches, and where it lies in the lake: under _live/.
 
-Here: the files of a batch (plan, segment, state, commit marker), written so that a crash leaves either none or all of
-each. Not here: what a batch does (live.py).
+Here: the files, written so that a crash leaves either none or all of each, and how the state of a batch is built again from
+them. Not here: what a batch does (live.py), when it counts (the commit log of the lake says which batch is the last).
 
-    _live/stream.json              the stream's name, drawn once
-    _live/plans/K.json             which landing files batch K reads, and the version of `events` it looks repeats up in
-    _live/segments/K.arrow         the accepted events of batch K, while an open session or a repeat may need one
-    _live/state/K/*.arrow          open sessions and pending events, numbers only; they name strings by segment and row
-    _live/commits/K.json           batch K is in every table; watermark and measurements
+    _live/stream.json         the stream's name, drawn once
+    _live/epochs/N.json       who labels since when; only the newest may commit
+    _live/plans/K.json        which landing files batch K reads, and the versions of the tables that it looks into
+    _live/segments/K.arrow    the accepted events of batch K, in order of arrival: the log from which the state is rebuilt
+    _live/batches/K.json      watermark, segments and hours after batch K; its figures
+    _live/snapshots/K/        open sessions and pending events after batch K, every now and then
+
+The open sessions themselves stay in memory. After a crash they are the newest snapshot plus the events of the segments
+since, folded again up to the watermark of each batch: the same function of the same numbers, so the same sessions. So a batch
+writes its own events once and never the sixteen times larger state.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import json
 import os
 import shutil
+import socket
 import uuid
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,43 +31,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, Columns, no_sessions
+from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, Columns
+from assets.commits import sync_folder, write_durably
 from assets.lake import Lake
 
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
-KEPT_COMMITS = 1000  # markers kept for the pages and for looking back; older ones are deleted
+KEPT_BATCHES = 1000  # figures of batches kept for the pages and for looking back; older ones are deleted
+APP = "live"  # the labeler's name in the commit log
 
 
 class LiveError(Exception):
     """The live labeler cannot start or go on; the message says what to do next."""
-
-
-@dataclass(frozen=True)
-class State:
-    """After batch `batch`. watermark, memory_from: µs since the epoch, NONE before the first event.
-
-    Repeats of events with event_time >= memory_from are all in `segments`; older ones are looked up in `events`.
-    segments: batch -> greatest event_time in it. consumed: landing files that are done and still lie there.
-    open_hours: hours (µs) with events of which not every session is closed. window_us: the length of a session.
-    """
-
-    batch: int = -1
-    watermark: int = NONE
-    greatest: int = NONE
-    memory_from: int = NONE
-    window_us: int = 0
-    open_impressions: np.ndarray = field(default_factory=no_sessions)
-    open_clicks: np.ndarray = field(default_factory=no_sessions)
-    pending: Columns = field(default_factory=Columns.empty)
-    segments: dict[int, int] = field(default_factory=dict)
-    consumed: frozenset[str] = frozenset()
-    open_hours: frozenset[int] = frozenset()
-
-    @property
-    def held(self) -> tuple[int, int] | None:
-        """First and last moment of which a row is still to come, or None: starts of open sessions, pending events."""
-        times = np.concatenate([self.open_impressions[2], self.open_clicks[2], self.pending.time])
-        return (int(times.min()), int(times.max())) if times.size else None
 
 
 @dataclass(frozen=True)
@@ -76,6 +57,37 @@ class Plan:
     versions: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where the labeler stands after batch `batch`; everything but the open sessions. Times in µs, NONE before the first.
+
+    segments: batch -> (least, greatest event_time) of the segments that open sessions or late repeats may need.
+    memory_from: repeats of events with event_time >= it are in the segments; older ones are looked up in `events`.
+    open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
+    stats: the batch's figures.
+    """
+
+    batch: int = -1
+    watermark: int = NONE
+    greatest: int = NONE
+    memory_from: int = NONE
+    window_us: int = 0
+    segments: dict[int, tuple[int, int]] = field(default_factory=dict)
+    open_hours: frozenset[int] = frozenset()
+    snapshot: int = -1
+    stats: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """open_impressions, open_clicks: int64[9, n] as in fold.py, in no order. consumed: landing files that are done."""
+
+    open_impressions: np.ndarray
+    open_clicks: np.ndarray
+    pending: Columns
+    consumed: frozenset[str]
+
+
 class Store:
     """The folder _live/ of a lake on a local disk.
 
@@ -85,125 +97,159 @@ class Store:
     def __init__(self, lake: Lake):
         if "://" in str(lake.root):
             raise LiveError(f"the live labeler keeps its state beside a lake on a local disk, not at {lake.root}")
-        self.root = Path(lake.root) / "_live"
+        self.lake, self.root = lake, Path(lake.root) / "_live"
 
     def prepare(self) -> str:
-        """Make the folders; returns the stream's name."""
-        for name in ("plans", "segments", "state", "commits"):
+        """Make the folders, sweep away what a crash left half-written; returns the stream's name."""
+        for name in ("plans", "segments", "batches", "snapshots", "epochs"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        for half in self.root.rglob("*.part"):
+            shutil.rmtree(half) if half.is_dir() else half.unlink()
         path = self.root / "stream.json"
         if not path.exists():
             _write_json(path, {"stream": uuid.uuid4().hex[:12]})
         return json.loads(path.read_text())["stream"]
 
+    # --- one labeler at a time -------------------------------------------------------------------------------------
+
     @contextmanager
-    def locked(self):
-        """Hold the lake's live labeler alone. Raises LiveError where another process holds it."""
+    def owned(self, take_over: bool = False):
+        """Be the lake's labeler: yields the epoch, with which `fence` tells whether we still are.
+
+        Raises LiveError where another process is, unless take_over: then that one can no longer commit.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "lock", "a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                handle.seek(0)
-                raise LiveError(
-                    f"another live labeler (process {handle.read().strip() or 'unknown'}) works on {self.root.parent}; "
-                    "stop it, or give this one another lake"
-                ) from None
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            yield
+                if not take_over:
+                    holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
+                    raise LiveError(
+                        f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
+                        f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
+                        "start with --take-over: then the other can no longer commit"
+                    ) from None
+            yield self._next_epoch()
 
-    # --- plans and markers -----------------------------------------------------------------------------------------
+    def epochs(self) -> list[int]:
+        return self._numbers("epochs", ".json")
 
-    def last_commit(self) -> dict | None:
-        """The marker of the newest batch that is in every table."""
-        batches = self._numbers("commits", ".json")
-        return json.loads((self.root / "commits" / f"{batches[-1]:012d}.json").read_text()) if batches else None
+    def _epoch(self, number: int) -> dict:
+        return json.loads((self.root / "epochs" / f"{number:012d}.json").read_text())
 
-    def commits(self, last: int = 100) -> list[dict]:
-        """The newest markers, oldest first."""
-        batches = self._numbers("commits", ".json")[-last:]
-        return [json.loads((self.root / "commits" / f"{batch:012d}.json").read_text()) for batch in batches]
+    def _next_epoch(self) -> int:
+        (self.root / "epochs").mkdir(parents=True, exist_ok=True)
+        while True:
+            number = max(self.epochs(), default=-1) + 1
+            body = {"pid": os.getpid(), "host": socket.gethostname(), "since": dt.datetime.now(dt.UTC).isoformat()}
+            if _create_json(self.root / "epochs" / f"{number:012d}.json", body):
+                return number
 
-    def write_plan(self, plan: Plan) -> None:
-        _write_json(self.root / "plans" / f"{plan.batch:012d}.json", asdict(plan))
+    def fence(self, epoch: int) -> None:
+        """Raises LiveError where another labeler has taken the lake over since."""
+        newest = self.epochs()[-1]
+        if newest != epoch:
+            other = self._epoch(newest)
+            raise LiveError(
+                f"process {other['pid']} on {other['host']} has taken {self.lake.root} over at {other['since']}; this "
+                "labeler stops, nothing of its batch in hand was committed"
+            )
+
+    # --- plans and batches -----------------------------------------------------------------------------------------
+
+    def committed(self) -> int:
+        """The last batch that counts, -1 before the first."""
+        moment = self.lake.log.newest()
+        return moment.apps.get(APP, -1) if moment else -1
+
+    def write_plan(self, plan: Plan) -> Plan:
+        """Write a plan, unless the batch has one: that one is returned and holds."""
+        _create_json(self.root / "plans" / f"{plan.batch:012d}.json", asdict(plan))
+        return self.plan(plan.batch)
 
     def plan(self, batch: int) -> Plan | None:
-        path = self.root / "plans" / f"{batch:012d}.json"
-        if not path.exists():
-            return None
-        body = json.loads(path.read_text())
-        return Plan(**{**body, "files": tuple(body["files"])})
+        body = _read_json(self.root / "plans" / f"{batch:012d}.json")
+        return body and Plan(**{**body, "files": tuple(body["files"])})
 
-    def write_commit(self, batch: int, body: dict) -> None:
-        _write_json(self.root / "commits" / f"{batch:012d}.json", {"batch": batch, **body})
+    def write_progress(self, progress: Progress) -> None:
+        body = {**asdict(progress), "open_hours": sorted(progress.open_hours)}
+        _write_json(self.root / "batches" / f"{progress.batch:012d}.json", body)
 
-    # --- segments and state ----------------------------------------------------------------------------------------
+    def progress(self, batch: int) -> Progress:
+        path = self.root / "batches" / f"{batch:012d}.json"
+        body = _read_json(path)
+        if body is None:
+            raise LiveError(f"{path} is gone, though batch {batch} is committed; restore {self.root} from a copy")
+        segments = {int(number): tuple(span) for number, span in body["segments"].items()}
+        return Progress(**{**body, "segments": segments, "open_hours": frozenset(body["open_hours"])})
 
-    def write_segment(self, batch: int, table: pa.Table) -> None:
-        _write_arrow(self.root / "segments" / f"{batch:012d}.arrow", table)
+    def last(self, count: int = 1) -> list[dict]:
+        """Figures of the newest committed batches, oldest first."""
+        end = self.committed()
+        numbers = [batch for batch in self._numbers("batches", ".json") if batch <= end][-count:]
+        return [self.progress(batch).stats for batch in numbers]
+
+    # --- segments and snapshots ------------------------------------------------------------------------------------
+
+    def write_segment(self, batch: int, table: pa.Table) -> int:
+        """Returns its bytes."""
+        return _write_arrow(self.root / "segments" / f"{batch:012d}.arrow", table)
 
     def segment(self, batch: int) -> pa.Table:
         """A segment, mapped into memory: only the pages that are looked at are read."""
         path = self.root / "segments" / f"{batch:012d}.arrow"
-        try:
-            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except FileNotFoundError as error:
-            raise LiveError(f"{path} is gone, open sessions need it; restore {self.root} from a copy") from error
+        return _open_arrow(path, self.root)
 
-    def write_state(self, state: State) -> None:
-        """Write state K as a folder: first beside, then renamed into place."""
-        final = self.root / "state" / f"{state.batch:012d}"
+    def write_snapshot(self, batch: int, snapshot: Snapshot) -> None:
+        """Write as a folder: first beside, then renamed into place."""
+        final = self.root / "snapshots" / f"{batch:012d}"
         beside = final.with_suffix(".part")
         for path in (beside, final):  # left by a crash: this is the same batch again
             shutil.rmtree(path, ignore_errors=True)
         beside.mkdir()
-        _write_arrow(beside / "open_impressions.arrow", _matrix_table(state.open_impressions, IMPRESSION_COLUMNS))
-        _write_arrow(beside / "open_clicks.arrow", _matrix_table(state.open_clicks, CLICK_COLUMNS))
-        pending = {name: getattr(state.pending, name) for name in Columns.__dataclass_fields__}
+        _write_arrow(beside / "open_impressions.arrow", _matrix_table(snapshot.open_impressions, IMPRESSION_COLUMNS))
+        _write_arrow(beside / "open_clicks.arrow", _matrix_table(snapshot.open_clicks, CLICK_COLUMNS))
+        pending = {name: getattr(snapshot.pending, name) for name in Columns.__dataclass_fields__}
         _write_arrow(beside / "pending.arrow", pa.table(pending))
-        _write_json(beside / "numbers.json", {
-            "batch": state.batch, "watermark": state.watermark, "greatest": state.greatest,
-            "memory_from": state.memory_from, "window_us": state.window_us,
-            "segments": {str(batch): time for batch, time in state.segments.items()},
-            "consumed": sorted(state.consumed), "open_hours": sorted(state.open_hours),
-        })  # fmt: skip
+        _write_json(beside / "consumed.json", sorted(snapshot.consumed))
         os.rename(beside, final)
-        _sync(final.parent)
+        sync_folder(final.parent)
 
-    def state(self, batch: int) -> State:
-        folder = self.root / "state" / f"{batch:012d}"
-        if not folder.exists():
-            raise LiveError(f"{folder} is gone, though batch {batch} is committed; restore {self.root} from a copy")
-        numbers = json.loads((folder / "numbers.json").read_text())
-        pending = _read_arrow(folder / "pending.arrow")
-        return State(
-            batch=numbers["batch"],
-            watermark=numbers["watermark"],
-            greatest=numbers["greatest"],
-            memory_from=numbers["memory_from"],
-            window_us=numbers["window_us"],
-            open_impressions=_matrix(_read_arrow(folder / "open_impressions.arrow")),
-            open_clicks=_matrix(_read_arrow(folder / "open_clicks.arrow")),
+    def snapshot(self, batch: int) -> Snapshot:
+        folder = self.root / "snapshots" / f"{batch:012d}"
+        pending = _open_arrow(folder / "pending.arrow", self.root)
+        return Snapshot(
+            open_impressions=_matrix(_open_arrow(folder / "open_impressions.arrow", self.root)),
+            open_clicks=_matrix(_open_arrow(folder / "open_clicks.arrow", self.root)),
             pending=Columns(*(pending[name].to_numpy() for name in Columns.__dataclass_fields__)),
-            segments={int(batch): time for batch, time in numbers["segments"].items()},
-            consumed=frozenset(numbers["consumed"]),
-            open_hours=frozenset(numbers["open_hours"]),
+            consumed=frozenset(_read_json(folder / "consumed.json") or ()),
         )
 
-    def forget(self, state: State) -> None:
-        """Delete what no restart after this state's commit can need."""
+    def snapshots(self, upto: int) -> list[int]:
+        """Batches of the snapshots on disk, the newest first; whether they can be read is another question."""
+        return [batch for batch in reversed(self._numbers("snapshots", "")) if batch <= upto]
+
+    def whole_history(self, last: int) -> bool:
+        """Whether the segments of all batches up to `last` are there, so that no snapshot is needed."""
+        return set(range(last + 1)) <= set(self._numbers("segments", ".arrow"))
+
+    def forget(self, progress: Progress) -> None:
+        """Delete what no restart after this batch's commit can need, if the newest snapshot turns out damaged too."""
+        kept = self.snapshots(progress.snapshot)[:2]
+        oldest = kept[1] if len(kept) == 2 else -1
         for batch in self._numbers("segments", ".arrow"):
-            if batch <= state.batch and batch not in state.segments:
-                (self.root / "segments" / f"{batch:012d}.arrow").unlink()
-        for batch in self._numbers("state", ""):
-            if batch < state.batch:
-                shutil.rmtree(self.root / "state" / f"{batch:012d}")
-        for folder in ("plans", "commits"):
+            if batch <= oldest and batch not in progress.segments:
+                (self.root / "segments" / f"{batch:012d}.arrow").unlink(missing_ok=True)
+        for batch in self._numbers("snapshots", ""):
+            if batch < oldest:
+                shutil.rmtree(self.root / "snapshots" / f"{batch:012d}", ignore_errors=True)
+        needed = min(oldest, progress.batch - KEPT_BATCHES)
+        for folder in ("plans", "batches"):
             for batch in self._numbers(folder, ".json"):
-                if batch < state.batch - KEPT_COMMITS:
-                    (self.root / folder / f"{batch:012d}.json").unlink()
+                if batch >= needed:
+                    break
+                (self.root / folder / f"{batch:012d}.json").unlink(missing_ok=True)
 
     def _numbers(self, folder: str, suffix: str) -> list[int]:
         try:
@@ -215,11 +261,11 @@ class Store:
 
 
 def held(lake: Lake) -> tuple[int, int] | None:
-    """The range of event time (µs, both ends included) of which the live labeler still owes rows, or None."""
+    """A range of event time (µs, both ends included) that covers all rows that the live labeler still owes, or None."""
     if "://" in str(lake.root):
         return None
-    commit = Store(lake).last_commit()
-    return tuple(commit["held"]) if commit and commit["held"] else None
+    last = Store(lake).last()
+    return tuple(last[0]["held"]) if last and last[0]["held"] else None
 
 
 def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:
@@ -230,37 +276,52 @@ def _matrix(table: pa.Table) -> np.ndarray:
     return np.stack([column.to_numpy() for column in table.columns])
 
 
-def _write_json(path: Path, body: dict) -> None:
-    _replace(path, lambda handle: handle.write(json.dumps(body, indent=1).encode()))
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise LiveError(f"{path} is damaged ({error}); restore {path.parent.parent} from a copy") from error
 
 
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    def write(handle):
+def _write_json(path: Path, body) -> None:
+    write_durably(path, json.dumps(body).encode())
+
+
+def _create_json(path: Path, body: dict) -> bool:
+    """Write a file unless there is one; False where there is."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write_durably(beside, json.dumps(body).encode())
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink()
+    sync_folder(path.parent)
+    return True
+
+
+def _write_arrow(path: Path, table: pa.Table) -> int:
+    beside = path.with_name(f"{path.name}.part")
+    with open(beside, "wb") as handle:
         with pa.ipc.new_file(handle, table.schema) as writer:
             writer.write_table(table)
-
-    _replace(path, write)
-
-
-def _read_arrow(path: Path) -> pa.Table:
-    with pa.OSFile(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
-
-
-def _replace(path: Path, write) -> None:
-    """Write a file so that its name never stands for half of it, not even after a power cut."""
-    beside = path.with_suffix(path.suffix + ".part")
-    with open(beside, "wb") as handle:
-        write(handle)
         handle.flush()
         os.fsync(handle.fileno())
+        size = handle.tell()
     os.replace(beside, path)
-    _sync(path.parent)
+    sync_folder(path.parent)
+    return size
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _open_arrow(path: Path, home: Path) -> pa.Table:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except FileNotFoundError as error:
+        raise LiveError(f"{path} is gone, open sessions need it; restore {home} from a copy") from error
+    except pa.ArrowInvalid as error:
+        raise LiveError(
+            f"{path} is damaged ({error}); restore {home} from a copy, or start on another lake and land the log again"
+        ) from error

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assets.events.mapping import Mapping
 
 NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
+WHOLE_FILE = 0  # the row number of a quarantined file; lines count from 1
 COMMIT_ROWS = 1_000_000
 ONE_HOUR = dt.timedelta(hours=1)
 
@@ -331,6 +332,7 @@ def accept(lake: Lake, window: Window, rules: object = None, progress=None) -> d
         inside = _overlap(piece, window)
         if inside:
             broken = quarantine.filter(pl.col("hour").is_between(inside.start, inside.end, closed="left"))
+            broken = pl.concat([broken, _unreadable_files(lake, inside)])
             lake.replace_window(QUARANTINE, to_arrow(broken, QUARANTINE.schema), inside)
             counts["quarantine"] += len(broken)
             counts["raw"] += raw.filter(raw.is_between(inside.start, inside.end, closed="left")).len()
@@ -348,6 +350,14 @@ def accept(lake: Lake, window: Window, rules: object = None, progress=None) -> d
         if progress:
             progress(done)
     return counts
+
+
+def _unreadable_files(lake: Lake, window: Window) -> pl.DataFrame:
+    """Rows of quarantine that stand for a whole file: no raw row can make them anew."""
+    if not lake.exists(QUARANTINE.name):
+        return _no_quarantine()
+    rows = pl.from_arrow(lake.read(QUARANTINE.name, window)).with_columns(pl.col("hour").cast(UTC_US))
+    return rows.filter(pl.col("row") == WHOLE_FILE).select(_no_quarantine().columns)
 
 
 def _overlap(left: Window, right: Window) -> Window | None:

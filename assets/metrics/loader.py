@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from assets.metrics.schema import TABLES, migrate
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+    from assets.commits import Moment
 
 SLICE_ROWS = 500_000  # rows of Delta in memory at a time; an hour is never split
 BATCH_ROWS = 100_000
@@ -60,12 +61,13 @@ class Difference:
 def load_window(lake: Lake, client: Client, window: Window, progress: Progress | None = None) -> dict[str, int]:
     """Make ClickHouse's hours of the window what Delta has now; returns rows per table.
 
-    Each table is read at one Delta version. An hour that is empty in Delta becomes empty in ClickHouse; a table that
+    All tables are read as of one moment. An hour that is empty in Delta becomes empty in ClickHouse; a table that
     the lake does not have yet counts as empty. Memory: SLICE_ROWS rows, or one hour. Raises LoadError where the
     staging table does not hold what was sent.
     """
     migrate(client)
     _drop_stale_staging(client)
+    lake = lake.pinned()
     return {table.name: _load_table(lake, client, table, window, progress) for table in TABLES}
 
 
@@ -85,35 +87,27 @@ def append_batch(client: Client, tables: dict[str, pa.Table], batch_id: str) -> 
 
 
 class LiveSink:
-    """The live labeler's `on_batch`: appends each batch to ClickHouse once, waiting for one that is away.
+    """Follows the live labeler's commits: appends the rows of each batch to ClickHouse once.
 
-    Called with (batch_id, table name -> rows, stats); tables that ClickHouse does not hold are left out. Raises what
-    the last attempt raised when ClickHouse stays away for `patience_s`: the labeler then repeats the batch when it
-    starts again, under the same batch_id.
+    Called with (lake, moment) by assets.followers, which tries again while ClickHouse is away: the batch's id makes the
+    repeat harmless.
     """
 
-    def __init__(self, url: str, patience_s: float = 300):
+    def __init__(self, url: str):
         self.url = url
-        self.patience_s = patience_s
         self._client: Client | None = None
 
-    def __call__(self, batch_id: str, tables: dict[str, pa.Table], stats: dict | None = None) -> None:
-        from clickhouse_connect.driver.exceptions import OperationalError
-
-        held = {name: rows for name, rows in tables.items() if name in BY_NAME}
-        end = time.monotonic() + self.patience_s
-        while True:
-            try:
-                if self._client is None:
-                    self._client = connect(self.url, wait_s=max(0, end - time.monotonic()))
-                    migrate(self._client)
-                append_batch(self._client, held, batch_id)
-                return
-            except OperationalError:  # the connection broke; the token makes the repeat harmless
-                self._client = None
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(0.5)
+    def __call__(self, lake: Lake, moment: Moment) -> None:
+        if self._client is None:
+            client = connect(self.url)
+            migrate(client)
+            self._client = client
+        rows = {table.name: lake.added(moment, table) for table in TABLES if moment.added.get(table.name)}
+        try:
+            append_batch(self._client, rows, moment.note["batch_id"])
+        except Exception:
+            self._client = None
+            raise
 
 
 def verify_window(lake: Lake, client: Client, window: Window) -> list[Difference]:
@@ -121,7 +115,8 @@ def verify_window(lake: Lake, client: Client, window: Window) -> list[Difference
 
     An empty list means: the same rows. Both sides are hashed by the same code, slice by slice.
     """
-    return [found for table in TABLES for found in _verify_table(lake, client, table, window)]
+    now = lake.pinned()
+    return [found for table in TABLES for found in _verify_table(now, client, table, window)]
 
 
 def _load_table(lake: Lake, client: Client, table: Table, window: Window, progress: Progress | None) -> int:

@@ -115,8 +115,9 @@ class LakeSql:
 
         logging.getLogger(_SPARK_LOG).setLevel(logging.CRITICAL + 1)
         spark = _start(self.settings)
+        now = self.lake.pinned()
         for name in names:
-            self.lake.frame(spark, name).createOrReplaceTempView(name)
+            now.frame(spark, name).createOrReplaceTempView(name)
         try:
             return pl.from_arrow(spark.sql(sql).toArrow())
         except PySparkException as error:

@@ -125,6 +125,7 @@ class Tables:
 
 def _commit(entry: dict) -> tuple:
     metrics = entry.get("operationMetrics") or {}
-    rows = metrics.get("num_added_rows", metrics.get("numOutputRows"))  # delta-rs and Spark name it differently
+    # We, delta-rs and Spark name it differently.
+    rows = entry.get("rows", metrics.get("num_added_rows", metrics.get("numOutputRows")))
     time = dt.datetime.fromtimestamp(entry["timestamp"] / 1000, dt.UTC)
     return entry["version"], time, entry["operation"], None if rows is None else int(rows), entry.get("engineInfo")

@@ -46,6 +46,7 @@ def audit(lake: Lake, window: Window, rules: Rules, rows: int = SAMPLE, seed: in
     became known; count its events with known hour in (p - 7 days, p], leaving out those received more than a day late.
     An event's known hour is that of max(event_time, ingest_time).
     """
+    lake = lake.pinned()
     samples = _sample(lake, window, rows, seed)
     wrong: list[str] = []
     for side in ("user", "note"):

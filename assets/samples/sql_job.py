@@ -374,9 +374,12 @@ def _check_template(job: SqlJob) -> None:
 def run_job(job: SqlJob, lake: Lake, spark: SparkSession, window: Window, rules: Rules) -> JobRun:
     """Compute the job for a window, replace that window of its table in one commit, say what was read and written.
 
+    All inputs are read as of one moment.
+
     Raises LakeError where an input has no table yet, SqlJobError where the table on disk has other column types.
     """
-    read = {name: lake.version(name) for name in job.inputs}
+    now = lake.pinned()
+    read = {name: now.version(name) for name in job.inputs}
     for name, version in read.items():
         lake.frame(spark, name, version).createOrReplaceTempView(name)
     frame = spark.sql(render(job, window, rules))

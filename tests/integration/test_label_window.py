@@ -78,7 +78,7 @@ def test_small_slices_and_commits_change_nothing(lake, monkeypatch):
     monkeypatch.setattr(labeling, "COMMIT_ROWS", 200)
     put(lake, LOG)
     counts = label_window(lake, Window(hour(0), hour(6)), RULES)
-    assert counts["commits"] > 8
+    assert counts["commits"] >= 2
     same(labels_of(lake), expected(LOG))
 
 
@@ -166,22 +166,23 @@ def test_a_late_display_that_changes_what_comes_after_is_reported(lake):
 
 def test_a_crash_between_commits_is_mended_by_a_rerun(lake, monkeypatch):
     put(lake, LOG)
-    replace = type(lake).replace_window
+    apply = type(lake)._apply
     calls = []
 
-    def failing(self, *args):
-        calls.append(args[0].name)
+    def failing(self, step, intent):
+        calls.append(step["table"])
         if len(calls) == 2:
             raise RuntimeError("power cut")
-        return replace(self, *args)
+        return apply(self, step, intent)
 
-    monkeypatch.setattr(type(lake), "replace_window", failing)
+    monkeypatch.setattr(type(lake), "_apply", failing)
     with pytest.raises(RuntimeError, match="power cut"):
         label_window(lake, Window(hour(0), hour(3)), RULES)
     monkeypatch.undo()
-    assert lake.hours("labeled_hours") == []  # so that the next window does not stand on half a commit
-    assert label_window(lake, Window(hour(3), hour(6)), RULES)["hours_before"] == 3
-    label_window(lake, Window(hour(0), hour(3)), RULES)
+    assert lake.hours("labeled_hours") == []  # nothing is seen of a commit that has not come to its end
+    # The next writer finishes it before it looks at anything.
+    assert label_window(lake, Window(hour(3), hour(6)), RULES)["hours_before"] == 0
+    assert label_window(lake, Window(hour(0), hour(3)), RULES)["edge_changed"] == 0
     same(labels_of(lake), expected(LOG))
 
 

@@ -1,11 +1,18 @@
 """The lake's verbs on real Delta tables, without a JVM."""
 
 import datetime as dt
+import json
+import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from assets.lake import HOUR, LakeError, Table, Window
+from assets.commits import CommitError, write_durably
+from assets.followers import Follower
+from assets.lake import HOUR, LakeError, Table, Window, Write
+from assets.tidy import tidy
 
 THING = Table("thing", pa.schema([HOUR, pa.field("x", pa.int64())]), "a thing")
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -68,3 +75,131 @@ def test_a_missing_table_is_named_with_what_to_do(lake):
 def test_a_window_that_is_none_is_refused(start, end):
     with pytest.raises(ValueError, match="window"):
         Window(start, end)
+
+
+def test_files_that_others_wrote_are_replaced_too(lake):
+    """delta-rs's own writer and its compaction name folders with characters that a URL escapes."""
+    lake.append_once(THING, rows((0, 1), (1, 5)), "app", 1)
+    write_deltalake(lake.path("thing"), rows((0, 2)), mode="append")
+    lake.append_once(THING, rows((0, 3)), "app", 2)
+    lake.replace_window(THING, rows((0, 9)), Window(hour(0), hour(1)))
+    assert content(lake) == [(hour(0), 9), (hour(1), 5)]
+    lake.append_once(THING, rows((0, 10)), "app", 3)
+    lake.open("thing").optimize.compact()
+    lake.publish("compaction", ["thing"])
+    lake.replace_window(THING, rows((0, 11)), Window(hour(0), hour(1)))
+    assert content(lake) == [(hour(0), 11), (hour(1), 5)]
+
+
+# --- moments ---------------------------------------------------------------------------------------------------------
+
+OTHER = Table("other", THING.schema, "another thing")
+
+
+class PowerCut(Exception):
+    pass
+
+
+def both(lake, x, app=None, **how):
+    steps = [lake.stage(Write(table, rows((0, x)))) for table in (THING, OTHER)]
+    return lake.commit(steps, by="test", app=app, **how)
+
+
+def counts(lake):
+    now = lake.pinned()
+    return now.read("thing").num_rows, now.read("other").num_rows
+
+
+def cut_at(point):
+    def probe(at):
+        if at == point:
+            raise PowerCut
+
+    return probe
+
+
+def test_a_commit_of_two_tables_is_one_moment(lake):
+    first = both(lake, 1)
+    before = lake.pinned()
+    second = both(lake, 2)
+    assert second.number == first.number + 1 and second.tables["other"] == first.tables["other"] + 1
+    assert counts(before) == (1, 1) and counts(lake) == (2, 2)
+    assert lake.added(second, OTHER)["x"].to_pylist() == [2]
+    assert counts(lake.pinned(first.number)) == (1, 1)
+    with pytest.raises(LakeError, match="moment 99 is not"):
+        lake.pinned(99)
+
+
+@pytest.mark.parametrize("point", ["intent", "thing", "other", "published"])
+def test_a_commit_that_was_cut_is_seen_whole_or_not_at_all_and_finished_by_the_next(lake, point):
+    both(lake, 1)
+    with pytest.raises(PowerCut):
+        both(lake, 2, probe=cut_at(point))
+    assert counts(lake) == ((2, 2) if point == "published" else (1, 1))
+    lake.recover()
+    assert counts(lake) == (2, 2)
+    both(lake, 3)
+    assert counts(lake) == (3, 3)
+
+
+def test_a_commit_of_an_app_is_not_repeated_even_where_it_was_cut(lake):
+    with pytest.raises(PowerCut):
+        both(lake, 1, app=("app", 1), probe=cut_at("thing"))
+    assert both(lake, 1, app=("app", 1)) is None
+    assert counts(lake) == (1, 1)
+    files = [path for path in Path(lake.path("thing")).rglob("*.parquet")]
+    assert len(files) == 1, "the repeat's own files are gone"
+
+
+def test_what_the_fence_raises_leaves_nothing_behind(lake):
+    def fence():
+        raise PowerCut
+
+    both(lake, 1)
+    with pytest.raises(PowerCut):
+        both(lake, 2, fence=fence)
+    both(lake, 3)
+    assert counts(lake) == (2, 2)
+
+
+def test_a_newer_version_that_no_moment_names_is_not_seen(lake):
+    """Another program's append, until it is published."""
+    both(lake, 1)
+    write_deltalake(lake.path("thing"), rows((0, 2)), mode="append")
+    assert counts(lake) == (1, 1)
+    lake.publish("other program", ["thing"])
+    assert counts(lake) == (2, 1)
+
+
+def test_a_lock_that_is_held_for_too_long_names_its_holder(lake):
+    both(lake, 1)
+    with lake.log.locked(), pytest.raises(CommitError, match=f"process {os.getpid()} has held"):
+        with lake.log.locked(timeout_s=0.05):
+            pass
+
+
+def test_tidying_changes_no_row_and_keeps_what_a_reader_pinned(lake):
+    for x in range(5):
+        both(lake, x)
+    pinned, before = lake.pinned(), content(lake)
+    found = tidy(lake, keep=dt.timedelta(hours=1), open_hours=0)
+    assert found["thing"]["hours_compacted"] == 1 and found["thing"]["files_after"] == 1
+    assert content(lake) == before and counts(pinned) == (5, 5)
+    assert tidy(lake, keep=dt.timedelta(hours=1), open_hours=0)["thing"]["hours_compacted"] == 0
+    old = tidy(lake, keep=dt.timedelta(0), open_hours=0)
+    assert old["thing"]["files_deleted"] == 5 and old["moments"]["forgotten"] > 3
+    assert content(lake) == before
+
+
+def test_a_moment_that_a_follower_has_not_fetched_is_not_forgotten(lake):
+    for x in range(4):
+        both(lake, x)
+    seen = []
+    follower = Follower(lake, "late", lambda lake, moment: seen.append(moment.number), by="test")
+    follower.step()
+    write_durably(follower.path, json.dumps({"moment": 3}).encode())
+    tidy(lake, keep=dt.timedelta(0))
+    assert lake.log.numbers()[0] == 4
+    while follower.step():
+        pass
+    assert len(seen) == 2 and follower.waiting() == 0

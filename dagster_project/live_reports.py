@@ -1,0 +1,74 @@
+"""What Dagster is told of the live labeler's batches, so that its plots are the live plots.
+
+Here: a materialization of every table that a batch wrote, with the batch's figures as metadata, and one of each partition
+whose hour the batch closed. Not here: following the commits (assets/followers.py), the batches (assets/attribution).
+
+Dagster keeps these events in its own store, not in the lake: a batch that is reported again after a crash shows twice there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assets.commits import Moment
+from assets.lake import Lake
+from dagster_project.partitions import key_of
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+BOOK = "labeled_hours"  # the labeler's own; not an asset
+UNSEEN = (BOOK, "sources", "id_keys")
+STAGES = ("read", "dedupe", "fold", "state", "write", "commit")
+
+
+class Reporter:
+    """A follower's handler: reports a moment of the live labeler to the Dagster instance of a home."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._instance: dg.DagsterInstance | None = None
+
+    def __call__(self, lake: Lake, moment: Moment) -> None:
+        import dagster as dg
+
+        from assets.attribution.state import APP, Store
+        from assets.attribution.tables import LABELED_HOURS
+        from dagster_project import instance
+
+        if self._instance is None:
+            self._instance = instance.open_instance(self.settings)
+        stats = Store(lake).progress(moment.apps[APP]).stats
+        shown = figures(stats)
+        for name, files in moment.added.items():
+            if name in UNSEEN or not files:
+                continue
+            metadata = {"rows": stats["rows"][name], "delta_version": moment.tables[name], **shown}
+            self._instance.report_runless_asset_event(
+                dg.AssetMaterialization(name, metadata=metadata, tags={"glasshouse/batch": str(stats["batch"])})
+            )
+        for hour in sorted(lake.added(moment, LABELED_HOURS)["hour"].to_pylist()):
+            for name in moment.tables.keys() & stats["rows"].keys() - set(UNSEEN):
+                self._instance.report_runless_asset_event(
+                    dg.AssetMaterialization(name, partition=key_of(hour), metadata={"closed_by_batch": stats["batch"]})
+                )
+
+
+def figures(stats: dict) -> dict[str, float | int | str]:
+    """A batch's figures as flat numbers, which Dagster plots; the watermark as text."""
+    seconds = stats["seconds"]
+    return {
+        "batch": stats["batch"],
+        "watermark": stats["watermark"] or "none yet",
+        "lag_s": float(stats["lag_s"] or 0),
+        "events_per_s": float(stats["events_per_s"]),
+        "open_sessions": stats["open_impressions"] + stats["open_clicks"],
+        "pending_events": stats["pending"],
+        "repeats": stats["repeats"],
+        "late": stats["rows"]["late_events"],
+        "quarantined": stats["rows"]["quarantine"],
+        "state_mb": stats["state_bytes"] / 2**20,
+        "batch_s": float(seconds["total"]),
+        **{f"{stage}_s": float(seconds[stage]) for stage in STAGES if stage in seconds},
+    }

@@ -1,0 +1,324 @@
+"""Chaos on the live labeler: killed again and again, at named points and at random, with a reader that never stops looking.
+
+Here: the faults, the reader, the comparison with the reference of the rules; `make chaos` prints the table and writes
+build/reports/chaos.json. Not here: assertions (test_live.py runs a short form of this).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assets.attribution.rules import Rules
+from assets.attribution.state import APP, LiveError, Store
+from assets.lake import Lake, Window
+from tests.integration.test_label_live import cut, drop, shaken
+from tests.unit import reference
+from tests.unit.labeling import HOUR, T0, canonical, event, moment, rows
+from tests.unit.test_label import big_log
+
+# In the order in which a batch passes them; tables stand for "the Delta commit of that table is done".
+POINTS = (
+    "planned", "segment", "staged", "progress", "intent", "raw_events", "sources", "quarantine", "events",
+    "impression_sessions", "click_sessions", "orphan_actions", "late_events", "labeled_hours", "published", "snapshot",
+)  # fmt: skip
+OUT = ("impression_sessions", "click_sessions", "orphan_actions", "late_events")
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 1.2  # about what the labeler needs before its first batch
+
+
+@dataclass
+class Report:
+    """lost, doubled: rows of all tables against the reference. half_states: moments at which the reader saw tables that do
+    not belong together. faults: what else was done to the labeler -> what came of it."""
+
+    kills: int = 0
+    restarts: int = 0
+    lost: int = 0
+    doubled: int = 0
+    reads: int = 0
+    half_states: int = 0
+    batches: int = 0
+    by_point: dict[str, int] = field(default_factory=Counter)
+    faults: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+# --- the labeler in a process of its own -----------------------------------------------------------------------------
+
+
+def labeler(lake: Lake, landing: Path, point="none", times=1, once=True, limit=0) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.chaos.victim", str(lake.root), str(landing), point, str(times),
+               "once" if once else "follow", str(limit)]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen, timeout_s: float = 300) -> int:
+    """Wait for the end of a labeler; its status. What it said last is shown where nobody asked for that end."""
+    _, said = process.communicate(timeout=timeout_s)
+    if process.returncode not in (0, -signal.SIGKILL):
+        process.said = said
+    return process.returncode
+
+
+def finish(lake: Lake, landing: Path) -> None:
+    """Label all that is waiting. Raises RuntimeError where the labeler fails."""
+    process = labeler(lake, landing)
+    if ended(process):
+        raise RuntimeError(f"the labeler does not start again: {process.said[-2000:]}")
+
+
+# --- the reader that never stops ---------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Pins a moment, counts every table at it, and holds the counts against the figures of the batches up to it."""
+
+    def __init__(self, lake: Lake):
+        self.lake, self.store = lake, Store(lake)
+        self.reads = self.half_states = 0
+        self._totals: dict[int, Counter] = {-1: Counter()}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(0.02):
+            self.look()
+
+    def look(self) -> None:
+        now = self.lake.pinned()
+        if now.moment is None or APP not in now.moment.apps:
+            return
+        wanted = self._total(now.moment.apps[APP])
+        found = {name: now.open(name).count() for name in wanted if name in now.moment.tables}
+        self.reads += 1
+        self.half_states += any(count != wanted[name] for name, count in found.items())
+
+    def _total(self, batch: int) -> Counter:
+        if batch not in self._totals:
+            self._totals[batch] = self._total(batch - 1) + Counter(self.store.progress(batch).stats["rows"])
+        return self._totals[batch]
+
+
+# --- the suite ---------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, kills: int, seed: int = 1, say=print) -> Report:
+    """Kill the labeler so many times while it works through a log, then compare its tables with the reference."""
+    began, report, dice = time.monotonic(), Report(), random.Random(seed)
+    lake, landing = Lake(str(folder / "lake")), folder / "landing"
+    events = shaken(big_log(seed, count=40 * (kills + 40), keys=150, minutes=5 * (kills + 40)), seed, 6)
+    again = [dict(dice.choice(events)) for _ in range(len(events) // 50)]
+    for one in again:
+        events.insert(dice.randrange(len(events)), {**one, "ingest_time": 0})
+    for place, one in enumerate(events):
+        one["ingest_time"] = max(one["event_time"], events[place - 1]["ingest_time"] if place else 0) + 1
+    cut(landing, events, 40)
+    with Reader(lake) as reader:
+        for number in range(kills):
+            _kill_once(lake, landing, report, dice, POINTS[number % len(POINTS)] if number % 2 else None)
+            if say and (number + 1) % 20 == 0:
+                say(f"{number + 1} kills, batch {Store(lake).committed()}, {reader.reads} reads")
+        finish(lake, landing)
+        report.restarts += 1
+    _compare(lake, events, report)
+    report.reads, report.half_states = reader.reads, reader.half_states
+    report.batches = Store(lake).committed() + 1
+    report.seconds = round(time.monotonic() - began, 1)
+    return report
+
+
+def _kill_once(lake, landing, report: Report, dice: random.Random, point: str | None) -> None:
+    """Start the labeler and let it die: at a point, or after a random while."""
+    process = labeler(lake, landing, point or "none", times=dice.randint(1, 2), once=False)
+    try:
+        process.wait(20 if point else START_S * (0.5 + 2 * dice.random()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        point = None
+    if ended(process) != -signal.SIGKILL:
+        raise RuntimeError(f"the labeler ended by itself with status {process.returncode}: {process.said[-2000:]}")
+    report.kills += 1
+    report.restarts += 1
+    report.by_point[point or "random"] += 1
+
+
+def _compare(lake: Lake, events: list[dict], report: Report) -> None:
+    """Rows of every table against the plain reference: missing ones are lost, surplus ones doubled."""
+    impressions, clicks, orphans, late = reference.stream(events)
+    wanted = {"impression_sessions": impressions, "click_sessions": clicks, "orphan_actions": orphans, "late_events": late}
+    for name in OUT:
+        have, want = Counter(map(str, rows(lake.read(name)))), Counter(map(str, canonical(wanted[name])))
+        report.lost += sum((want - have).values())
+        report.doubled += sum((have - want).values())
+    for name, ids in (("events", {one["event_id"] for one in events}), ("raw_events", None)):
+        have = lake.read(name)
+        surplus = have.num_rows - (len(ids) if ids else len(events))
+        report.lost, report.doubled = report.lost + max(0, -surplus), report.doubled + max(0, surplus)
+        if ids:
+            report.lost += len(ids - set(have["event_id"].to_pylist()))
+
+
+# --- other faults --------------------------------------------------------------------------------------------------------
+
+
+def _fresh(folder: Path, seed: int, count=800):
+    events = shaken(big_log(seed, count=count, keys=40, minutes=200), seed, 6)
+    cut(folder / "landing", events, 50)
+    return Lake(str(folder / "lake")), folder / "landing", events
+
+
+def _verdict(lake: Lake, events: list[dict], done: str) -> str:
+    report = Report()
+    _compare(lake, events, report)
+    exact = not report.lost and not report.doubled
+    return f"{done}; rows exact" if exact else f"{done}; {report.lost} LOST, {report.doubled} DOUBLED"
+
+
+def full_disk(folder: Path, seed: int) -> str:
+    """The disk is full while segments, snapshots and data files are written."""
+    lake, landing, events = _fresh(folder, seed)
+    failed = 0
+    for limit in (600, 3_000, 6_000, 12_000, 20_000):
+        failed += ended(labeler(lake, landing, limit=limit)) == 1
+    finish(lake, landing)
+    return _verdict(lake, events, f"stopped with an error {failed} times, went on when there was room")
+
+
+def truncated_state(folder: Path, seed: int) -> str:
+    """The newest snapshot is cut off in the middle: the one before it and the segments since do."""
+    lake, landing, events = _fresh(folder, seed)
+    ended(labeler(lake, landing, "published", times=13))
+    store = Store(lake)
+    newest = store.root / "snapshots" / f"{store.snapshots(10**9)[0]:012d}" / "open_impressions.arrow"
+    with newest.open("r+b") as file:
+        file.truncate(newest.stat().st_size // 2)
+    finish(lake, landing)
+    return _verdict(lake, events, "restarted from the snapshot before")
+
+
+def corrupt_input(folder: Path, seed: int) -> str:
+    """A landed gzip file ends in the middle, another is no gzip at all."""
+    lake, landing, events = _fresh(folder, seed)
+    whole = gzip.compress(json.dumps(event("x", 1, "impression")).encode() * 1000)
+    (landing / "00000120a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (landing / "00000130a.jsonl.gz").write_bytes(b"not a gzip file")
+    finish(lake, landing)
+    reasons = lake.read("quarantine")["reason"].to_pylist()
+    files = sum("cannot be read" in reason for reason in reasons)
+    return _verdict(lake, events, f"{files} files in quarantine with their reason, the others labeled")
+
+
+def commit_conflict(folder: Path, seed: int) -> str:
+    """Somebody compacts every table all the time while batches are committed and a window is replaced."""
+    from assets.attribution.label import label_window
+    from assets.tidy import tidy
+
+    lake, landing, events = _fresh(folder, seed)
+    done, tidied = threading.Event(), []
+
+    def compact():
+        while not done.is_set():
+            with contextlib.suppress(Exception):
+                tidied.append(tidy(lake, keep=dt.timedelta(days=1), open_hours=0))
+
+    thread = threading.Thread(target=compact, daemon=True)
+    thread.start()
+    window = Window(moment(T0), moment(T0) + dt.timedelta(hours=1))
+    try:
+        finish(lake, landing)
+        for _ in range(5):
+            label_window(lake, window, Rules())
+    finally:
+        done.set()
+        thread.join()
+    hours = sum(one.get("hours_compacted", 0) for found in tidied for one in found.values())
+    fresh = {str(row) for row in canonical(reference.label(events)[0]) if row["session_start"] < HOUR + T0}
+    have = [str(row) for row in rows(lake.read("impression_sessions", window))]
+    ids = lake.read("events")["event_id"].to_pylist()
+    exact = sorted(have) == sorted(fresh) and sorted(ids) == sorted({one["event_id"] for one in events})
+    return f"{hours} hours compacted meanwhile; rows {'exact' if exact else 'NOT exact'}"
+
+
+def two_labelers(folder: Path, seed: int) -> str:
+    """A second labeler on the lake is refused; one that took over fences the first."""
+    from assets.attribution import live
+
+    lake, landing, events = _fresh(folder, seed, count=200)
+    with Store(lake).owned():
+        second = labeler(lake, landing)
+        refused, fenced = ended(second) == 1 and "another live labeler" in second.said, False
+
+    def probe(at):
+        if at == "progress" and not took:
+            took.append(at)
+            live.run(lake, landing, Rules(), 0, threading.Event(), once=True, take_over=True, say=str, batch_bytes=1)
+
+    took = []
+    try:
+        live.run(lake, landing, Rules(), 0, threading.Event(), once=True, say=str, batch_bytes=1, probe=probe)
+    except LiveError as error:
+        fenced = "taken" in str(error)
+    return _verdict(lake, events, f"second refused: {refused}; stale one fenced: {fenced}")
+
+
+FAULTS = {
+    "full disk": full_disk,
+    "truncated snapshot": truncated_state,
+    "corrupt input": corrupt_input,
+    "commit conflict": commit_conflict,
+    "two labelers": two_labelers,
+}
+
+
+def main() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path, default=Path("build/reports/chaos.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report = run(Path(folder), options.kills, options.seed)
+        for name, fault in FAULTS.items():
+            report.faults[name] = fault(Path(folder, name.replace(" ", "_")), options.seed)
+            print(f"{name}: {report.faults[name]}", flush=True)
+    table = Table("", "", title="Chaos on the live labeler", title_justify="left")
+    figures = {name: value for name, value in report.__dict__.items() if not isinstance(value, dict)}
+    for name, value in {**figures, **{f"killed at {k}": v for k, v in report.by_point.items()}, **report.faults}.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    options.report.parent.mkdir(parents=True, exist_ok=True)
+    options.report.write_text(json.dumps(report.__dict__, indent=1) + "\n")
+    return int(bool(report.lost or report.doubled or report.half_states))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
