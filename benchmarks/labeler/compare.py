@@ -1,7 +1,7 @@
 """Is a design exact? Its rows against those of the labeler's one fold over the whole log, row by row.
 
-Here: the truth (assets.attribution.label.label, which its own tests hold against a plain Python fold), cut by user so that
-memory stays small and kept beside the log; the comparison. Not here: how a design's rows are read (its module).
+Here: the truth (assets.attribution.label.label, which its own tests hold against a plain Python fold), cut by user so
+that memory stays small, kept beside the log; the comparison. Not here: how a design's rows are read (its module).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ clocks, late events), in order of arrival. Made once for a size and seed, under 
                                    readers are busy with one minute and each sees its rows in order of arrival
 
 Flink's package brings no Parquet reader, so it reads fixed-width rows of FLINK_ROW. These leave out request_id and
-context (75 bytes an event, which the other designs read, carry and write), ingest_time, and the text of event_id and
+context (90 bytes an event, which the other designs read, carry and write), ingest_time, and the text of event_id and
 of channel: all of it favours Flink. `seq`, the row's place in the log, stands for event_id.
 """
 

@@ -40,8 +40,9 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         ratio = f"{row.events_per_s / yardstick:.2f}" if yardstick else "–"
         table.add_row(
-            row.design, f"{row.events:,}", f"{row.events_per_s:,.0f}", ratio, _seconds(row.batch_p50_s),
-            _seconds(row.batch_p95_s), f"{row.peak_gib:.1f}", {True: "yes", False: "no", None: "–"}[row.exact], row.note,
+            row.design, f"{row.events:,}", f"{row.events_per_s:,.0f}", ratio,
+            _seconds(row.batch_p50_s), _seconds(row.batch_p95_s), f"{row.peak_gib:.1f}",
+            {True: "yes", False: "no", None: "–"}[row.exact], row.note,
         )  # fmt: skip
     Console(width=None if Console().is_terminal else 160).print(table)
 

@@ -8,7 +8,7 @@ import org.apache.flink.api.common.typeutils.base.TypeSerializerSingleton;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 
-/** What the hand-written serializers share: they have no configuration, and are as good as Flink's own for a POJO or better. */
+/** What the hand-written serializers share: no configuration, no reflection. */
 abstract class FixedSerializer<T> extends TypeSerializerSingleton<T> {
     private final int length; // bytes, -1: varies
 

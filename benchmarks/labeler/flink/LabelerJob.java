@@ -31,7 +31,8 @@ public final class LabelerJob {
     public static void main(String[] arguments) throws Exception {
         java.nio.file.Path results = java.nio.file.Path.of(arguments[0]);
         Path rows = new Path(arguments[1]);
-        Path[] files = Files.readAllLines(java.nio.file.Path.of(arguments[2])).stream().map(Path::new).toArray(Path[]::new);
+        List<String> names = Files.readAllLines(java.nio.file.Path.of(arguments[2]));
+        Path[] files = names.stream().map(Path::new).toArray(Path[]::new);
         long window = Long.parseLong(arguments[3]);
         long delay = Long.parseLong(arguments[4]);
         Configuration settings = new Configuration();

@@ -80,7 +80,8 @@ final class Progress {
         List<String> minutes = new ArrayList<>();
         passed.forEach((minute, nanos) -> minutes.add("[" + minute + ", " + seconds(nanos) + "]"));
         return "\"events\": " + events + ", \"late\": " + late + ", \"seconds\": " + seconds(last)
-                + ", \"cpu_s\": " + (cpu - FIRST_CPU.get()) / 1e9 + ", \"drain_s\": " + (end - last) / 1e9 + ", \"watermark_passed\": " + minutes;
+                + ", \"cpu_s\": " + (cpu - FIRST_CPU.get()) / 1e9 + ", \"drain_s\": " + (end - last) / 1e9
+                + ", \"watermark_passed\": " + minutes;
     }
 
     private static double seconds(long nanos) {

@@ -14,9 +14,9 @@ import org.apache.flink.util.Collector;
 /**
  * The rules of docs/attribution.md on keyed state and event-time timers. Emits rows of ROW in flink.py as bytes.
  *
- * <p>Events are not folded at their own time: a session closes W after the event that opened it and never before, so the
- * timer at that moment folds all that came since. Until then an event that can open a session is appended to the key's
- * list unread (RocksDB: one merge, one timer). Only an action that follows looks whether anything is there to belong to.
+ * <p>Events are not folded at their own time: a session closes W after the event that opened it and never before, so
+ * the timer at that moment folds all that came since. Until then an event that can open a session is appended to the
+ * key's list unread (RocksDB: one merge, one timer). Only other actions look whether there is anything to belong to.
  */
 final class SessionFunction extends KeyedProcessFunction<Key, Event, byte[]> {
     static final int ROW_BYTES = 50;
