@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-generator bench-label bench-ranker clean
+.PHONY: help setup demo up notebook test test-fast lock bench-generator bench-label bench-labeler bench-ranker chaos clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -47,6 +47,12 @@ bench-generator: setup  ## events a second of the traffic generator
 
 bench-label: setup  ## `glasshouse label` on a million events, and the fold alone
 	@$(BIN)/python benchmarks/labeler_cli.py
+
+bench-labeler: setup  ## the live labeler beside Flink and Spark's join on one log of 21 million events (half an hour; installs Flink apart)
+	@$(BIN)/python -m benchmarks.labeler $(BENCH_ARGS)
+
+chaos: setup  ## 200 kills of the live labeler and other faults, the rows compared with the rules' reference (a quarter of an hour)
+	@$(BIN)/python -m tests.chaos.live $(CHAOS_ARGS)
 
 bench-ranker: setup  ## samples a second of the ranker
 	@$(BIN)/python benchmarks/ranker_smoke.py

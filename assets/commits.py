@@ -56,6 +56,7 @@ class CommitLog:
 
     def __init__(self, root: str):
         self.root = Path(root) / FOLDER
+        self.named: set[str] = set()  # tables that a moment is known to name; none is ever taken out again
 
     # --- readers ---------------------------------------------------------------------------------------------------
 

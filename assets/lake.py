@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from assets.commits import CommitError, CommitLog, Moment
@@ -200,7 +200,11 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
+        if self.log and table.name in self.log.named:
+            return
         newest = self.log.newest() if self.log else None
+        if newest:
+            self.log.named.update(newest.tables)
         if self.exists(table.name) and (self.log is None or (newest and table.name in newest.tables)):
             return
         DeltaTable.create(
@@ -259,6 +263,8 @@ class Lake:
         """Write the data files of a commit to come, one an hour; nobody sees them yet. Local lakes only."""
         table = write.table
         self.create(table)
+        if write.window is None and not write.data.num_rows:
+            return {"table": table.name, "window": None, "adds": []}
         data = _conform(table, write.data)
         if write.window:
             _check_inside(table.name, data, write.window)
@@ -357,7 +363,7 @@ class Lake:
         if intent["app"]:
             ids.append(Transaction(*intent["app"]))
         for attempt in range(CONFLICT_TRIES):
-            table = self._open(step["table"])
+            table = self._tracked(step["table"])
             seen = table.transaction_version(COMMIT_APP)
             if seen is not None and seen >= intent["moment"]:
                 return table.version()
@@ -367,7 +373,8 @@ class Lake:
                     table.schema(), table.metadata().partition_columns or None,
                     commit_properties=CommitProperties(_described(step, intent), app_transactions=ids),
                 )  # fmt: skip
-                return self._open(step["table"]).version()
+                table.update_incremental()
+                return table.version()
             except CommitFailedError as error:  # somebody compacts or vacuums the table just now
                 failure = error
                 time.sleep(0.05 * 2**attempt)
@@ -375,6 +382,22 @@ class Lake:
             f"`{step['table']}`: {CONFLICT_TRIES} tries met commits of others ({failure}); the commit stays decided and "
             "is finished by the next writer, so start again"
         )
+
+    def _tracked(self, name: str) -> DeltaTable:
+        """A table at its newest version, from the one that this lake opened last: the log is not read from its start."""
+        path = self.path(name)
+        if path not in self._handles:
+            self._handles[path] = self._open(name)
+            return self._handles[path]
+        try:
+            self._handles[path].update_incremental()
+        except DeltaError:  # the folder is another one by now
+            self._handles[path] = self._open(name)
+        return self._handles[path]
+
+    @cached_property
+    def _handles(self) -> dict[str, DeltaTable]:
+        return {}
 
     def _repeated(self, before: Moment | None, steps: Sequence[Step], app: tuple[str, int]) -> bool:
         seen = before.apps.get(app[0]) if before and len(steps) > 1 else self._seen(steps, app[0])
@@ -443,8 +466,11 @@ def _write_file(folder: str, data: pa.Table, hour: dt.datetime | None) -> dict[s
     path = f"{place}{uuid.uuid4().hex}.parquet"
     target = Path(folder, path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    repeating = [item.name for item in data.schema if pa.types.is_string(item.type) and item.name not in UNLIKE]
-    pq.write_table(data, target, compression="zstd", compression_level=1, use_dictionary=repeating)
+    names = set(data.column_names)
+    pq.write_table(
+        data, target, compression="zstd", compression_level=1, use_dictionary=[name for name in FEW_VALUES if name in names],
+        write_statistics=[item.name for item in data.schema if item.type not in TEXT],
+    )  # fmt: skip
     return {
         "path": path,
         "size": target.stat().st_size,
@@ -454,7 +480,9 @@ def _write_file(folder: str, data: pa.Table, hour: dt.datetime | None) -> dict[s
     }
 
 
-UNLIKE = ("event_id", "body")  # columns of which no two values are alike: a dictionary would only cost time
+# Columns of few values: a dictionary of another one only costs time, as bounds of texts do that nobody skips files by.
+FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by")
+TEXT = (pa.string(), pa.binary())
 
 
 def _statistics(data: pa.Table) -> str:

@@ -87,14 +87,13 @@ def live(
 
 
 @app.command()
-def tidy(keep_days: Annotated[float, typer.Option(help="keep what readers may need of the last so many days")] = 7) -> None:
+def tidy() -> None:
     """Compact small files, delete what no reader can need any more; safe while everything runs."""
-    import datetime as dt
-
     from assets.tidy import tidy as tidy_up
     from dagster_project import show
 
-    show.tidied(tidy_up(_settings().lake, dt.timedelta(days=keep_days)))
+    settings = _settings()
+    show.tidied(tidy_up(settings.lake, settings.keep))
 
 
 @app.command()

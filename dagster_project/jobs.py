@@ -11,7 +11,7 @@ from assets.lake import Window
 from dagster_project.line_assets import COPIED, LABELS, clickhouse_key
 from dagster_project.partitions import range_tags
 
-LINE, LAND, AFTER_LABELS, TRAIN = "line", "land_logs", "after_labels", "train_ranker"
+LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "train_ranker", "tidy_lake"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
 
 
@@ -33,6 +33,28 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
         name: dg.define_asset_job(name, selection=selection, description=text)
         for name, (selection, text) in selections.items()
     }
+
+
+def tidy_job() -> dg.JobDefinition:
+    """Housekeeping of the lake; safe while the live labeler and readers are at work."""
+
+    @dg.op(required_resource_keys={"settings"}, description="Compact small files, delete what no reader can need.")
+    def tidy(context) -> None:
+        from assets.tidy import tidy as tidy_up
+
+        settings = context.resources.settings
+        found = tidy_up(settings.lake, settings.keep, say=context.log.info)
+        totals = {
+            name: sum(one.get(name, 0) for one in found.values())
+            for name in ("files_before", "files_after", "hours_compacted", "files_deleted", "skipped")
+        }
+        context.add_output_metadata({**totals, "moments_forgotten": found["moments"]["forgotten"]})
+
+    @dg.job(name=TIDY, description="Small files into few; files and moments older than GLASSHOUSE_KEEP_DAYS deleted.")
+    def tidy_lake():
+        tidy()
+
+    return tidy_lake
 
 
 def run_line(

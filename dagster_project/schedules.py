@@ -1,6 +1,7 @@
 """When jobs run by the clock: each hour once its labels are settled, the ranker once a day.
 
-Here: times. Not here: what runs (jobs.py). All schedules start stopped: turn them on in the UI.
+Here: times. Not here: what runs (jobs.py). Schedules start stopped, turn them on in the UI; but for the
+housekeeping, without which live batches would leave thousands of small files.
 """
 
 import datetime as dt
@@ -8,7 +9,7 @@ import datetime as dt
 import dagster as dg
 
 from assets.attribution.rules import Rules
-from dagster_project.jobs import AFTER_LABELS, TRAIN
+from dagster_project.jobs import AFTER_LABELS, TIDY, TRAIN
 from dagster_project.partitions import HOUR, key_of, known_hours
 from dagster_project.settings import Settings
 
@@ -51,4 +52,12 @@ def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDe
         execution_timezone="UTC",
         description="Trains a new version of the ranker.",
     )
-    return [hourly_after_labels, daily]
+    tidy = dg.ScheduleDefinition(
+        name="hourly_tidy",
+        job=jobs[TIDY],
+        cron_schedule="50 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Compacts the small files of live batches and deletes what no reader can need any more.",
+    )
+    return [hourly_after_labels, daily, tidy]

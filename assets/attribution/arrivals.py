@@ -28,7 +28,8 @@ class Input:
     """What a batch's files hold.
 
     events: EVENT_SCHEMA, every good row in order of arrival, repeats included. rows: rows read. unreadable: files.
-    raw, sources, quarantine, id_keys: rows of those tables.
+    raw, sources, quarantine, id_keys: rows of those tables. stored: the events are in the table `events` already, so they
+    are not written again.
     """
 
     events: pa.Table
@@ -38,6 +39,7 @@ class Input:
     id_keys: pa.Table
     rows: int
     unreadable: int = 0
+    stored: bool = False
 
 
 def landing_files(folder: Path) -> list[str]:

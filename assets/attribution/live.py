@@ -284,7 +284,9 @@ class _Live:
         late, greatest = _late(moment, fresh["ingest_time"].cast(pa.int64()).to_numpy(), self.progress, self.delay_us)
         segment = self._segment(plan.batch, given.events, again, late)
         written = self.writers.submit(self.store.write_segment, plan.batch, segment)
-        steps = early + self._stage({EVENTS: _with_hour(fresh, EVENTS), LATE_EVENTS: _with_hour(fresh.filter(pa.array(late)), LATE_EVENTS)})
+        accepted = EVENTS.empty() if given.stored else _with_hour(fresh, EVENTS)
+        delayed = _with_hour(fresh.filter(pa.array(late)), LATE_EVENTS)
+        steps = early + self._stage({EVENTS: accepted, LATE_EVENTS: delayed})
         watermark = max(self.progress.watermark, greatest - self.delay_us) if greatest != NONE else NONE
         folded, columns = self._advance(self._on_time(plan.batch), watermark)
         labels = to_labels(folded, columns, self._strings, self.window_us)
@@ -331,7 +333,8 @@ class _Live:
         self.behind = len(taken) < len(waiting)
         if not taken:
             return None
-        versions = {table.name: self.lake.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
+        now = self.lake.pinned()
+        versions = {table.name: now.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
         versions["known_to"] = self.progress.memory_from
         return self.store.write_plan(
             Plan(self.progress.batch + 1, tuple(taken), dt.datetime.now(dt.UTC).isoformat(), versions)
@@ -419,10 +422,9 @@ class _Live:
 
     def _advance(self, new: Columns, watermark: int):
         """Fold what the watermark has passed; the rest stays pending. Returns (folded, its columns)."""
-        both = Columns(*(np.concatenate([getattr(self.pending, name), getattr(new, name)]) for name in _COLUMNS))
-        ready = both.time < watermark
-        self.pending = both.take(np.flatnonzero(~ready))
-        due = both.take(np.flatnonzero(ready))
+        parts = [(part, part.time < watermark) for part in (self.pending, new)]
+        due = _joined([part.take(np.flatnonzero(ready)) for part, ready in parts])
+        self.pending = _joined([part.take(np.flatnonzero(~ready)) for part, ready in parts])
         columns = in_order(due, lambda rows: self._strings(due.ctx[rows], ["event_id"])["event_id"].to_pylist())
         return self.sessions.fold(columns, self.window_us, watermark), columns
 
@@ -537,13 +539,17 @@ class _Clock:
 
 def _late(moment: np.ndarray, ingest: np.ndarray, progress: Progress, delay_us: int) -> tuple[np.ndarray, int]:
     """Which events were older than the watermark when they arrived, and the greatest event_time so far."""
-    order = np.argsort(ingest, kind="stable")
+    order = np.arange(ingest.size) if (ingest[1:] >= ingest[:-1]).all() else np.argsort(ingest, kind="stable")
     start = max(progress.greatest, _BEFORE_ALL)
     greatest = np.maximum.accumulate(np.concatenate([[start], moment[order]]))
     watermark = np.maximum(greatest[:-1] - delay_us, max(progress.watermark, _BEFORE_ALL))
     late = np.empty(moment.size, bool)
     late[order] = moment[order] < watermark
     return late, int(greatest[-1]) if greatest[-1] != _BEFORE_ALL else NONE
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
 
 
 def _hours(moment: np.ndarray) -> set[int]:

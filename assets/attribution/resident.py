@@ -68,7 +68,9 @@ class _Table:
         free[capacity - old : capacity - old + unused] = self.free[:unused]
         self.rows, self.free = rows, free
         if self.index.size < 2 * capacity:
-            self.index = _rehash(self.index, 1 << int(2 * capacity - 1).bit_length())
+            index = np.zeros(1 << int(2 * capacity - 1).bit_length(), np.int64)
+            _rehash(self.index, index)
+            self.index = index
 
     def note_due(self, slots: np.ndarray, starts: np.ndarray) -> None:
         """Remember new sessions by the minute in which they began."""
@@ -140,7 +142,7 @@ class Resident:
             clks.rows, clks.index, clks.free, clks.rows.shape[0] - clks.size,
             np.int64(window_us), SETS, CLEARS,
         )  # fmt: skip
-        closed_imps, closed_clks, opened_imps, opened_clks, orphans, owners, counts, free_imps, free_clks = out
+        closed_imps, closed_clks, opened_imps, opened_clks, orphans, owners, counts, free_imps, free_clks, _ = out
         for table, opened, free in ((imps, opened_imps, free_imps), (clks, opened_clks, free_clks)):
             table.size = table.rows.shape[0] - free
             table.note_due(opened[0], opened[1])
@@ -154,7 +156,7 @@ class Resident:
     def _close(self, table: _Table, started_by: int) -> np.ndarray:
         slots, starts = table.take_due(started_by)
         unused = table.rows.shape[0] - table.size
-        closed, unused = _close_all(table.rows, table.index, table.free, unused, slots, starts)
+        closed, unused, _ = _close_all(table.rows, table.index, table.free, unused, slots, starts)
         table.size = table.rows.shape[0] - unused
         return closed
 
@@ -203,6 +205,41 @@ def _find(index, rows, user, note, mark):
             if rows[slot, 0] == user and rows[slot, 1] == note:
                 return place
         place = (place + 1) & mask
+
+
+BLOCK = 256  # keys looked up ahead; what they touch fits into a core's cache
+
+
+@numba.njit(nogil=True)
+def _touch(user, note, begin, end, i_rows, i_index, c_index):
+    """Load what a block of events is going to need, in loops whose loads do not wait for each other.
+
+    One lookup after the other spends its time waiting for memory: 110 ms a batch of 165,000 events, less than half with it.
+    """
+    total = np.int64(0)
+    for k in range(begin, end):
+        mark = _hash(user[k], note[k])
+        total += c_index[mark & (c_index.size - 1)] & 1
+        entry = i_index[mark & (i_index.size - 1)]
+        if entry:
+            total += i_rows[(entry & 0xFFFFFFFF) - 1, 0] & 1
+    return total
+
+
+@numba.njit(nogil=True)
+def _touch_rows(slots, begin, end, rows):
+    total = np.int64(0)
+    for k in range(begin, end):
+        total += rows[slots[k], 0] & 1
+    return total
+
+
+@numba.njit(nogil=True)
+def _touch_index(slots, begin, end, rows, index):
+    total = np.int64(0)
+    for k in range(begin, end):
+        total += index[_hash(rows[slots[k], 0], rows[slots[k], 1]) & (index.size - 1)] & 1
+    return total
 
 
 @numba.njit(nogil=True)
@@ -284,8 +321,11 @@ def _apply_all(
     counts = np.zeros(7, np.int64)
     oi, oc, no, io, co = 0, 0, 0, 0, 0
     imp, clk = np.empty(FIELDS + 1, np.int64), np.empty(FIELDS + 1, np.int64)
-    i = 0
+    i, touched, total = 0, 0, np.int64(0)
     while i < n:
+        if i >= touched:
+            touched = min(n, i + BLOCK)
+            total += _touch(user, note, i, touched, i_rows, i_index, c_index)
         ku, kn = user[i], note[i]
         mark = _hash(ku, kn)
         i_place, c_place = _find(i_index, i_rows, ku, kn, mark), _find(c_index, c_rows, ku, kn, mark)
@@ -312,7 +352,7 @@ def _apply_all(
         )  # fmt: skip
     return (
         out_imps[:, :oi], out_clks[:, :oc], opened_imps[:, :io].copy(), opened_clks[:, :co].copy(), orphans[:no],
-        owners, counts, i_unused, c_unused,
+        owners, counts, i_unused, c_unused, total,
     )  # fmt: skip
 
 
@@ -320,8 +360,11 @@ def _apply_all(
 def _close_all(rows, index, free, unused, slots, starts):
     """Close the sessions that stand in these rows with these starts; returns those not carried, and unused."""
     out = np.empty((FIELDS, slots.size), np.int64)
-    n_out = 0
+    n_out, total = 0, np.int64(0)
     for k in range(slots.size):
+        if k % BLOCK == 0:
+            end = min(slots.size, k + BLOCK)
+            total += _touch_rows(slots, k, end, rows) + _touch_index(slots, k, end, rows, index)
         slot = slots[k]
         if rows[slot, 2] != starts[k]:
             continue
@@ -337,7 +380,7 @@ def _close_all(rows, index, free, unused, slots, starts):
         _erase(index, place)
         free[unused] = slot
         unused += 1
-    return out[:, :n_out], unused
+    return out[:, :n_out], unused, total
 
 
 @numba.njit(cache=True, nogil=True)
@@ -370,16 +413,14 @@ def _sessions(rows, index, size):
 
 
 @numba.njit(cache=True, nogil=True)
-def _rehash(index, size):
-    new = np.zeros(size, np.int64)
-    mask = size - 1
+def _rehash(index, new):
+    mask = new.size - 1
     for k in range(index.size):
         if index[k]:
             place = (index[k] >> 32) & mask
             while new[place]:
                 place = (place + 1) & mask
             new[place] = index[k]
-    return new
 
 
 def warm_up() -> None:
@@ -388,4 +429,4 @@ def warm_up() -> None:
     found.fold(Columns.empty(), 1, NONE + 2)
     found.impressions.load(np.empty((FIELDS, 0), np.int64))
     found.export()
-    _rehash(found.impressions.index, 4 * _FIRST_SLOTS)
+    _rehash(found.impressions.index, np.zeros(4 * _FIRST_SLOTS, np.int64))

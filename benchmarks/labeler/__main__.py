@@ -23,6 +23,8 @@ from benchmarks.labeler.table import Row, show, write
 DESIGNS = {
     "glasshouse_live": ("glasshouse", "live"),
     "glasshouse_live_small_batches": ("glasshouse", "small_batches"),
+    "glasshouse_whole_line": ("glasshouse", "whole_line"),
+    "glasshouse_whole_line_json": ("glasshouse", "whole_line_json"),
     "flink_rocksdb": ("flink", "rocksdb"),
     "flink_hashmap": ("flink", "hashmap"),
     "spark_join": ("spark_join", "run"),
