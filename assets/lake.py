@@ -20,6 +20,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,9 @@ TIME = pa.timestamp("us", "UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 COMMIT_APP = "glasshouse/commits"  # in each Delta commit: the number of the moment that it belongs to
 CONFLICT_TRIES = 6
+COMMITTERS = 4
+# Delta's own 100: a commit then reads up to a hundred others first, and takes 50 ms in place of 15.
+CONFIGURATION = {"delta.checkpointInterval": "20"}
 HOUR_FOLDER = "hour=%Y-%m-%d%%20%H%%3A00%%3A00.000000"
 HOUR = pa.field("hour", TIME, metadata={"comment": "start of the hour, UTC; the partition"})
 
@@ -214,6 +218,7 @@ class Lake:
             partition_by=["hour"] if table.partitioned else None,
             name=table.name,
             description=table.description,
+            configuration=CONFIGURATION,
             storage_options=self.storage_options or None,
         )
         self.publish("create", [table.name])  # else a reader would take its newest version, half a commit perhaps
@@ -333,10 +338,12 @@ class Lake:
         return self._finish(intent, newest, lambda point: None)
 
     def _finish(self, intent: dict[str, Any], before: Moment | None, probe: Probe) -> Moment:
-        versions = {}
-        for step in intent["steps"]:
-            versions[step["table"]] = self._apply(step, intent)
-            probe(step["table"])
+        versions, steps = {}, intent["steps"]
+        # Side by side: a commit of Delta mostly waits for the disk.
+        with ThreadPoolExecutor(COMMITTERS) as committers:
+            for step, version in zip(steps, committers.map(lambda step: self._apply(step, intent), steps), strict=True):
+                versions[step["table"]] = version
+                probe(step["table"])
         moment = self._published(before, intent["by"], versions, intent)
         probe("published")
         return moment

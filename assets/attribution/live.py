@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from assets.attribution import repeats, resident
 from assets.attribution.arrivals import Input, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
-from assets.attribution.fold import NONE, Columns
+from assets.attribution.fold import CTX, NONE, Columns
 from assets.attribution.repeats import Repeats
 from assets.attribution.resident import Resident
 from assets.attribution.rules import Rules
@@ -426,19 +426,26 @@ class _Live:
         due = _joined([part.take(np.flatnonzero(ready)) for part, ready in parts])
         self.pending = _joined([part.take(np.flatnonzero(~ready)) for part, ready in parts])
         columns = in_order(due, lambda rows: self._strings(due.ctx[rows], ["event_id"])["event_id"].to_pylist())
-        return self.sessions.fold(columns, self.window_us, watermark), columns
+        folded = self.sessions.fold(columns, self.window_us, watermark)
+        # In the order of their strings, so that these are gathered segment by segment and need no second gathering.
+        closed = {name: _by_string(getattr(folded, name)) for name in ("impressions", "clicks")}
+        return replace(folded, **closed), columns
 
     def _strings(self, ctx: np.ndarray, names: list[str]) -> pa.Table:
         """Rows of strings by `ctx`, from the segments that it points into."""
         batches, rows = ctx >> ROW_BITS, ctx & ((1 << ROW_BITS) - 1)
-        order = np.argsort(batches, kind="stable")
+        ascending = (batches[1:] >= batches[:-1]).all()
+        order = np.arange(ctx.size) if ascending else np.argsort(batches, kind="stable")
         parts = [_NO_STRINGS.select(names)]
         for group in np.split(order, np.flatnonzero(np.diff(batches[order])) + 1):
             if group.size:
                 parts.append(self.segments[int(batches[group[0]])].select(names).take(pa.array(rows[group])))
+        found = pa.concat_tables(parts).combine_chunks()
+        if ascending:
+            return found
         back = np.empty(ctx.size, np.int64)
         back[order] = np.arange(ctx.size)
-        return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+        return found.take(pa.array(back))
 
     def _book(self, hours: frozenset[int]) -> pa.Table:
         rows = [{"hour": EPOCH + dt.timedelta(microseconds=hour), "window_us": self.window_us, "events_version": None,
@@ -546,6 +553,10 @@ def _late(moment: np.ndarray, ingest: np.ndarray, progress: Progress, delay_us: 
     late = np.empty(moment.size, bool)
     late[order] = moment[order] < watermark
     return late, int(greatest[-1]) if greatest[-1] != _BEFORE_ALL else NONE
+
+
+def _by_string(sessions: np.ndarray) -> np.ndarray:
+    return sessions[:, np.argsort(sessions[CTX], kind="stable")]
 
 
 def _joined(parts: list[Columns]) -> Columns:
