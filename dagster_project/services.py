@@ -157,11 +157,21 @@ def live(settings: Settings, take_over: bool = False) -> None:
     try:
         labeler.run(
             settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
-            take_over=take_over, batch_bytes=settings.live_batch_bytes,
+            take_over=take_over, batch_bytes=settings.live_batch_bytes, sessions=_on_spark(settings),
         )  # fmt: skip
     finally:
         for follower in following:
             follower.stop()
+
+
+def _on_spark(settings: Settings):
+    """Open sessions on Spark's executors, where buckets are set; else None."""
+    if not settings.live_buckets:
+        return None
+    from assets.attribution.cluster import ClusterSessions
+    from assets.spark import get_spark
+
+    return ClusterSessions(get_spark(settings.spark), settings.home / "live_buckets", settings.live_buckets)
 
 
 def notebook(settings: Settings) -> int:

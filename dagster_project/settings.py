@@ -37,6 +37,7 @@ KNOWN = {
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
+    "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
     "KEEP_DAYS": ("7", "days for which old files and moments are kept: how far back a version can be read"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
@@ -64,6 +65,7 @@ class Settings:
     traffic_rate: int
     live_interval: dt.timedelta
     live_batch_bytes: int
+    live_buckets: int
     keep: dt.timedelta
     executor: str
     ranker_processes: int
@@ -147,6 +149,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
         live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
         live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
+        live_buckets=parsed("LIVE_BUCKETS", int, "a whole number"),
         keep=dt.timedelta(days=parsed("KEEP_DAYS", float, "a number of days")),
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),

@@ -1,7 +1,7 @@
 """The live labeler: micro-batches from a landing folder into the lake, exactly once.
 
 Here: what a batch does, in which order, and how a restart goes on. Not here: the rules (fold.py), the open sessions
-(resident.py), the files that survive a crash (state.py), reading of logs (arrivals.py), who is told of a batch (followers.py).
+(resident.py, on a cluster cluster.py), the files that survive a crash (state.py), reading of logs (arrivals.py), who is told of a batch (followers.py).
 
 Batch K
   1. plan K: which files. Written first, so that a repeat of the batch reads the same.
@@ -25,6 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -48,6 +49,9 @@ from assets.attribution.tables import (
 )
 from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES, TIME
 from assets.lake import EPOCH, Lake, Moment, Table, Window, Write
+
+if TYPE_CHECKING:
+    from assets.attribution.cluster import ClusterSessions
 
 __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signals"]
 
@@ -80,6 +84,7 @@ def run(
     *,
     once: bool = False,
     take_over: bool = False,
+    sessions: Resident | ClusterSessions | None = None,
     say: Callable[[str], None] = print,
     read: Read | None = None,
     probe: Callable[[str], None] = lambda point: None,
@@ -91,14 +96,16 @@ def run(
     interval_s: least time between the starts of two batches, unless more than a batch is waiting. on_commit: called
     with the moment of a batch and its figures, after the commit, and perhaps not at all where the process is killed: who
     may miss none follows the commit log (followers.py). once: return when nothing is waiting. take_over: of a labeler that
-    hangs; it can no longer commit. probe: called with the name of each point of a batch (tests kill the process there).
+    hangs; it can no longer commit. sessions: where the open sessions are kept, empty; None for this process. probe: called with the name of each point of a batch (tests kill the process there).
     snapshot_batches: batches between two snapshots. batch_bytes: of landing files a batch, which bounds its memory.
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
     store = Store(lake)
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
-        labeler = _Live(lake, Path(landing_folder), rules, store, epoch, writers, read or read_landing, probe)
+        labeler = _Live(
+            lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(), read or read_landing, probe
+        )
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
         labeler.batch_bytes = batch_bytes or BATCH_BYTES
         labeler.start()
@@ -171,13 +178,13 @@ def _consumed(store: Store) -> set[str]:
 class _Live:
     """The labeler between two batches: progress K, the open sessions, and the segments whose strings they need."""
 
-    def __init__(self, lake, landing, rules, store, epoch, writers, read, probe):
+    def __init__(self, lake, landing, rules, store, epoch, writers, sessions, read, probe):
         self.lake, self.landing, self.rules, self.store, self.epoch = lake, landing, rules, store, epoch
         self.writers, self.read, self.probe = writers, read, probe
         self.window_us, self.delay_us = microseconds(rules.window), microseconds(rules.delay)
         self.behind = False
         self.moment: Moment | None = None
-        self.sessions, self.pending, self.seen = Resident(), Columns.empty(), Repeats()
+        self.sessions, self.pending, self.seen = sessions, Columns.empty(), Repeats()
         self.segments: dict[int, pa.Table] = {}
         self.consumed: set[str] = set()
         self.snapshot, self.saving = -1, None  # batch of the newest snapshot on disk; the one being written
@@ -225,7 +232,7 @@ class _Live:
             except LiveError:  # damaged: the one before it will do, its segments are kept
                 continue
             self.snapshot, self.pending, self.consumed = batch, found.pending, set(found.consumed)
-            self.sessions = Resident.of(found.open_impressions, found.open_clicks)
+            self.sessions.load(found.open_impressions, found.open_clicks)
             break
         if self.snapshot < 0 and not self.store.whole_history(last):
             raise LiveError(
@@ -471,7 +478,8 @@ class _Live:
         the commit. seconds: by stage."""
         clock.lap("stats")
         now = dt.datetime.now(dt.UTC)
-        waiting = self.sessions.size + self.pending.time.size
+        open_impressions, open_clicks = self.sessions.sizes
+        waiting = open_impressions + open_clicks + self.pending.time.size
         return {
             "batch": progress.batch,
             "batch_id": f"{self.stream}-{progress.batch:09d}",
@@ -486,8 +494,8 @@ class _Live:
             "greatest": _text(progress.greatest),
             "lag_s": (now - EPOCH).total_seconds() - progress.greatest / 1e6 if progress.greatest != NONE else None,
             "held": [progress.watermark - self.window_us, progress.greatest] if waiting else None,
-            "open_impressions": self.sessions.impressions.size,
-            "open_clicks": self.sessions.clicks.size,
+            "open_impressions": open_impressions,
+            "open_clicks": open_clicks,
             "pending": self.pending.time.size,
             "state_bytes": self.sessions.bytes + self.seen.bytes,
             "disk_bytes": sum(self.segment_bytes.values()),

@@ -119,13 +119,11 @@ class Resident:
     def __init__(self) -> None:
         self.impressions, self.clicks = _Table.empty(), _Table.empty()
 
-    @classmethod
-    def of(cls, open_impressions: np.ndarray, open_clicks: np.ndarray) -> Resident:
-        """From sessions as fold() hands them out."""
-        found = cls()
-        found.impressions.load(open_impressions)
-        found.clicks.load(open_clicks)
-        return found
+    def load(self, open_impressions: np.ndarray, open_clicks: np.ndarray) -> None:
+        """Take these sessions, as fold() hands them out, in place of all that are held."""
+        self.impressions, self.clicks = _Table.empty(), _Table.empty()
+        self.impressions.load(open_impressions)
+        self.clicks.load(open_clicks)
 
     def fold(self, events: Columns, window_us: int, watermark: int) -> Folded:
         """What fold.fold does, the open sessions staying here: its open_impressions and open_clicks are empty.
@@ -161,8 +159,9 @@ class Resident:
         return closed
 
     @property
-    def size(self) -> int:
-        return self.impressions.size + self.clicks.size
+    def sizes(self) -> tuple[int, int]:
+        """How many impression and click sessions are open."""
+        return self.impressions.size, self.clicks.size
 
     @property
     def bytes(self) -> int:

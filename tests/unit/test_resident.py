@@ -31,9 +31,9 @@ def by_key(sessions):
     return sessions[:, np.lexsort(sessions[:3])]
 
 
-def both_ways(batches):
-    """Fold batches of (columns, watermark) by merge and by hash table; all closed sessions must be the same."""
-    table, imps, clks = Resident(), no_sessions(), no_sessions()
+def both_ways(batches, table=None):
+    """Fold batches of (columns, watermark) by merge and in the table; all closed sessions must be the same."""
+    table, imps, clks = table or Resident(), no_sessions(), no_sessions()
     for events, watermark in batches:
         merged, kept = fold(events, imps, clks, W, watermark), table.fold(events, W, watermark)
         imps, clks = merged.open_impressions, merged.open_clicks
@@ -43,7 +43,7 @@ def both_ways(batches):
         assert merged.counts == kept.counts
         held = table.export()
         assert np.array_equal(sorted_sessions(held[0]), imps) and np.array_equal(sorted_sessions(held[1]), clks)
-        assert table.impressions.size == imps.shape[1] and table.clicks.size == clks.shape[1]
+        assert table.sizes == (imps.shape[1], clks.shape[1])
     return table
 
 
@@ -75,14 +75,15 @@ def test_it_grows_shrinks_and_takes_up_freed_places():
         batches.append((columns([tuple(row) for row in rows.tolist()]), (number + 1) * MINUTE))
     table = both_ways(batches)
     closed = table.fold(Columns.empty(), W, NEVER)
-    assert table.size == 0 and closed.impressions.shape[1] > 0
+    assert table.sizes == (0, 0) and closed.impressions.shape[1] > 0
     assert not table.impressions.index.any(), "an erased entry leaves no trace"
 
 
 def test_sessions_taken_over_go_on_and_carried_ones_are_not_emitted():
     first = fold(columns([(1, 1, 0, 0), (2, 1, 4, 0), (3, 1, 6, 1)]), no_sessions(), no_sessions(), W, 5 * MINUTE)
     first.open_impressions[4, 0] = 1  # carried: its row is in the lake already
-    table = Resident.of(first.open_impressions, first.open_clicks)
+    table = Resident()
+    table.load(first.open_impressions, first.open_clicks)
     found = table.fold(columns([(2, 1, 12, 1), (1, 1, 14, 1)]), W, 60 * MINUTE)
     assert found.impressions[0].tolist() == [2] and found.impressions[8].tolist() == [6 * MINUTE]
     assert sorted(found.clicks[0].tolist()) == [1, 2, 3]
