@@ -1,7 +1,8 @@
 """The live labeler: micro-batches from a landing folder into the lake, exactly once.
 
 Here: what a batch does, in which order, and how a restart goes on. Not here: the rules (fold.py), the open sessions
-(resident.py, on a cluster cluster.py), the files that survive a crash (state.py), reading of logs (arrivals.py), who is told of a batch (followers.py).
+(resident.py, on a cluster cluster.py), the files that survive a crash (state.py), reading of logs (arrivals.py), who is
+told of a batch (assets/followers.py).
 
 Batch K
   1. plan K: which files. Written first, so that a repeat of the batch reads the same.
@@ -96,8 +97,9 @@ def run(
     interval_s: least time between the starts of two batches, unless more than a batch is waiting. on_commit: called
     with the moment of a batch and its figures, after the commit, and perhaps not at all where the process is killed: who
     may miss none follows the commit log (followers.py). once: return when nothing is waiting. take_over: of a labeler that
-    hangs; it can no longer commit. sessions: where the open sessions are kept, empty; None for this process. probe: called with the name of each point of a batch (tests kill the process there).
-    snapshot_batches: batches between two snapshots. batch_bytes: of landing files a batch, which bounds its memory.
+    hangs; it can no longer commit. sessions: where the open sessions are kept, empty; None for this process. probe: called
+    with the name of each point of a batch (tests kill the process there). snapshot_batches: batches between two snapshots.
+    batch_bytes: of landing files a batch, which bounds its memory.
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
@@ -396,10 +398,9 @@ class _Live:
         times = moment[rows]
         data = self.lake.open(EVENTS.name, version).to_pyarrow_dataset()
         within = pc.field("event_time").isin(pa.array(np.unique(times)).view(TIME))
-        bounds = (pc.field("hour") >= pa.scalar(EPOCH + dt.timedelta(microseconds=int(times.min() // HOUR_US * HOUR_US)), TIME)) & (
-            pc.field("hour") <= pa.scalar(EPOCH + dt.timedelta(microseconds=int(times.max())), TIME)
-        )  # fmt: skip
-        known = data.to_table(columns=["event_id"], filter=bounds & within)["event_id"].combine_chunks()
+        hours = pa.array(np.unique(times // HOUR_US * HOUR_US)).view(TIME)
+        inside = pc.field("hour").isin(hours) & within
+        known = data.to_table(columns=["event_id"], filter=inside)["event_id"].combine_chunks()
         return pc.is_in(ids.gather(rows).to_arrow().cast(pa.string()), value_set=known).to_numpy(zero_copy_only=False)
 
     def _ids(self, places: np.ndarray) -> list[str | None]:

@@ -65,7 +65,8 @@ BACKENDS = {
         "taskmanager.memory.managed.size": "2g",
         "state.backend.rocksdb.memory.managed": "true",
         "state.backend.rocksdb.memory.partitioned-index-filters": "true",
-        "state.backend.rocksdb.timer-service.factory": "HEAP",  # they fit; a job with them in RocksDB did not come to its end in the time we gave it
+        # They fit; a job with its timers in RocksDB did not come to its end in the time that we gave it.
+        "state.backend.rocksdb.timer-service.factory": "HEAP",
         "state.backend.rocksdb.use-bloom-filter": "true",
         "state.backend.rocksdb.predefined-options": "FLASH_SSD_OPTIMIZED",
     },
