@@ -129,6 +129,10 @@ class Lake:
     storage_options: dict[str, str] = field(default_factory=dict)
     moment: Moment | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: not the tables that this one has open."""
+        return {"root": self.root, "storage_options": self.storage_options, "moment": self.moment}
+
     @cached_property
     def log(self) -> CommitLog | None:
         """The commit log, None for a lake that is not a local folder."""

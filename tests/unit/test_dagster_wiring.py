@@ -48,7 +48,7 @@ def test_asset_keys(repository):
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "land_logs", "line", "train_ranker"
+        "after_labels", "land_logs", "line", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "clickhouse/events:equals_delta",
@@ -63,7 +63,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "training_samples:one_row_a_display",
         "user_profiles:grain_is_unique",
     ]
-    assert sorted(s.name for s in repository.schedule_defs) == ["daily_ranker", "hourly_after_labels"]
+    assert sorted(s.name for s in repository.schedule_defs) == ["daily_ranker", "hourly_after_labels", "hourly_tidy"]
     assert [s.name for s in repository.sensor_defs] == ["landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
     assert all(s.default_status.value == "STOPPED" for s in started)

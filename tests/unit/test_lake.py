@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -203,3 +204,10 @@ def test_a_moment_that_a_follower_has_not_fetched_is_not_forgotten(lake):
     while follower.step():
         pass
     assert len(seen) == 2 and follower.waiting() == 0
+
+
+def test_a_lake_travels_to_another_process_after_it_has_been_written_to(lake):
+    both(lake, 1)
+    again = pickle.loads(pickle.dumps(lake.pinned()))
+    both(lake, 2)
+    assert again.read("thing").num_rows == 1 and again.moment == lake.pinned(again.moment.number).moment
