@@ -38,7 +38,7 @@ POINTS = (
 )  # fmt: skip
 OUT = ("impression_sessions", "click_sessions", "orphan_actions", "late_events")
 ROOT = Path(__file__).resolve().parents[2]
-BATCH_EVENTS, BATCHES_A_KILL = 40, 3
+BATCH_EVENTS, BATCHES_A_KILL = 40, 6
 
 
 @dataclass
