@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -264,9 +263,9 @@ class Lake:
         write_deltalake(self.open(table.name), data, mode="overwrite", predicate=window.predicate)
         return self.version(table.name)
 
-    def replace_windows(self, writes: Sequence[Write], *, by: str, probe: Probe = lambda point: None) -> Moment:
+    def replace_windows(self, writes: Sequence[Write], *, by: str) -> Moment:
         """Replace windows of several tables in one moment. Raises LakeError as replace_window does."""
-        return self.commit([self.stage(write) for write in writes], by=by, probe=probe)
+        return self.commit([self.stage(write) for write in writes], by=by)
 
     def stage(self, write: Write) -> Step:
         """Write the data files of a commit to come, one an hour; nobody sees them yet. Local lakes only."""

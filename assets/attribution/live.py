@@ -49,7 +49,7 @@ from assets.attribution.tables import (
     ORPHAN_ACTIONS,
 )
 from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES, TIME
-from assets.lake import EPOCH, Lake, Moment, Table, Window, Write
+from assets.lake import EPOCH, Lake, Moment, Table, Write
 
 if TYPE_CHECKING:
     from assets.attribution.cluster import ClusterSessions
@@ -61,8 +61,6 @@ SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 _BEFORE_ALL = -(2**62)  # earlier than any event, and far from overflow
-_NUMBERS = pa.schema([("user", pa.int64()), ("note", pa.int64()), ("time", pa.int64()), ("action", pa.int8()),
-                      ("dwell", pa.int32()), ("kind", pa.int8())])  # fmt: skip
 ON_TIME, LATE, REPEAT = 0, 1, 2  # kinds of rows of a segment; a repeat keeps its place, so that places are arrivals
 _STRINGS = ["event_id", *CONTEXT_NAMES]
 _COLUMNS = tuple(Columns.__dataclass_fields__)
@@ -424,7 +422,7 @@ class _Live:
         numbers = to_columns(events, 0)
         columns = [pa.array(getattr(numbers, name)) for name in _COLUMNS[:-1]]
         columns += [pa.array(kind), *(events[name].combine_chunks() for name in _STRINGS)]
-        segment = pa.table(columns, [*_NUMBERS.names, *_STRINGS])
+        segment = pa.table(columns, [*_COLUMNS[:-1], "kind", *_STRINGS])
         self.segments[batch] = segment
         return segment
 

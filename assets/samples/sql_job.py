@@ -402,7 +402,8 @@ def _prepare(job: SqlJob, lake: Lake, frame: DataFrame) -> None:
         ]
     )
     lake.create(Table(job.name, schema, job.head.description))
-    table = lake.open(job.name)
+    # Not as the last moment has it: a run that died after it had added a column has not published that yet.
+    table = lake.open_newest(job.name)
     there = {f.name: f for f in pa.schema(table.schema())}
     changed = [f.name for f in schema if f.name in there and there[f.name].type != f.type]
     if changed:
