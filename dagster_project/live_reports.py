@@ -69,6 +69,7 @@ def figures(stats: dict) -> dict[str, float | int | str]:
         "late": stats["rows"]["late_events"],
         "quarantined": stats["rows"]["quarantine"],
         "state_mb": stats["state_bytes"] / 2**20,
+        "peak_mb": (stats["peak_bytes"] or 0) / 2**20,
         "batch_s": float(seconds["total"]),
         **{f"{stage}_s": float(seconds[stage]) for stage in STAGES if stage in seconds},
     }

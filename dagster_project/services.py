@@ -157,7 +157,8 @@ def live(settings: Settings, take_over: bool = False) -> None:
     try:
         labeler.run(
             settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
-            take_over=take_over, batch_bytes=settings.live_batch_bytes, sessions=_on_spark(settings),
+            take_over=take_over, batch_bytes=settings.live_batch_bytes, memory_bytes=settings.live_memory_bytes,
+            sessions=_on_spark(settings),
         )  # fmt: skip
     finally:
         for follower in following:

@@ -37,6 +37,7 @@ KNOWN = {
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
+    "LIVE_MEMORY_MB": ("4096", "MB the live labeler may take: state beyond it lies in files, batches get smaller"),
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
     "KEEP_DAYS": ("7", "days for which old files and moments are kept: how far back a version can be read"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
@@ -65,6 +66,7 @@ class Settings:
     traffic_rate: int
     live_interval: dt.timedelta
     live_batch_bytes: int
+    live_memory_bytes: int
     live_buckets: int
     keep: dt.timedelta
     executor: str
@@ -149,6 +151,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
         live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
         live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
+        live_memory_bytes=parsed("LIVE_MEMORY_MB", int, "a whole number of MB") * 2**20,
         live_buckets=parsed("LIVE_BUCKETS", int, "a whole number"),
         keep=dt.timedelta(days=parsed("KEEP_DAYS", float, "a number of days")),
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),

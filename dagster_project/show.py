@@ -127,6 +127,8 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             "events above the watermark": found["pending"],
             "state in memory, MB": found["state_bytes"] / 2**20,
             "state on disk, MB": found["disk_bytes"] / 2**20,
+            "memory at its most, MB": (found["peak_bytes"] or 0) / 2**20,
+            "memory allowed, MB": (found["memory_limit"] or 0) / 2**20,
             **{f"  {stage}, s": value for stage, value in seconds.items()},
         },
     )

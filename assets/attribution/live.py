@@ -33,7 +33,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.attribution import repeats, resident
+from assets.attribution import memory, repeats, resident
 from assets.attribution.arrivals import Input, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
@@ -89,6 +89,7 @@ def run(
     probe: Callable[[str], None] = lambda point: None,
     snapshot_batches: int | None = None,
     batch_bytes: int | None = None,
+    memory_bytes: int | None = None,
 ) -> None:
     """Label what lands until `stop` is set; the batch in hand is finished.
 
@@ -97,17 +98,19 @@ def run(
     may miss none follows the commit log (followers.py). once: return when nothing is waiting. take_over: of a labeler that
     hangs; it can no longer commit. sessions: where the open sessions are kept, empty; None for this process. probe: called
     with the name of each point of a batch (tests kill the process there). snapshot_batches: batches between two snapshots.
-    batch_bytes: of landing files a batch, which bounds its memory.
+    batch_bytes: of landing files a batch at most. memory_bytes: that this process may take: large tables of
+    state lie in files, whose pages the system can take back, and where a batch took more the next are smaller (Linux).
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
-    store = Store(lake)
+    store = Store(lake, memory_bytes)
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
-            lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(), read or read_landing, probe
+            lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps),
+            read or read_landing, probe,
         )
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
-        labeler.batch_bytes = batch_bytes or BATCH_BYTES
+        labeler.batch_bytes = labeler.most_bytes = batch_bytes or BATCH_BYTES
         labeler.start()
         while not stop.is_set():
             begun = time.monotonic()
@@ -153,12 +156,14 @@ def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
 def line(stats: dict) -> str:
     """A batch in one line."""
     rows, seconds = stats["rows"], stats["seconds"]
+    peak, limit = stats["peak_bytes"] or 0, stats["memory_limit"]
+    over = f"; took {peak / 2**20:,.0f} MB, more than the {limit / 2**20:,.0f} allowed" if limit and peak > limit else ""
     return (
         f"batch {stats['batch']}: {rows['events']:,} events ({stats['events_per_s']:,.0f}/s, "
         f"{stats['repeats']} repeats, {rows['late_events']} late, {rows['quarantine']} quarantined), "
         f"{rows['impression_sessions']:,} + {rows['click_sessions']:,} sessions closed, "
         f"{stats['open_impressions'] + stats['open_clicks']:,} open, watermark {stats['watermark']}, "
-        f"{seconds['total']:.2f} s"
+        f"{seconds['total']:.2f} s{over}"
     )
 
 
@@ -324,9 +329,11 @@ class _Live:
             raise LiveError(f"batch {plan.batch} is committed already, by another labeler; this one stops")
         clock.lap("commit")
         stats["seconds"], stats["events_per_s"] = clock.laps, given.rows / max(clock.total, 1e-9)
+        stats["peak_bytes"] = clock.peak
         # Once more, with the commit's own time: for the status command, so it may be lost.
         self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
         self._committed(plan, progress)
+        self._within_memory(plan, clock.peak)
         return stats
 
     def _plan(self) -> Plan | None:
@@ -474,7 +481,8 @@ class _Live:
 
     def _stats(self, progress: Progress, given: Input, rows, counted, counts, clock) -> dict:
         """Figures of a batch. rows: by table. repeats_found: by where. lag_s: greatest event_time behind the wall clock at
-        the commit. seconds: by stage."""
+        the commit. seconds: by stage. peak_bytes: the most memory at the end of a
+        stage, mapped files apart."""
         clock.lap("stats")
         now = dt.datetime.now(dt.UTC)
         open_impressions, open_clicks = self.sessions.sizes
@@ -498,6 +506,8 @@ class _Live:
             "pending": self.pending.time.size,
             "state_bytes": self.sessions.bytes + self.seen.bytes,
             "disk_bytes": sum(self.segment_bytes.values()),
+            "peak_bytes": clock.peak,
+            "memory_limit": self.store.maps.limit,
             "behind": self.behind,
             "events_per_s": given.rows / max(clock.total, 1e-9),
             "seconds": clock.laps,
@@ -508,11 +518,25 @@ class _Live:
         self.consumed.update(plan.files)
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
+        # From here on the file's pages in place of those that the batch was made in: the system can take them back.
+        self.segments[plan.batch] = self.store.segment(plan.batch)
         self.segments = {batch: table for batch, table in self.segments.items() if batch in kept}
         if self.saving is None and progress.batch - self.snapshot >= self.snapshot_batches:
             self._begin_snapshot(progress.batch)
         self.store.forget(progress)
         self.segment_bytes = {batch: size for batch, size in self.segment_bytes.items() if batch in kept}
+
+    def _within_memory(self, plan: Plan, peak: int | None) -> None:
+        """Smaller batches where this one took more memory than allowed, greater ones again where there is room."""
+        limit = self.store.maps.limit
+        if limit is None or peak is None:
+            return
+        if peak > limit:
+            taken = sum((self.landing / name).stat().st_size for name in plan.files if (self.landing / name).exists())
+            self.batch_bytes = max(1, min(self.batch_bytes, taken) // 2)
+            pa.default_memory_pool().release_unused()
+        elif peak < limit // 2:
+            self.batch_bytes = min(self.most_bytes, 2 * self.batch_bytes)
 
     def _begin_snapshot(self, batch: int) -> None:
         there = set(landing_files(self.landing))
@@ -534,16 +558,19 @@ _NO_STRINGS = pa.schema([EVENTS.schema.field(name) for name in _STRINGS]).remove
 
 
 class _Clock:
-    """Seconds by stage; `laps` also holds their total."""
+    """Seconds by stage; `laps` also holds their total. peak: most memory at the end of a stage, None where not told."""
 
     def __init__(self):
         self.laps: dict[str, float] = {}
+        self.peak: int | None = None
         self._begun = self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.laps[stage] = round(now - self._last, 4)
         self.laps["total"] = round(now - self._begun, 4)
+        held = memory.anonymous_bytes()
+        self.peak = held and max(held, self.peak or 0)
         self._last = now
 
     @property

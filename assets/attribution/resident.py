@@ -10,7 +10,9 @@ start finds those that are due without a walk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -30,6 +32,11 @@ from assets.attribution.fold import (
     key_order,
 )
 
+if TYPE_CHECKING:
+    from assets.attribution.memory import Maps
+
+Zeros = Callable[["int | tuple[int, int]"], np.ndarray]
+
 MINUTE_US = 60_000_000
 _FIRST_SLOTS = 1024
 
@@ -40,7 +47,8 @@ class _Table:
 
     rows: int64[capacity, 9], columns as in fold.IMPRESSION_COLUMNS. index: int64[power of two], 0 or the upper half of the
     key's hash and the row + 1. free: rows that are not in use. size: how many are. due: minute of start -> chunks of
-    (row, start) of the sessions that began in it; an entry whose row holds another start by now is stale.
+    (row, start) of the sessions that began in it; an entry whose row holds another start by now is stale. zeros: makes rows
+    and index.
     """
 
     rows: np.ndarray
@@ -48,11 +56,12 @@ class _Table:
     free: np.ndarray
     size: int = 0
     due: dict[int, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict)
+    zeros: Zeros = field(kw_only=True)
 
     @classmethod
-    def empty(cls) -> _Table:
-        rows = np.zeros((_FIRST_SLOTS, FIELDS), np.int64)
-        return cls(rows, np.zeros(2 * _FIRST_SLOTS, np.int64), np.arange(_FIRST_SLOTS - 1, -1, -1, dtype=np.int64))
+    def empty(cls, zeros: Zeros) -> _Table:
+        rows, index = zeros((_FIRST_SLOTS, FIELDS)), zeros(2 * _FIRST_SLOTS)
+        return cls(rows, index, np.arange(_FIRST_SLOTS - 1, -1, -1, dtype=np.int64), zeros=zeros)
 
     def room_for(self, more: int) -> None:
         """Grow, so that `more` sessions can be opened. The index stays at most half full."""
@@ -60,7 +69,7 @@ class _Table:
         if wanted <= old:
             return
         capacity = max(wanted, old + old // 2)
-        rows = np.zeros((capacity, FIELDS), np.int64)  # pages that are never touched cost nothing
+        rows = self.zeros((capacity, FIELDS))  # pages that are never touched cost nothing
         rows[:old] = self.rows
         free = np.empty(capacity, np.int64)
         unused = old - self.size
@@ -68,7 +77,7 @@ class _Table:
         free[capacity - old : capacity - old + unused] = self.free[:unused]
         self.rows, self.free = rows, free
         if self.index.size < 2 * capacity:
-            index = np.zeros(1 << int(2 * capacity - 1).bit_length(), np.int64)
+            index = self.zeros(1 << int(2 * capacity - 1).bit_length())
             _rehash(self.index, index)
             self.index = index
 
@@ -106,7 +115,9 @@ class _Table:
 
     def sessions(self) -> np.ndarray:
         """The open sessions, int64[9, n], in no order."""
-        return _sessions(self.rows, self.index, self.size)
+        out = self.zeros((FIELDS, self.size))
+        _sessions(self.rows, self.index, out)
+        return out
 
     @property
     def bytes(self) -> int:
@@ -114,14 +125,15 @@ class _Table:
 
 
 class Resident:
-    """Every open session of the live labeler."""
+    """Every open session of the live labeler. maps: where large tables lie; None for memory."""
 
-    def __init__(self) -> None:
-        self.impressions, self.clicks = _Table.empty(), _Table.empty()
+    def __init__(self, maps: Maps | None = None) -> None:
+        self._zeros: Zeros = maps.zeros if maps else _in_memory
+        self.impressions, self.clicks = _Table.empty(self._zeros), _Table.empty(self._zeros)
 
     def load(self, open_impressions: np.ndarray, open_clicks: np.ndarray) -> None:
         """Take these sessions, as fold() hands them out, in place of all that are held."""
-        self.impressions, self.clicks = _Table.empty(), _Table.empty()
+        self.impressions, self.clicks = _Table.empty(self._zeros), _Table.empty(self._zeros)
         self.impressions.load(open_impressions)
         self.clicks.load(open_clicks)
 
@@ -171,6 +183,10 @@ class Resident:
     def export(self) -> tuple[np.ndarray, np.ndarray]:
         """Open impression and click sessions as copies, int64[9, n] each, in no order."""
         return self.impressions.sessions(), self.clicks.sessions()
+
+
+def _in_memory(shape: int | tuple[int, int]) -> np.ndarray:
+    return np.zeros(shape, np.int64)
 
 
 def sorted_sessions(sessions: np.ndarray) -> np.ndarray:
@@ -399,8 +415,7 @@ def _insert_all(rows, index, free, unused, sessions):
 
 
 @numba.njit(cache=True, nogil=True)
-def _sessions(rows, index, size):
-    out = np.empty((FIELDS, size), np.int64)
+def _sessions(rows, index, out):
     k = 0
     for place in range(index.size):
         if index[place]:
@@ -408,7 +423,6 @@ def _sessions(rows, index, size):
             for i in range(FIELDS):
                 out[i, k] = rows[slot, i]
             k += 1
-    return out
 
 
 @numba.njit(cache=True, nogil=True)

@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 
 from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, Columns
+from assets.attribution.memory import Maps
 from assets.commits import sync_folder, write_durably
 from assets.lake import Lake
 
@@ -94,10 +95,12 @@ class Store:
     Raises LiveError where the lake is not a local folder: renames and locks are what the protocol stands on.
     """
 
-    def __init__(self, lake: Lake):
+    def __init__(self, lake: Lake, memory: int | None = None):
+        """memory: bytes that the labeler may take, see memory.Maps."""
         if "://" in str(lake.root):
             raise LiveError(f"the live labeler keeps its state beside a lake on a local disk, not at {lake.root}")
         self.lake, self.root = lake, Path(lake.root) / "_live"
+        self.maps = Maps(self.root / "scratch", memory)
 
     def prepare(self) -> str:
         """Make the folders, sweep away what a crash left half-written; returns the stream's name."""
@@ -199,7 +202,7 @@ class Store:
     def segment(self, batch: int) -> pa.Table:
         """A segment, mapped into memory: only the pages that are looked at are read."""
         path = self.root / "segments" / f"{batch:012d}.arrow"
-        return _open_arrow(path, self.root)
+        return self._open(path)
 
     def write_snapshot(self, batch: int, snapshot: Snapshot) -> None:
         """Write as a folder: first beside, then renamed into place."""
@@ -218,10 +221,10 @@ class Store:
 
     def snapshot(self, batch: int) -> Snapshot:
         folder = self.root / "snapshots" / f"{batch:012d}"
-        pending = _open_arrow(folder / "pending.arrow", self.root)
+        pending = self._open(folder / "pending.arrow")
         return Snapshot(
-            open_impressions=_matrix(_open_arrow(folder / "open_impressions.arrow", self.root)),
-            open_clicks=_matrix(_open_arrow(folder / "open_clicks.arrow", self.root)),
+            open_impressions=_matrix(self._open(folder / "open_impressions.arrow")),
+            open_clicks=_matrix(self._open(folder / "open_clicks.arrow")),
             pending=Columns(*(pending[name].to_numpy() for name in Columns.__dataclass_fields__)),
             consumed=frozenset(_read_json(folder / "consumed.json") or ()),
         )
@@ -250,6 +253,17 @@ class Store:
                 if batch >= needed:
                     break
                 (self.root / folder / f"{batch:012d}.json").unlink(missing_ok=True)
+
+    def _open(self, path: Path) -> pa.Table:
+        try:
+            return self.maps.table(path)
+        except FileNotFoundError as error:
+            raise LiveError(f"{path} is gone, open sessions need it; restore {self.root} from a copy") from error
+        except pa.ArrowInvalid as error:
+            raise LiveError(
+                f"{path} is damaged ({error}); restore {self.root} from a copy, or start on another lake and land the log "
+                "again"
+            ) from error
 
     def _numbers(self, folder: str, suffix: str) -> list[int]:
         try:
@@ -314,14 +328,3 @@ def _write_arrow(path: Path, table: pa.Table) -> int:
     os.replace(beside, path)
     sync_folder(path.parent)
     return size
-
-
-def _open_arrow(path: Path, home: Path) -> pa.Table:
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except FileNotFoundError as error:
-        raise LiveError(f"{path} is gone, open sessions need it; restore {home} from a copy") from error
-    except pa.ArrowInvalid as error:
-        raise LiveError(
-            f"{path} is damaged ({error}); restore {home} from a copy, or start on another lake and land the log again"
-        ) from error

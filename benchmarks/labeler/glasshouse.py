@@ -38,9 +38,40 @@ def live(log: Log, work: Path) -> Row:
     return Row(
         "glasshouse_live", said["events"], said["events"] / said["wall_s"], *_quantiles(seconds), watched.peak_gib,
         not any(wrong.values()), "state durable, Delta committed each batch",
-        {"stages_s": said["stages_s"], "differences": wrong, "state_mb": said["state_mb"], "open": said["open"],
+        {"stages_s": said["stages_s"], "differences": wrong, "state_mb": said["state_mb"], "open": said["open"], "peak_mb": said["peak_mb"],
          "first_quarter_s": float(np.median(seconds[len(seconds) // 4 : len(seconds) // 2])),
          "last_quarter_s": float(np.median(seconds[-len(seconds) // 4 :]))},
+    )  # fmt: skip
+
+
+def two_million(log: Log, work: Path) -> Row:
+    """The first two million events; with ten_million and glasshouse_live: does history cost anything?"""
+    return _scaled("glasshouse_2m", log.first_events(2_000_000), work)
+
+
+def ten_million(log: Log, work: Path) -> Row:
+    return _scaled("glasshouse_10m", log.first_events(10_000_000), work)
+
+
+def three_times_the_keys(log: Log, work: Path) -> Row:
+    """The whole log with a window of an hour in place of 20 minutes: three times the open sessions."""
+    return _scaled("glasshouse_3x_keys", log, work, "--window", "60m")
+
+
+def bounded(log: Log, work: Path) -> Row:
+    """The whole log in a gigabyte."""
+    return _scaled("glasshouse_1_gib", log, work, "--memory-mb", "1024")
+
+
+def _scaled(name: str, log: Log, work: Path, *options: str) -> Row:
+    said, watched = _measured(log, work, "events", None, *options)
+    last = said["batch_s"][-20:]
+    return Row(
+        name, said["events"], said["events"] / said["wall_s"], *_quantiles(said["batch_s"]), watched.peak_gib, None,
+        f"{said['open'] / 1e6:.1f} M open; last 20 batches {1e6 * sum(last) / sum(log.sizes[-20:]):.2f} µs an event; "
+        f"{said['peak_mb']:,.0f} MB beside mapped files",
+        {"stages_s": said["stages_s"], "state_mb": said["state_mb"], "open": said["open"], "options": options, "peak_mb": said["peak_mb"],
+         "last_us_an_event": 1e6 * sum(last) / sum(log.sizes[-20:])},
     )  # fmt: skip
 
 
@@ -89,10 +120,10 @@ def _quantiles(seconds: list[float]) -> tuple[float, float]:
     return float(np.quantile(seconds, 0.5)), float(np.quantile(seconds, 0.95))
 
 
-def _measured(log: Log, work: Path, mode: str, files: Path | None = None) -> tuple[dict, measure.Watched]:
+def _measured(log: Log, work: Path, mode: str, files: Path | None = None, *options: str) -> tuple[dict, measure.Watched]:
     """Run the labeler in a process of its own; what it says of itself, and its memory."""
     command = [sys.executable, "-m", "benchmarks.labeler.glasshouse", str(files or log.folder / "parquet"), str(work), mode,
-               str(log.minutes)]  # fmt: skip
+               str(log.minutes), *options]  # fmt: skip
     work.mkdir(parents=True, exist_ok=True)
     watched = measure.watch(command, work / "output.txt", env={**os.environ, "PYTHONPATH": "."})
     return json.loads((work / "said.json").read_text()), watched
@@ -112,9 +143,11 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("mode", choices=("events", "landing", "small"))
     parser.add_argument("minutes", type=int)
+    parser.add_argument("--window", default="20m")
+    parser.add_argument("--memory-mb", type=int, default=4096)
     options = parser.parse_args()
     from assets.attribution import live
-    from assets.attribution.rules import Rules
+    from assets.attribution.rules import Rules, parse_duration
     from assets.lake import Lake
 
     landing = options.work / "landing"
@@ -137,8 +170,8 @@ def main() -> None:
 
     began = time.perf_counter()
     live.run(
-        Lake(str(options.work / "lake")), landing, Rules(), 0.02 if options.mode == "small" else 0, stop, on_commit=note,
-        once=options.mode != "small", say=lambda line: None, batch_bytes=1,
+        Lake(str(options.work / "lake")), landing, Rules(window=parse_duration(options.window)), 0.02 if options.mode == "small" else 0, stop, on_commit=note,
+        once=options.mode != "small", say=lambda line: None, batch_bytes=1, memory_bytes=options.memory_mb * 2**20,
         read=_read_events if options.mode == "events" else None,
     )  # fmt: skip
     wall = time.perf_counter() - began
@@ -147,6 +180,7 @@ def main() -> None:
         "events": sum(one["read"] for one in stats), "wall_s": wall, "stages_s": stages,
         "batch_s": [one["seconds"]["total"] for one in stats],
         "waited_s": [end - landed for end, landed in zip(committed, waits.values(), strict=False)],
+        "peak_mb": max(one["peak_bytes"] or 0 for one in stats) / 2**20,
         "state_mb": max(one["state_bytes"] for one in stats) / 2**20,
         "open": max(one["open_impressions"] + one["open_clicks"] for one in stats),
     }  # fmt: skip

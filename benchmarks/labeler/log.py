@@ -72,6 +72,10 @@ class Log:
         names = [f"minute-{i:03}-{part}.bin" for i in range(self.minutes) for part in range(READERS)]
         return [self.folder / "flink" / name for name in names]
 
+    def first_events(self, events: int) -> Log:
+        """The least number of first minutes that hold so many events."""
+        return self.first(min(self.minutes, 1 + int(np.searchsorted(np.cumsum(self.sizes), events))))
+
     def first(self, minutes: int) -> Log:
         """The log as if it had ended after so many minutes."""
         return replace(self, sizes=self.sizes[:minutes], watermarks=self.watermarks[:minutes])

@@ -274,3 +274,18 @@ def test_a_late_event_older_than_the_memory_survives_a_crash_after_events(lake, 
     go(lake, landing)
     assert lake.read("late_events")["event_id"].to_pylist() == ["x"]
     assert sorted(lake.read("events")["event_id"].to_pylist()) == ["a", "b", "c", "x"]
+
+
+def test_a_batch_that_took_too_much_memory_is_followed_by_smaller_ones(lake, landing):
+    """With more or less room the same rows; with too little one file a batch in place of all."""
+    events = shaken(big_log(11, 600), 5, 1)
+    cut(landing, events, 60)
+    sizes = [path.stat().st_size for path in landing.iterdir()]
+    said = []
+    run(
+        lake, landing, RULES, 0, threading.Event(), once=True, say=said.append, batch_bytes=sum(sizes) // 2, memory_bytes=1
+    )
+    check(lake, events)
+    last = Store(lake).last()[0]
+    assert last["batch"] > 2, "more batches than the two that there would have been"
+    assert last["memory_limit"] == 1 and last["peak_bytes"] > 1 and "more than the 0 allowed" in said[0]
