@@ -115,7 +115,7 @@ def _equals_delta():
         settings: dg.ResourceParam[Settings],
         clickhouse: dg.ResourceParam[object],
     ):
-        from assets.metrics.loader import verify_window
+        from assets.metrics.verify import verify_window
 
         found = verify_window(settings.lake, clickhouse.client(), window_of(context))
         return dg.AssetCheckResult(passed=not found, metadata={"differences": found})

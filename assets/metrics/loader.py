@@ -1,28 +1,28 @@
-"""Rows from Delta into ClickHouse: a window replaced hour by hour, or a batch appended once.
+"""Rows from Delta into ClickHouse: a window of hours shown anew at one moment, or a live batch appended once.
 
-Here: the two kinds of write, and the comparison with Delta. Not here: tables (schema.py), metrics
-(sql/clickhouse/queries/).
+Here: the two kinds of write. Not here: which load is visible (loads.py), tables (schema.py), whether ClickHouse holds what
+Delta holds (verify.py), metrics (sql/clickhouse/queries/).
 
-A window goes through a staging table; ALTER TABLE ... REPLACE PARTITION then swaps each hour atomically, so a reader
-sees the old hour or the new one and a retry repeats nothing. An append carries an insert_deduplication_token, so a
-repeat of a batch changes nothing. REPLACE PARTITION forgets the tokens of its hour: load an hour that the live labeler
-has finished (its sessions have closed), as its recomputation must too.
+A window's rows are a load of their own, beside those that readers see; one insert shows all its tables, aggregates and hours
+(loads.publish). A batch is appended to the visible load of its hours, an insert an hour and table, with a deduplication
+token: a repeat of it, from any point on, changes nothing. A batch that a window's load holds already is left out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.lake import Lake, Table, Window
+from assets.metrics import loads
 from assets.metrics.client import connect
-from assets.metrics.schema import TABLES, migrate
+from assets.metrics.loads import NO_MOMENT, LoadError, utc
+from assets.metrics.schema import STORED, TABLES, fed_by, migrate
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -31,66 +31,77 @@ if TYPE_CHECKING:
 
 SLICE_ROWS = 500_000  # rows of Delta in memory at a time; an hour is never split
 BATCH_ROWS = 100_000
-SWAPS = 200  # hours swapped by one statement
-BY_NAME = {table.name: table for table in TABLES}
+ONE_HOUR = dt.timedelta(hours=1)
+# Rows of a load are new whatever they hold; what arrived is counted afterwards.
+_LOAD_SETTINGS = {"insert_deduplicate": 0, "max_partitions_per_insert_block": 0}
 
 # progress(table, hours done, hours in all)
 Progress = Callable[[str, int, int], None]
 
 
-class LoadError(Exception):
-    """A load that did not come out as Delta has it; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An hour of a table in which ClickHouse and Delta disagree. rows_* are counts; equal counts, other contents."""
-
-    table: str
-    hour: dt.datetime
-    rows_delta: int
-    rows_clickhouse: int
-
-    def __str__(self) -> str:
-        what = "the same count, other rows" if self.rows_delta == self.rows_clickhouse else (
-            f"{self.rows_delta} rows in Delta, {self.rows_clickhouse} in ClickHouse"
-        )  # fmt: skip
-        return f"{self.table} {self.hour:%Y-%m-%dT%H:%M}Z: {what}"
-
-
-def load_window(lake: Lake, client: Client, window: Window, progress: Progress | None = None) -> dict[str, int]:
+def load_window(
+    lake: Lake, client: Client, window: Window, progress: Progress | None = None, reason: str = "window"
+) -> dict[str, int]:
     """Make ClickHouse's hours of the window what Delta has now; returns rows per table.
 
-    All tables are read as of one moment. An hour that is empty in Delta becomes empty in ClickHouse; a table that
-    the lake does not have yet counts as empty. Memory: SLICE_ROWS rows, or one hour. Raises LoadError where the
-    staging table does not hold what was sent.
+    Readers see the old hours until all tables and aggregates of all hours are there, then the new ones. All tables are read
+    as of one moment; a table that the lake does not have yet counts as empty. Memory: SLICE_ROWS rows, or one hour.
+    reason: kept in `loads`. Raises LoadError where ClickHouse does not hold what was sent; then nothing has changed.
     """
     migrate(client)
-    _drop_stale_staging(client)
-    lake = lake.pinned()
-    return {table.name: _load_table(lake, client, table, window, progress) for table in TABLES}
+    number = loads.fresh_number()
+    try:
+        then = latest(lake)
+        counts = {table.name: _copy(then, client, table, window, number, progress) for table in TABLES}
+        with loads.alone(lake):
+            now = latest(lake)
+            for table, part in _changed(then, now, window):
+                loads.drop(client, fed_by(table.name), part.hours, number)
+                _copy(now, client, table, part, number)
+            _check(client, now, window, number)
+            loads.publish(client, window.hours, number, now.moment.number if now.moment else NO_MOMENT, reason)
+    except BaseException:
+        _forget(client, window, number)
+        raise
+    loads.sweep(client)
+    return counts
 
 
-def append_batch(client: Client, tables: dict[str, pa.Table], batch_id: str) -> dict[str, int]:
-    """Append a batch of the live labeler once: the same batch_id again changes nothing. Returns rows sent per table.
+def load_missing(lake: Lake, client: Client) -> list[dt.datetime]:
+    """Load the hours that Delta has and ClickHouse has never held: a new server, an older lake. Returns them."""
+    migrate(client)
+    now, known = latest(lake), loads.visible(client)
+    missing = {hour for table in TABLES if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
+    for window in _windows(missing):
+        load_window(lake, client, window, reason="missing")
+    return sorted(missing)
 
-    tables: name to rows in the lake's schema. The rows of a batch_id must always be the same, in the same order.
-    Raises LoadError for a table that ClickHouse does not hold.
+
+def append_moment(lake: Lake, client: Client, moment: Moment) -> dict[str, int]:
+    """Append what a live batch added, once: the same moment again changes nothing. Returns rows sent per table.
+
+    An hour that ClickHouse has never held is loaded whole instead, as of now.
     """
-    if unknown := sorted(set(tables) - set(BY_NAME)):
-        raise LoadError(f"ClickHouse holds no table {unknown[0]}; it holds: {', '.join(BY_NAME)}")
-    for name, rows in tables.items():
-        if rows.num_rows:
-            settings = {"insert_deduplication_token": f"{batch_id}:{name}", "max_partitions_per_insert_block": 0}
-            _insert(client, BY_NAME[name], name, rows, settings)
-    return {name: rows.num_rows for name, rows in tables.items()}
+    with loads.alone(lake):
+        sent, missing = append_owed(lake, client, moment)
+    for window in _windows(missing):
+        load_window(lake, client, window, reason="new hour")
+    return sent
+
+
+def append_owed(lake: Lake, client: Client, moment: Moment) -> tuple[dict[str, int], set[dt.datetime]]:
+    """append_moment for who holds loads.alone: rows sent per table, and the hours that must be loaded whole yet."""
+    rows = {table: lake.added(moment, table) for table in TABLES if moment.added.get(table.name)}
+    shown = loads.visible(client)
+    sent = {table.name: _append(client, table, part, shown, moment) for table, part in rows.items() if part.num_rows}
+    _note(client, moment, rows)
+    return sent, {hour for part in rows.values() for hour in _hours(part)} - shown.keys()
 
 
 class LiveSink:
     """Follows the live labeler's commits: appends the rows of each batch to ClickHouse once.
 
-    Called with (lake, moment) by assets.followers, which tries again while ClickHouse is away: the batch's id makes the
-    repeat harmless.
+    Called with (lake, moment) by assets.followers, which tries again while ClickHouse is away: a repeat is harmless.
     """
 
     def __init__(self, url: str):
@@ -100,73 +111,144 @@ class LiveSink:
     def __call__(self, lake: Lake, moment: Moment) -> None:
         if self._client is None:
             client = connect(self.url)
-            migrate(client)
+            load_missing(lake, client)
             self._client = client
-        rows = {table.name: lake.added(moment, table) for table in TABLES if moment.added.get(table.name)}
         try:
-            append_batch(self._client, rows, moment.note["batch_id"])
+            append_moment(lake, self._client, moment)
         except Exception:
             self._client = None
             raise
 
 
-def verify_window(lake: Lake, client: Client, window: Window) -> list[Difference]:
-    """Where ClickHouse differs from Delta in the window: counts, and a checksum of all columns, per hour and table.
-
-    An empty list means: the same rows. Both sides are hashed by the same code, slice by slice.
-    """
-    now = lake.pinned()
-    return [found for table in TABLES for found in _verify_table(now, client, table, window)]
+def latest(lake: Lake) -> Lake:
+    """The lake pinned at its newest moment, whatever moment was pinned before."""
+    return replace(lake, moment=None).pinned()
 
 
-def _load_table(lake: Lake, client: Client, table: Table, window: Window, progress: Progress | None) -> int:
+# --- a window -------------------------------------------------------------------------------------------------------
+
+
+def _copy(lake: Lake, client: Client, table: Table, window: Window, load: int, progress: Progress | None = None) -> int:
+    """Insert Delta's rows of the window as rows of `load`; returns how many."""
     version = lake.version(table.name) if lake.exists(table.name) else None
-    present = _counts(client, table.name, window)
     hours, total = len(window.hours), 0
-    with _staging(client, table.name) as staging:
-        for part, rows in _slices(lake, table, window, version):
-            loaded = _stage(client, table, staging, rows)
-            _swap(client, table.name, staging, part.hours, loaded, present)
-            if loaded:
-                client.command(f"TRUNCATE TABLE {staging}")
-            total += sum(loaded.values())
-            if progress:
-                progress(table.name, int((part.end - window.start) / dt.timedelta(hours=1)), hours)
+    for part, rows in slices(lake, table, window, version):
+        if rows.num_rows:
+            _insert(client, table, rows, load, _LOAD_SETTINGS)
+        total += rows.num_rows
+        if progress:
+            progress(table.name, int((part.end - window.start) / ONE_HOUR), hours)
     return total
 
 
-def _swap(client: Client, name: str, staging: str, hours: list, loaded: dict, present: dict) -> None:
-    """Replace the hours that were loaded, drop those that ClickHouse has and Delta has not. Each hour is atomic.
+def _check(client: Client, lake: Lake, window: Window, load: int) -> None:
+    """Raises LoadError unless each hour of the load holds as many rows as Delta's."""
+    for table in TABLES:
+        version = lake.version(table.name) if lake.exists(table.name) else None
+        wanted = {hour: n for hour, n in delta_counts(lake, table.name, version).items() if hour in set(window.hours)}
+        found = client.query(
+            f"SELECT hour, count() FROM {table.name}_all WHERE load = {{load:UInt64}} GROUP BY hour", {"load": load}
+        ).result_rows
+        if {utc(hour): n for hour, n in found} != {hour: n for hour, n in wanted.items() if n}:
+            raise LoadError(
+                f"{table.name}: {sum(wanted.values())} rows were sent and {sum(n for _, n in found)} arrived; nothing "
+                "has changed for readers, run the load again"
+            )
 
-    DROP, because a server refuses to replace by a partition that is not there.
-    """
-    replace = [f"REPLACE PARTITION ID '{_partition(hour)}' FROM {staging}" for hour in hours if hour in loaded]
-    drop = [f"DROP PARTITION ID '{_partition(hour)}'" for hour in hours if hour in present and hour not in loaded]
-    changes = replace + drop
-    for i in range(0, len(changes), SWAPS):  # a request for each hour would cost more than the swap
-        client.command(f"ALTER TABLE {name} {', '.join(changes[i : i + SWAPS])}")
+
+def _changed(then: Lake, now: Lake, window: Window) -> Iterator[tuple[Table, Window]]:
+    """Tables and runs of hours of the window whose files are others now than then: written by live batches meanwhile."""
+    if then.moment == now.moment:
+        return
+    inside = set(window.hours)
+    for table in TABLES:
+        before, after = _files(then, table.name), _files(now, table.name)
+        hours = {hour for hour in before.keys() | after.keys() if before.get(hour) != after.get(hour)}
+        for part in _windows(hours & inside):
+            yield table, part
 
 
-def _stage(client: Client, table: Table, staging: str, rows: pa.Table) -> dict[dt.datetime, int]:
-    """Put the rows into staging; returns the rows per hour, as ClickHouse counts them."""
-    if not rows.num_rows:
+def _files(lake: Lake, name: str) -> dict[dt.datetime, set[str]]:
+    if not lake.exists(name):
         return {}
-    # The blocks of a fresh staging table are all new, even where two hold equal rows.
-    _insert(client, table, staging, rows, {"insert_deduplicate": 0, "max_partitions_per_insert_block": 0})
-    loaded = dict(client.query(f"SELECT hour, count() FROM {staging} GROUP BY hour").result_rows)
-    if sum(loaded.values()) != rows.num_rows:
-        raise LoadError(
-            f"{table.name}: {rows.num_rows} rows were sent and {sum(loaded.values())} arrived; nothing was replaced, "
-            "run the load again"
-        )
-    return {_utc(hour): count for hour, count in loaded.items()}
+    actions = pa.table(lake.open(name).get_add_actions(flatten=True))
+    found: dict[dt.datetime, set[str]] = {}
+    for hour, path in zip(actions["partition.hour"].to_pylist(), actions["path"].to_pylist(), strict=True):
+        found.setdefault(utc(hour), set()).add(path)
+    return found
 
 
-def _insert(client: Client, table: Table, target: str, rows: pa.Table, settings: dict) -> None:
+def _forget(client: Client, window: Window, load: int) -> None:
+    """Take back the rows of a load that was not published; what is left where ClickHouse is away, `sweep` finds."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        loads.drop(client, STORED, window.hours, load)
+    except (ClickHouseError, OSError):
+        pass
+
+
+def _windows(hours: set[dt.datetime]) -> list[Window]:
+    """The hours as runs without a gap."""
+    found: list[Window] = []
+    for hour in sorted(hours):
+        if found and found[-1].end == hour:
+            found[-1] = Window(found[-1].start, hour + ONE_HOUR)
+        else:
+            found.append(Window(hour, hour + ONE_HOUR))
+    return found
+
+
+# --- a batch --------------------------------------------------------------------------------------------------------
+
+
+def _append(client: Client, table: Table, rows: pa.Table, shown: dict, moment: Moment) -> int:
+    """Insert a batch's rows into the visible loads of their hours; returns how many were sent.
+
+    An insert an hour: a part is there or not, so that a crash between two leaves no half of one. The token names moment, table
+    and hour: a repeat is dropped, in the aggregates too, by the deduplication windows of each table.
+    """
+    sent = 0
+    for hour in _hours(rows):
+        one = shown.get(hour)
+        if one is None or moment.number <= one.moment:
+            continue  # loaded whole: afterwards, or already with what this batch brought
+        part = rows.filter(pc.equal(rows["hour"], pa.scalar(hour, rows["hour"].type)))
+        settings = {
+            "insert_deduplication_token": f"{moment.number}:{table.name}:{loads.partition(hour, one.load)}",
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+        }
+        _insert(client, table, part, one.load, settings)
+        sent += part.num_rows
+    return sent
+
+
+def _note(client: Client, moment: Moment, rows: dict[Table, pa.Table]) -> None:
+    """Write down that a batch is in: for freshness, and for who asks what is still owed."""
+    times = [part["event_time"] for table, part in rows.items() if "event_time" in table.schema.names and part.num_rows]
+    newest = max((pc.max(column).as_py() for column in times), default=None)
+    client.insert(
+        "batches",
+        [[moment.number, str(moment.note.get("batch_id", "")), sum(part.num_rows for part in rows.values()), newest,
+          dt.datetime.fromisoformat(moment.at)]],
+        column_names=["moment", "batch_id", "rows", "newest", "committed_at"],
+    )  # fmt: skip
+
+
+def _hours(rows: pa.Table) -> list[dt.datetime]:
+    return sorted(utc(hour) for hour in rows["hour"].unique().to_pylist())
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _insert(client: Client, table: Table, rows: pa.Table, load: int, settings: dict) -> None:
     rows = rows.select(table.schema.names).cast(table.schema)
+    rows = rows.append_column("load", pa.repeat(pa.scalar(load, pa.uint64()), len(rows)))
     client.raw_insert(
-        target, column_names=table.schema.names, insert_block=_ipc(rows), fmt="ArrowStream", settings=settings
-    )
+        f"{table.name}_all", column_names=rows.schema.names, insert_block=_ipc(rows), fmt="ArrowStream",
+        settings=settings,
+    )  # fmt: skip
 
 
 def _ipc(rows: pa.Table) -> Iterator[bytes]:
@@ -203,29 +285,9 @@ class _Pieces:
         return held
 
 
-@contextlib.contextmanager
-def _staging(client: Client, name: str) -> Iterator[str]:
-    staging = f"staging_{name}_{uuid.uuid4().hex[:12]}"
-    client.command(f"CREATE TABLE {staging} AS {name}")
-    try:
-        yield staging
-    finally:
-        client.command(f"DROP TABLE IF EXISTS {staging}")
-
-
-def _drop_stale_staging(client: Client) -> None:
-    """Staging tables of loads that were killed. A day: no load of now is that old."""
-    stale = client.query(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE 'staging\\_%' "
-        "AND metadata_modification_time < now() - INTERVAL 1 DAY"
-    )
-    for (name,) in stale.result_rows:
-        client.command(f"DROP TABLE IF EXISTS {name}")
-
-
-def _slices(lake: Lake, table: Table, window: Window, version: int | None) -> Iterator[tuple[Window, pa.Table]]:
+def slices(lake: Lake, table: Table, window: Window, version: int | None) -> Iterator[tuple[Window, pa.Table]]:
     """The window in runs of hours of at most SLICE_ROWS rows (or one hour), with Delta's rows."""
-    counts = _delta_counts(lake, table.name, version)
+    counts = delta_counts(lake, table.name, version)
     start, held = window.start, 0
     for hour in window.hours:
         rows = counts.get(hour, 0)
@@ -242,70 +304,15 @@ def _read(lake: Lake, table: Table, part: Window, version: int | None, rows: int
     return part, lake.read(table.name, part, version=version).select(table.schema.names).cast(table.schema)
 
 
-def _delta_counts(lake: Lake, name: str, version: int | None) -> dict[dt.datetime, int]:
-    """Rows per hour by Delta's own log, without reading data."""
+def delta_counts(lake: Lake, name: str, version: int | None) -> dict[dt.datetime, int]:
+    """Rows per hour by Delta's own log, without reading data. Raises LoadError for a file without its count."""
     if version is None:
         return {}
     actions = pa.table(lake.open(name, version).get_add_actions(flatten=True))
     counts: dict[dt.datetime, int] = {}
     hours, rows = actions.column("partition.hour").to_pylist(), actions.column("num_records").to_pylist()
     for hour, count in zip(hours, rows, strict=True):
-        # A file without statistics counts as a full slice: only the slicing depends on it.
-        counts[_utc(hour)] = counts.get(_utc(hour), 0) + (SLICE_ROWS if count is None else count)
+        if count is None:
+            raise LoadError(f"{name} {utc(hour):%Y-%m-%dT%H}: a data file does not say how many rows it holds; recompute it")
+        counts[utc(hour)] = counts.get(utc(hour), 0) + count
     return counts
-
-
-def _counts(client: Client, name: str, window: Window) -> dict[dt.datetime, int]:
-    found = client.query(
-        f"SELECT hour, count() FROM {name} WHERE hour >= {{start:DateTime('UTC')}} AND hour < {{end:DateTime('UTC')}} "
-        "GROUP BY hour",
-        parameters={"start": window.start, "end": window.end},
-    )
-    return {_utc(hour): count for hour, count in found.result_rows}
-
-
-def _verify_table(lake: Lake, client: Client, table: Table, window: Window) -> Iterator[Difference]:
-    version = lake.version(table.name) if lake.exists(table.name) else None
-    for part, rows in _slices(lake, table, window, version):
-        ours, theirs = _checksums(rows), _checksums(_fetch(client, table, part))
-        for hour in sorted(ours.keys() | theirs.keys()):
-            if ours.get(hour) != theirs.get(hour):
-                yield Difference(table.name, hour, ours.get(hour, (0, 0))[0], theirs.get(hour, (0, 0))[0])
-
-
-def _fetch(client: Client, table: Table, part: Window) -> pa.Table:
-    rows = client.query_arrow(
-        f"SELECT {', '.join(table.schema.names)} FROM {table.name} "
-        "WHERE hour >= {start:DateTime('UTC')} AND hour < {end:DateTime('UTC')}",
-        parameters={"start": part.start, "end": part.end},
-        settings={"output_format_arrow_low_cardinality_as_dictionary": 0, "output_format_arrow_string_as_string": 0},
-    )
-    columns = [_cast(rows.column(field.name), field.type) for field in table.schema]
-    return pa.Table.from_arrays(columns, schema=table.schema.remove_metadata())
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_timestamp(kind) and not pa.types.is_timestamp(column.type):
-        column = column.cast(pa.int64()).cast(pa.timestamp("s", "UTC"))  # DateTime comes as seconds
-    return column.cast(kind)
-
-
-def _checksums(rows: pa.Table) -> dict[dt.datetime, tuple[int, int]]:
-    """Per hour: rows, and a sum over row hashes, which does not depend on the order of rows."""
-    import polars as pl
-
-    if not rows.num_rows:
-        return {}
-    frame = pl.from_arrow(rows)
-    hashes = frame.hash_rows(seed=1) // 2**24  # 2^24 rows of an hour fit before the sum would leave 64 bits
-    summed = pl.DataFrame({"hour": frame["hour"], "hash": hashes}).group_by("hour").agg(pl.len(), pl.col("hash").sum())
-    return {_utc(hour): (count, checksum) for hour, count, checksum in summed.iter_rows()}
-
-
-def _partition(hour: dt.datetime) -> int:
-    """The id of an hour's partition: ClickHouse takes the number behind a DateTime, seconds since the epoch."""
-    return int(hour.timestamp())
-
-
-def _utc(time: dt.datetime) -> dt.datetime:
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

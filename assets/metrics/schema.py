@@ -24,7 +24,18 @@ FOLDER = Path(__file__).resolve().parents[2] / "sql" / "clickhouse" / "tables"
 # What ClickHouse holds: the Delta tables of these names, column by column.
 TABLES = (EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, QUARANTINE)
 
-# Before it, REPLACE PARTITION on a plain MergeTree could bring old rows back after a restart (ClickHouse issue 107605).
+# aggregate -> the table whose rows feed it, through a materialized view.
+AGGREGATES = {
+    "events_by_minute": EVENTS.name,
+    "users_by_minute": EVENTS.name,
+    "users_by_hour": EVENTS.name,
+    "displays_by_minute": IMPRESSION_SESSIONS.name,
+    "clicks_by_minute": CLICK_SESSIONS.name,
+}
+# What lies in NAME_all with the rows of every load; the view NAME shows what is visible.
+STORED = (*(table.name for table in TABLES), *AGGREGATES)
+
+# Before it, a dropped partition of a plain MergeTree could come back after a restart (ClickHouse issue 107605).
 OLDEST_SERVER = "26.6"
 
 _RECORD = """
@@ -45,7 +56,7 @@ def migrate(client: Client, folder: Path = FOLDER) -> list[str]:
     """
     if not client.min_version(OLDEST_SERVER):
         raise SchemaError(
-            f"ClickHouse {client.server_version} is older than {OLDEST_SERVER}, where a replaced partition could come "
+            f"ClickHouse {client.server_version} is older than {OLDEST_SERVER}, where a dropped partition could come "
             "back after a restart; upgrade the server"
         )
     client.command(_RECORD)
@@ -67,6 +78,25 @@ def migrate(client: Client, folder: Path = FOLDER) -> list[str]:
         client.insert("schema_migrations", [[name, fingerprint(text)]], column_names=["file", "sha256"])
         done.append(name)
     return done
+
+
+def fed_by(table: str) -> list[str]:
+    """The table itself and the aggregates that its rows feed."""
+    return [table, *(name for name, source in AGGREGATES.items() if source == table)]
+
+
+def retain(client: Client, rows: int | None, aggregates: int | None) -> None:
+    """Delete rows and aggregates (and with them what `loads` says) so many days after their hour; None keeps for ever."""
+    for name in STORED:
+        days = aggregates if name in AGGREGATES else rows
+        change = "REMOVE TTL" if days is None else f"MODIFY TTL hour + INTERVAL {int(days)} DAY"
+        found = client.query(
+            "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
+            parameters={"name": f"{name}_all"},
+        ).result_rows[0][0]
+        if (days is None) == ("TTL" not in found) and (days is None or f"toIntervalDay({int(days)})" in found):
+            continue
+        client.command(f"ALTER TABLE {name}_all {change}")
 
 
 def statements(text: str) -> list[str]:

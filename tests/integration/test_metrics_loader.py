@@ -1,6 +1,7 @@
 """Delta into ClickHouse: a window replaced, an hour emptied, a batch once, and the comparison that finds the rest."""
 
 import datetime as dt
+import threading
 import time
 
 import pyarrow as pa
@@ -9,14 +10,16 @@ import pytest
 from assets.attribution.tables import LATE_EVENTS
 from assets.events.contract import EVENTS
 from assets.followers import Follower
-from assets.lake import HOUR, Lake, Write
-from assets.metrics import endpoint, loader, schema
+from assets.lake import HOUR, Lake, Window, Write
+from assets.metrics import endpoint, loader, loads, schema
 from assets.metrics.client import connect
+from assets.metrics.verify import verify_window
 from tests import metrics_lake
 from tests.unit.labeling import T0, event, moment, table
 
 pytestmark = pytest.mark.slow
 HOURS = 5
+HOUR_0 = Window(moment(T0), moment(T0) + dt.timedelta(hours=1))
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +66,72 @@ def test_a_window_loads_as_delta_has_it_and_again_the_same(client, filled):
     rows = loader.load_window(lake, client, window, lambda *step: seen.append(step))
     assert rows == {table.name: lake.read(table.name).num_rows for table in schema.TABLES}
     assert seen[-1] == ("quarantine", HOURS, HOURS)
-    assert loader.verify_window(lake, client, window) == []
+    assert verify_window(lake, client, window) == []
     assert loader.load_window(lake, client, window) == rows
-    assert loader.verify_window(lake, client, window) == []
-    left = client.query("SELECT name FROM system.tables WHERE database = currentDatabase() AND name LIKE 'staging%'")
-    assert left.result_rows == []
+    assert verify_window(lake, client, window) == []
+
+
+def test_rows_that_nobody_sees_are_swept_after_a_while(client, filled):
+    lake, window = filled
+    rows = loader.load_window(lake, client, window)
+    loader.load_window(lake, client, window)
+    assert count(client, "events_all") == 2 * rows["events"], "the hours before are kept for readers that began with them"
+    assert loads.sweep(client) == 0
+    assert loads.sweep(client, loads.GRACE * 0) > 0
+    assert count(client, "events_all") == count(client, "events") == rows["events"]
+    assert verify_window(lake, client, window) == []
+
+
+def test_a_load_that_is_not_what_delta_has_changes_nothing(client, filled, monkeypatch):
+    lake, window = filled
+    rows = loader.load_window(lake, client, window)
+    insert = loader._insert
+    monkeypatch.setattr(loader, "_insert", lambda client, table, rows, *how: insert(client, table, rows.slice(1), *how))
+    with pytest.raises(loader.LoadError, match="nothing has changed"):
+        loader.load_window(lake, client, window)
+    assert count(client, "events_all") == count(client, "events") == rows["events"]
+    assert verify_window(lake, client, window) == []
+
+
+def test_readers_see_all_hours_of_all_tables_and_aggregates_change_at_one_moment(client, lake):
+    """A reader that looks all the time while windows are loaded: the counts of one version of the lake, never of two."""
+    both = "SELECT (SELECT max(seq) FROM loads), " + ", ".join(
+        f"(SELECT {measure} FROM {name})" for name, measure in (
+            ("events", "count()"), ("impression_sessions", "count()"), ("click_sessions", "count()"),
+            ("events_by_minute", "sum(events)"), ("displays_by_minute", "sum(displays)"), ("clicks_by_minute", "sum(clicks)"),
+        )
+    )  # fmt: skip
+    wanted, seen, done = set(), [], threading.Event()
+
+    def look():
+        while not done.is_set():
+            before = client.query("SELECT max(seq) FROM loads").result_rows[0][0]
+            row = client.query(both).result_rows[0]
+            if before == client.query("SELECT max(seq) FROM loads").result_rows[0][0]:
+                seen.append(row[1:])
+
+    window = metrics_lake.fill(lake, HOURS, displays=600, seed=1)
+    rows = loader.load_window(lake, client, window)
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for seed in range(2, 6):
+            wanted.add(tuple(rows[name] for name in ("events", "impression_sessions", "click_sessions")) * 2)
+            metrics_lake.fill(lake, HOURS, displays=600 + seed, seed=seed)
+            rows = loader.load_window(lake, client, window)
+        wanted.add(tuple(rows[name] for name in ("events", "impression_sessions", "click_sessions")) * 2)
+    finally:
+        done.set()
+        reader.join()
+    assert len(set(seen)) > 1 and set(seen) <= wanted
 
 
 def test_slices_of_an_hour_load_the_same(client, filled, monkeypatch):
     lake, window = filled
     monkeypatch.setattr(loader, "SLICE_ROWS", 1)
     monkeypatch.setattr(loader, "BATCH_ROWS", 100)
-    monkeypatch.setattr(loader, "SWAPS", 2)
     loader.load_window(lake, client, window)
-    assert loader.verify_window(lake, client, window) == []
+    assert verify_window(lake, client, window) == []
 
 
 def test_only_the_window_changes(client, filled):
@@ -85,7 +140,7 @@ def test_only_the_window_changes(client, filled):
     part = metrics_lake.window(2, window.start + hour)
     loader.load_window(lake, client, part)
     hours = client.query("SELECT DISTINCT hour FROM events ORDER BY hour").result_columns[0]
-    assert [loader._utc(found) for found in hours] == part.hours
+    assert [loads.utc(found) for found in hours] == part.hours
 
 
 def test_an_hour_that_becomes_empty_in_delta_becomes_empty(client, lake):
@@ -93,47 +148,124 @@ def test_an_hour_that_becomes_empty_in_delta_becomes_empty(client, lake):
     loader.load_window(lake, client, window)
     gone = metrics_lake.window(1, window.start + dt.timedelta(hours=2))
     lake.replace_window(schema.EVENTS, schema.EVENTS.empty(), gone)
-    assert [found.hour for found in loader.verify_window(lake, client, window)] == gone.hours
+    found = verify_window(lake, client, window)
+    assert {one.hour for one in found} == set(gone.hours)
+    assert {one.table for one in found} == set(schema.fed_by("events"))
     loader.load_window(lake, client, window)
-    assert loader.verify_window(lake, client, window) == []
+    assert verify_window(lake, client, window) == []
     assert count(client, "events") == lake.read("events").num_rows > 0
 
 
 def test_a_table_that_the_lake_does_not_have_is_empty(client, lake):
     window = metrics_lake.window(2)
     assert set(loader.load_window(lake, client, window).values()) == {0}
-    assert loader.verify_window(lake, client, window) == []
+    assert verify_window(lake, client, window) == []
 
 
 @pytest.mark.parametrize(
     "damage",
-    ["DELETE FROM events WHERE event_id = 'click-7'",
-     "INSERT INTO events SELECT * FROM events WHERE event_id = 'click-7'",
-     "ALTER TABLE events UPDATE dwell_ms = 1 WHERE event_id = 'click-7' SETTINGS mutations_sync = 2"],
-    ids=["lost", "twice", "changed"],
+    [("events", "DELETE FROM events_all WHERE event_id = 'click-7'"),
+     ("late_events", "INSERT INTO late_events_all SELECT * FROM late_events_all LIMIT 1"),
+     ("events", "ALTER TABLE events_all UPDATE dwell_ms = 1 WHERE event_id = 'click-7' SETTINGS mutations_sync = 2"),
+     ("events_by_minute", "INSERT INTO events_by_minute_all SELECT * FROM events_by_minute_all LIMIT 1"),
+     ("displays_by_minute", "DELETE FROM displays_by_minute_all WHERE (minute, channel, device, band) IN "
+      "(SELECT minute, channel, device, band FROM displays_by_minute_all LIMIT 1)"),
+     ("clicks_by_minute", "ALTER TABLE clicks_by_minute_all UPDATE dwell_seconds = map(1, 1) WHERE (minute, channel, "
+      "device, band) IN (SELECT minute, channel, device, band FROM clicks_by_minute_all LIMIT 1) SETTINGS mutations_sync = 2"),
+     ("users_by_minute", "INSERT INTO users_by_minute_all SELECT hour, load, minute, channel, device, band, "
+      "bitmapBuild([toUInt64(10000001)]) FROM users_by_minute_all LIMIT 1"),
+     ("users_by_hour", "INSERT INTO users_by_hour_all SELECT hour, load, channel, device, band, "
+      "bitmapBuild([toUInt64(10000001)]) FROM users_by_hour_all LIMIT 1")],
+    ids=["lost", "twice", "changed", "counted-twice", "minute-lost", "histogram", "user-of-a-minute", "user-of-an-hour"],
 )  # fmt: skip
 def test_verify_finds_a_row_lost_twice_or_changed(client, filled, damage):
     lake, window = filled
     loader.load_window(lake, client, window)
-    client.command(damage)
-    found = loader.verify_window(lake, client, window)
-    assert len(found) == 1 and found[0].table == "events"
-    assert str(found[0]).startswith("events 2026-03-01T")
+    name, statement = damage
+    client.command(statement)
+    found = verify_window(lake, client, window)
+    assert {one.table for one in found} == {name}
+    assert str(found[0]).startswith(f"{name} 2026-03-01T")
     loader.load_window(lake, client, window)
-    assert loader.verify_window(lake, client, window) == []
+    assert verify_window(lake, client, window) == []
 
 
-def test_a_batch_counts_once_however_often_it_is_sent(url, client, filled):
-    lake, _ = filled
+def test_a_batch_counts_once_however_often_it_is_sent(client, lake):
     schema.migrate(client)
-    tables = {name: lake.read(name) for name in ("events", "click_sessions")} | {"late_events": schema.EVENTS.empty()}
-    for batch in ("live-1", "live-1", "live-2", "live-1"):
-        sent = loader.append_batch(client, tables, batch)
-    assert sent["events"] == tables["events"].num_rows and sent["late_events"] == 0
-    assert count(client, "events") == 2 * tables["events"].num_rows
-    assert count(client, "click_sessions") == 2 * tables["click_sessions"].num_rows
-    with pytest.raises(loader.LoadError, match="no table nothing"):
-        loader.append_batch(client, {"nothing": tables["events"]}, "live-3")
+    sent = []
+    for number in (0, 1, 1, 0, 2, 1, 2):
+        if number == len(live_moments(lake)):
+            batch(lake, number)
+        sent.append(loader.append_moment(lake, client, live_moments(lake)[number]))
+    # The first batch finds an hour that ClickHouse never held: that is loaded whole, and the batch is in it.
+    assert [one.get("events") for one in sent] == [0, 5, 5, 0, 5, 5, 5]
+    assert verify_window(lake, client, HOUR_0) == []
+    assert count(client, "events") == 15
+    assert client.query("SELECT sum(events) FROM events_by_minute").result_rows == [(15,)]
+
+
+def test_an_hour_loaded_while_batches_come_holds_each_of_them_once(client, lake, monkeypatch):
+    """A batch that is committed while a window is being loaded, before and after ClickHouse got it."""
+    schema.migrate(client)
+    for number in range(2):
+        batch(lake, number)
+        loader.append_moment(lake, client, lake.log.newest())
+    copy, meanwhile = loader._copy, iter(range(2, 4))
+
+    def copy_and_meanwhile(lake_then, client, table, *how):
+        if table.name == "events" and (number := next(meanwhile, None)) is not None:
+            found = copy(lake_then, client, table, *how)
+            batch(lake, number)
+            if number == 2:
+                loader.append_moment(lake, client, lake.log.newest())
+            return found
+        return copy(lake_then, client, table, *how)
+
+    monkeypatch.setattr(loader, "_copy", copy_and_meanwhile)
+    loader.load_window(lake, client, HOUR_0)
+    assert count(client, "events") == 15, "the batch that came while the window was read is in it"
+    before, last = live_moments(lake)[-2:]
+    assert loader.append_moment(lake, client, before)["events"] == 0, "the load holds it"
+    assert loader.append_moment(lake, client, last)["events"] == 5, "it came after the load was pinned"
+    assert count(client, "events") == 20
+    assert verify_window(lake, client, HOUR_0) == []
+
+
+def test_an_older_lake_is_loaded_by_the_follower_itself(url, tmp_path):
+    lake = Lake(str(tmp_path / "lake"))
+    window = metrics_lake.fill(lake, HOURS, displays=300)
+    batch(lake, 0)
+    name = "db_older"
+    connect(url).command(f"CREATE DATABASE {name}")
+    follower = Follower(lake, "clickhouse", loader.LiveSink(f"{url}/{name}"), by="live")
+    while follower.step():
+        pass
+    client = connect(f"{url}/{name}")
+    assert verify_window(lake, client, window) == [] and verify_window(lake, client, HOUR_0) == []
+    assert count(client, "events") == lake.read("events").num_rows
+
+
+def test_verify_waits_for_what_the_live_labeler_has_committed(client, lake):
+    schema.migrate(client)
+    for number in range(3):
+        batch(lake, number)
+        if number < 2:
+            loader.append_moment(lake, client, lake.log.newest())
+    assert verify_window(lake, client, HOUR_0) == []
+    assert count(client, "events") == 15
+
+
+def test_rows_go_after_their_time_and_come_with_no_limit(client, filled):
+    lake, window = filled
+    loader.load_window(lake, client, window)
+    schema.retain(client, rows=1, aggregates=None)
+    client.command("OPTIMIZE TABLE events_all FINAL")
+    assert count(client, "events") == 0
+    assert client.query("SELECT sum(events) FROM events_by_minute").result_rows[0][0] == lake.read("events").num_rows
+    schema.retain(client, rows=None, aggregates=None)
+    loader.load_window(lake, client, window)
+    client.command("OPTIMIZE TABLE events_all FINAL")
+    assert verify_window(lake, client, window) == []
 
 
 def test_clickhouse_follows_the_live_commits_and_catches_up_after_it_was_away(tmp_path):
@@ -160,6 +292,10 @@ def test_clickhouse_follows_the_live_commits_and_catches_up_after_it_was_away(tm
         while again.step():
             pass
         assert count(connect(url), "events") == sum(rows)
+
+
+def live_moments(lake):
+    return [moment for moment in map(lake.log.moment, lake.log.numbers()) if moment.by == "live"]
 
 
 def batch(lake, number):

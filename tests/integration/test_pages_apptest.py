@@ -11,8 +11,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from assets.events.contract import EVENTS
 from assets.lake import Lake
-from assets.metrics import endpoint, loader
+from assets.metrics import endpoint, loader, loads, schema
 from assets.metrics.client import connect
 from tests import metrics_lake
 
@@ -74,11 +75,13 @@ def test_stragglers_after_the_traffic_do_not_move_the_ranges(served, page):
         column = straggler.schema.get_field_index(name)
         field = straggler.schema.field(name)
         straggler = straggler.set_column(column, field, pa.array([value], field.type))
-    loader.append_batch(connect(url), {"events": straggler}, "straggler")
+    client, load = connect(url), loads.fresh_number()
+    loader._insert(client, EVENTS, straggler, load, {})
+    loads.publish(client, [late], load, loads.NO_MOMENT, "straggler")
     try:
         assert any(end in words.value for words in page(VIEWS / "overview.py", url).caption)
     finally:
-        connect(url).command(f"ALTER TABLE events DROP PARTITION ID '{int(late.timestamp())}'")
+        loads.drop(client, schema.fed_by("events"), [late], load)
     assert any(end in words.value for words in app.caption)
 
 

@@ -1,0 +1,126 @@
+"""Which rows of ClickHouse are visible: every row bears the number of its load, and one insert says which load holds an hour.
+
+Here: publishing a load, what is visible, dropping what nobody sees any more, and one writer at a time. Not here: rows
+(loader.py), the tables (schema.py, sql/clickhouse/tables/07_loads.sql).
+
+ClickHouse changes one table at a time; REPLACE PARTITION swaps one hour of one table, and no materialized view sees it. So
+nothing is swapped: the new rows of all tables lie beside the old ones, the views feed the aggregates with them, and one
+insert into `loads` shows all of it, for every hour of a window, at one moment.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assets.lake import Lake
+from assets.metrics.schema import STORED
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+NO_MOMENT = -1  # of a lake that keeps no commit log
+# A reader that has looked up what is visible still needs it while its query runs; and an undo within it is one insert.
+GRACE = dt.timedelta(hours=1)
+LOCK_TIMEOUT_S = 900.0
+
+
+class LoadError(Exception):
+    """A load that did not come out as Delta has it; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Visible:
+    """load: number of the load that holds an hour. moment: of the commit log, up to which that load held it at first."""
+
+    load: int
+    moment: int
+
+
+def fresh_number() -> int:
+    """A number for a load, never used before: µs since the epoch, so that its age can be told."""
+    return time.time_ns() // 1000
+
+
+def visible(client: Client) -> dict[dt.datetime, Visible]:
+    """What readers see, by hour."""
+    rows = client.query("SELECT hour, load, moment FROM visible_loads").result_rows
+    return {utc(hour): Visible(load, moment) for hour, load, moment in rows}
+
+
+def publish(client: Client, hours: Iterable[dt.datetime], load: int, moment: int, reason: str) -> None:
+    """Show `load` in these hours, in all tables and aggregates at once; what they showed before stays for GRACE."""
+    seq = time.time_ns()
+    rows = [[hour, load, moment, seq, reason] for hour in hours]
+    if rows:  # one block into one part: it is there or not
+        client.insert("loads", rows, column_names=["hour", "load", "moment", "seq", "reason"],
+                      settings={"max_insert_block_size": len(rows) + 1})  # fmt: skip
+
+
+def drop(client: Client, tables: Iterable[str], hours: Iterable[dt.datetime], load: int) -> None:
+    """Take the rows of a load out of these tables; hours that have none are no error."""
+    ids = [partition(hour, load) for hour in hours]
+    for table in tables:
+        for i in range(0, len(ids), 200):
+            drops = ", ".join(f"DROP PARTITION ID '{one}'" for one in ids[i : i + 200])
+            client.command(f"ALTER TABLE {table}_all {drops}")
+
+
+def sweep(client: Client, grace: dt.timedelta = GRACE) -> int:
+    """Drop the rows that nobody sees and that are older than `grace`: of replaced loads, and of loads that were killed.
+
+    Returns how many partitions.
+    """
+    shown = {partition(hour, one.load) for hour, one in visible(client).items()}
+    oldest = fresh_number() - grace // dt.timedelta(microseconds=1)
+    found = client.query(
+        "SELECT DISTINCT table, partition_id FROM system.parts WHERE database = currentDatabase() AND active "
+        "AND has({tables:Array(String)}, table)",
+        parameters={"tables": [f"{name}_all" for name in STORED]},
+    ).result_rows
+    gone = 0
+    for table, one in found:
+        if one not in shown and int(one.rsplit("-", 1)[1]) < oldest:
+            client.command(f"ALTER TABLE {table} DROP PARTITION ID '{one}'")
+            gone += 1
+    return gone
+
+
+@contextmanager
+def alone(lake: Lake) -> Iterator[None]:
+    """Change what is visible alone: a window's load and the live labeler's batches must know of each other.
+
+    On a local lake only; one on an object store has no live labeler. Raises LoadError after LOCK_TIMEOUT_S.
+    """
+    if lake.log is None:
+        yield
+        return
+    lake.log.root.mkdir(parents=True, exist_ok=True)
+    with open(lake.log.root / "clickhouse.lock", "a+") as handle:
+        end = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LoadError(
+                        f"another load into ClickHouse has held {handle.name} for {LOCK_TIMEOUT_S / 60:g} minutes; look "
+                        "what it does, end it, and load again"
+                    ) from None
+                time.sleep(0.01)
+        yield
+
+
+def partition(hour: dt.datetime, load: int) -> str:
+    """The id of a partition (hour, load): ClickHouse takes the number behind a DateTime, seconds since the epoch."""
+    return f"{int(hour.timestamp())}-{load}"
+
+
+def utc(time: dt.datetime) -> dt.datetime:
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
