@@ -37,11 +37,17 @@ _LOAD_SETTINGS = {"insert_deduplicate": 0, "max_partitions_per_insert_block": 0}
 
 # progress(table, hours done, hours in all)
 Progress = Callable[[str, int, int], None]
+Probe = Callable[[str], None]  # called with the name of each point of a write; tests kill the process there
+
+
+def _no_probe(point: str) -> None:
+    pass
 
 
 def load_window(
-    lake: Lake, client: Client, window: Window, progress: Progress | None = None, reason: str = "window"
-) -> dict[str, int]:
+    lake: Lake, client: Client, window: Window, progress: Progress | None = None, reason: str = "window",
+    probe: Probe = _no_probe,
+) -> dict[str, int]:  # fmt: skip
     """Make ClickHouse's hours of the window what Delta has now; returns rows per table.
 
     Readers see the old hours until all tables and aggregates of all hours are there, then the new ones. All tables are read
@@ -52,14 +58,19 @@ def load_window(
     number = loads.fresh_number()
     try:
         then = latest(lake)
-        counts = {table.name: _copy(then, client, table, window, number, progress) for table in TABLES}
+        counts = {}
+        for table in TABLES:
+            counts[table.name] = _copy(then, client, table, window, number, progress)
+            probe(f"copied {table.name}")
         with loads.alone(lake):
             now = latest(lake)
             for table, part in _changed(then, now, window):
                 loads.drop(client, fed_by(table.name), part.hours, number)
                 _copy(now, client, table, part, number)
             _check(client, now, window, number)
+            probe("checked")
             loads.publish(client, window.hours, number, now.moment.number if now.moment else NO_MOMENT, reason)
+            probe("shown")
     except BaseException:
         _forget(client, window, number)
         raise
@@ -77,24 +88,31 @@ def load_missing(lake: Lake, client: Client) -> list[dt.datetime]:
     return sorted(missing)
 
 
-def append_moment(lake: Lake, client: Client, moment: Moment) -> dict[str, int]:
+def append_moment(lake: Lake, client: Client, moment: Moment, probe: Probe = _no_probe) -> dict[str, int]:
     """Append what a live batch added, once: the same moment again changes nothing. Returns rows sent per table.
 
     An hour that ClickHouse has never held is loaded whole instead, as of now.
     """
     with loads.alone(lake):
-        sent, missing = append_owed(lake, client, moment)
+        sent, missing = append_owed(lake, client, moment, probe)
     for window in _windows(missing):
-        load_window(lake, client, window, reason="new hour")
+        load_window(lake, client, window, reason="new hour", probe=probe)
     return sent
 
 
-def append_owed(lake: Lake, client: Client, moment: Moment) -> tuple[dict[str, int], set[dt.datetime]]:
+def append_owed(
+    lake: Lake, client: Client, moment: Moment, probe: Probe = _no_probe
+) -> tuple[dict[str, int], set[dt.datetime]]:
     """append_moment for who holds loads.alone: rows sent per table, and the hours that must be loaded whole yet."""
     rows = {table: lake.added(moment, table) for table in TABLES if moment.added.get(table.name)}
     shown = loads.visible(client)
-    sent = {table.name: _append(client, table, part, shown, moment) for table, part in rows.items() if part.num_rows}
+    sent = {}
+    for table, part in rows.items():
+        if part.num_rows:
+            sent[table.name] = _append(client, table, part, shown, moment)
+            probe(f"appended {table.name}")
     _note(client, moment, rows)
+    probe("noted")
     return sent, {hour for part in rows.values() for hour in _hours(part)} - shown.keys()
 
 
