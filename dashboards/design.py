@@ -129,8 +129,8 @@ def _time_tip(frame: pd.DataFrame) -> alt.Tooltip:
 def _faint(frame: pd.DataFrame, other: pd.DataFrame | None, encode: dict) -> list[alt.Chart]:
     if other is None or other.empty:
         return []
-    tips = [alt.Tooltip("then:N", title="then"), *encode["tooltip"][1:]]
-    other = other.assign(then=other["then"].dt.strftime("%Y-%m-%d %H:%M"))
+    tips = [alt.Tooltip("was:N", title="compared with"), *encode["tooltip"][1:]]
+    other = other.assign(was=other["was"].dt.strftime("%Y-%m-%d %H:%M"))
     faint = alt.Chart(_wall(other)).mark_line(color=GREY, strokeWidth=1.5, strokeDash=[4, 3], opacity=0.7, interpolate="monotone")
     return [faint.encode(**{**encode, "tooltip": tips})]
 
@@ -168,13 +168,14 @@ def time_line(
 
 def time_kinds(
     frame: pd.DataFrame, kind: str, column: str, title: str, stacked: bool = False, form: str = ",.0f", axis: str = "~s",
-    height: int = HEIGHT + 60,
+    height: int = HEIGHT + 60, zero: bool = True,
 ) -> alt.Chart:  # fmt: skip
     """One measure over `time`, a line (or a layer) for each of a few kinds. The height holds the legend too."""
     chart = _chart(frame, height)
     mark = chart.mark_area(opacity=0.75) if stacked else chart.mark_line(strokeWidth=2, point=len(frame) < 40)
     return mark.encode(
-        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, stack=stacked, axis=alt.Axis(format=axis, tickCount=5)),
+        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, stack=stacked, scale=alt.Scale(zero=zero),
+                                  axis=alt.Axis(format=axis, tickCount=5)),
         color=alt.Color(f"{kind}:N", legend=alt.Legend(orient="bottom", title=None, columns=4)),
         tooltip=[_time_tip(frame), f"{kind}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
@@ -222,6 +223,24 @@ def bars(
         **encode, xOffset=alt.XOffset("range:N", sort=[THIS, OTHER]),
         color=alt.Color("range:N", scale=scale, legend=legend, sort=[THIS, OTHER]),
     ).properties()  # fmt: skip
+
+
+def points(
+    frame: pd.DataFrame, name: str, columns: dict[str, str], title: str, order: list, line: float,
+) -> alt.LayerChart:  # fmt: skip
+    """A row of points for each name, one a column (label by column), and a line to hold them against."""
+    tall = frame.melt([name], list(columns), "series", "value").dropna()
+    tall["series"] = tall["series"].map(columns)
+    base = alt.Chart(tall).encode(
+        y=alt.Y(f"{name}:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+        tooltip=[f"{name}:N", "series:N", alt.Tooltip("value:Q", format=".4f")],
+    )  # fmt: skip
+    scale = alt.Scale(domain=list(columns.values()), range=[GREEN, GREY][: len(columns)])
+    legend = alt.Legend(orient="bottom", title=None) if len(columns) > 1 else None
+    dots = base.mark_point(size=110, filled=True).encode(color=alt.Color("series:N", scale=scale, legend=legend))
+    rule = alt.Chart(pd.DataFrame({"value": [line]})).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="value:Q")
+    return alt.layer(rule, dots).properties(height=TALL)
 
 
 def ranked(

@@ -340,14 +340,14 @@ def tiles(shown: tuple[Tile, ...], now: pd.Series, before: pd.Series | dict, cho
 def both(name: str, choice: data.Choice, **more) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """A query's rows for the range and for the one compared with (None for none).
 
-    The times of the latter are moved onto this range; `then` holds what they were.
+    The times of the latter are moved onto this range; `was` holds what they were.
     """
     now = data.ask(name, choice, **more)
     if not choice.other:
         return now, None
     other = data.ask(name, choice.other, **more)
     if "time" in other:
-        other["then"] = other["time"]
+        other["was"] = other["time"]
         other["time"] = other["time"] + pd.Timedelta(choice.shift)
     return now, other
 
