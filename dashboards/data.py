@@ -264,7 +264,7 @@ def query(name: str, seen: dt.datetime | None = None, **parameters) -> pd.DataFr
             raise
         return known[key].copy()
     known.pop(key, None)
-    known[key] = frame
+    known[key] = frame.copy()  # the caller may write into what it got
     while len(known) > KNOWN_ANSWERS:
         known.pop(next(iter(known)), None)
     return frame

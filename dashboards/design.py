@@ -218,11 +218,11 @@ def bars(
         return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3, width={"band": 0.75}).encode(**encode)
     both = pd.concat([frame.assign(range=THIS), other.assign(range=OTHER)])
     scale = alt.Scale(domain=[THIS, OTHER], range=[colour, "#B9C2CA"])
-    legend = alt.Legend(orient="top", title=None)
-    return _chart(both, height + 20).mark_bar(cornerRadiusEnd=2).encode(
+    legend = alt.Legend(orient="bottom", title=None)
+    return _chart(both, height + 50).mark_bar(cornerRadiusEnd=2).encode(
         **encode, xOffset=alt.XOffset("range:N", sort=[THIS, OTHER]),
         color=alt.Color("range:N", scale=scale, legend=legend, sort=[THIS, OTHER]),
-    ).properties()  # fmt: skip
+    )  # fmt: skip
 
 
 def points(

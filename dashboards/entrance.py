@@ -24,7 +24,7 @@ def require_login() -> None:
     if not wanted():
         return
     if importlib.util.find_spec("authlib") is None:
-        st.error("Login is set up, and the package Authlib that it needs is missing: `pip install streamlit[auth]`.", icon="🔒")
+        st.error("Login is set up, and the package Authlib that it needs is missing: `pip install streamlit[auth]`.", icon=":material/lock:")
         st.stop()
     if not st.user.get("is_logged_in", False):
         st.title("Glasshouse", anchor=False)

@@ -123,7 +123,7 @@ def worded() -> Iterator[None]:
         st.warning(
             f"ClickHouse does not answer, so there is nothing to show. {words[:1].upper()}{words[1:]}. "
             "This page asks again by itself.",
-            icon="🔌",
+            icon=":material/cloud_off:",
         )  # fmt: skip
         _again()
         _ask_again()
@@ -131,16 +131,16 @@ def worded() -> Iterator[None]:
         st.info(
             "ClickHouse holds no events yet. `make demo` runs the whole line on generated traffic (or on a log of your "
             "own), `make up` starts live traffic; this page fills as they go.",
-            icon="🌱",
+            icon=":material/eco:",
         )
         _again()
     except data.TooMuch as error:
-        st.warning("That is more than a page may ask of ClickHouse. Choose a shorter range or fewer things at once.", icon="⏳")
+        st.warning("That is more than a page may ask of ClickHouse. Choose a shorter range or fewer things at once.", icon=":material/hourglass_disabled:")
         st.caption(str(error)[:300])
     except SettingsError as error:
-        st.error(f"A setting cannot be used: {error}.", icon="⚙️")
+        st.error(f"A setting cannot be used: {error}.", icon=":material/settings:")
     except DatabaseError as error:
-        st.error("ClickHouse refused a question of this page. Its words are below.", icon="🪟")
+        st.error("ClickHouse refused a question of this page. Its words are below.", icon=":material/error:")
         st.code(str(error)[:2000], language=None, wrap_lines=True)
         _again()
 
@@ -235,7 +235,7 @@ def _own_range(span: data.Span, zone: str) -> tuple[dt.datetime, dt.datetime]:
         for label, name, time in (("From", "from", before[0]), ("To", "to", before[1]))
     )
     if not start or not end or start >= end:
-        st.warning("A range ends after it starts.", icon="🕰️")
+        st.warning("A range ends after it starts.", icon=":material/schedule:")
         st.stop()
     start, end = (time.replace(tzinfo=zoneinfo.ZoneInfo(zone)).astimezone(dt.UTC) for time in (start, end))
     _remember("from", start.replace(tzinfo=None).isoformat(timespec="minutes"))
@@ -314,26 +314,29 @@ def link(path: str, **more: str) -> str:
 # --- panels ----------------------------------------------------------------------------------------------------------
 
 
-def change(now: float | None, before: float | None, than: str = "before") -> dict:
-    """Relative change for st.metric, as `+3.1%`; nothing where there was nothing before."""
+def change(now: float | None, before: float | None, than: str = "before", colour: str = "normal") -> dict:
+    """Relative change for st.metric, as `+3.1%`; nothing where there was nothing before. colour: normal, inverse (less is
+    better) or off."""
     if not now or not before or pd.isna(now) or pd.isna(before):
         return {}
     if abs(now / before - 1) < 0.0005:
         return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
-    return {"delta": f"{now / before - 1:+.1%}", "delta_description": f"vs. {than}"}
+    return {"delta": f"{now / before - 1:+.1%}", "delta_description": f"vs. {than}", "delta_color": colour}
 
 
 Tile = tuple[str, str, Callable]  # label, column and definition, number format
 
 
-def tiles(shown: tuple[Tile, ...], now: pd.Series, before: pd.Series | dict, choice: data.Choice) -> None:
+def tiles(
+    shown: tuple[Tile, ...], now: pd.Series | dict, before: pd.Series | dict, choice: data.Choice, colour: str = "normal",
+) -> None:  # fmt: skip
     """A row of numbers, each with its meaning one hover away and its change to the range compared with."""
     than = "a week before" if choice.compare == "week" else "before"
     with st.container(horizontal=True):
         for label, name, words in shown:
             st.metric(
                 label, words(now[name]), help=design.meaning(name), border=True, height="stretch",
-                **change(now[name], before.get(name), than),
+                **change(now[name], before.get(name), than, colour),
             )  # fmt: skip
 
 

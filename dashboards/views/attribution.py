@@ -122,13 +122,13 @@ def of_note(choice: data.Choice, text: str) -> None:
     try:
         note_id = int(text)
     except ValueError:
-        st.info("A note's id is a whole number; this one is not.", icon="🔎")
+        st.info("A note's id is a whole number; this one is not.", icon=":material/search:")
         return
     asked = {"note_id": note_id, "long_view_ms": data.long_view_ms()}
     now, before = frame.both("note_funnel", choice, **asked)
     row = now.iloc[0]
     if not row["displays"]:
-        st.info("This note was not displayed in this range, or not with these filters.", icon="🔎")
+        st.info("This note was not displayed in this range, or not with these filters.", icon=":material/search:")
         return
     frame.tiles(NOTE_TILES, row, {} if before is None else before.iloc[0], choice)
     rows, other = frame.both("note_over_time", choice, note_id=note_id, step=max(choice.step, 3600))
@@ -158,12 +158,12 @@ FOLLOWED = (
 def of_user(choice: data.Choice, code: str) -> None:
     back(f"User {code}")
     if not data.USER_CODE.fullmatch(code):
-        st.info("A user's code is twelve hexadecimal digits; this is not one.", icon="🔎")
+        st.info("A user's code is twelve hexadecimal digits; this is not one.", icon=":material/search:")
         return
     found = data.ask("user_of", choice, user=code, user_key=data.user_parameters()["user_key"])["user_id"]
     if len(found) != 1:
         words = "More than one user has" if len(found) else "No user with an event in this range has"
-        st.info(f"{words} this code. Choose another range; codes hold within one home folder only.", icon="🔎")
+        st.info(f"{words} this code. Choose another range; codes hold within one home folder only.", icon=":material/search:")
         return
     if data.show_user_ids():
         st.caption(f"user_id {found[0]}")

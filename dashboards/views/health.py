@@ -14,7 +14,7 @@ def body(zone: str) -> None:
     try:
         status, batches = lakeside.live(lake, data.landing(), BATCHES)
     except lakeside.StateUnreadable as error:
-        st.warning(f"The labeler's state cannot be read: {error}.", icon="🩺")
+        st.warning(f"The labeler's state cannot be read: {error}.", icon=":material/warning:")
         status, batches = None, []
     tiles(status)
     if status:
@@ -25,14 +25,14 @@ def body(zone: str) -> None:
     with right:
         loads(zone)
     frame.sheet("Newest commits of the lake", "moments", data.in_zone(lakeside.moments(lake, MOMENTS), zone), "moments",
-                empty="The lake has no commits yet; `make demo` fills it.")  # fmt: skip
+                empty="The lake's commit log is empty; `make demo` fills it.")  # fmt: skip
 
 
 def tiles(status: dict | None) -> None:
     free, total = lakeside.disk(data.home())
     shown = [("Disk free", f"{design.size(free)} of {design.size(total)}", "disk")]
     if status is None:
-        st.info("No live labeler has run on this lake; `make up` starts one. Batch work shows in Dagster.", icon="🌱")
+        st.info("No live labeler has run on this lake; `make up` starts one. Batch work shows in Dagster.", icon=":material/eco:")
     else:
         opened = status["open_impressions"] + status["open_clicks"]
         shown = [
@@ -80,7 +80,7 @@ def loads(zone: str) -> None:
     try:
         rows = data.in_zone(data.fresh("loads"), zone)
     except data.ClickHouseDown as error:
-        st.warning(f"ClickHouse does not answer. {str(error).capitalize()}.", icon="🔌")
+        st.warning(f"ClickHouse does not answer. {str(error).capitalize()}.", icon=":material/cloud_off:")
         return
     rows["bytes"] = [design.size(value) for value in rows["bytes"]]
     frame.sheet("What ClickHouse holds", "loads", rows, "loads", empty="ClickHouse holds no rows yet.")

@@ -11,7 +11,7 @@ def body(zone: str) -> None:
     if not found:
         st.info(
             "There is no model yet. `make demo` trains one; in Dagster, materialize the asset `ranker` to train the next.",
-            icon="🌱",
+            icon=":material/eco:",
         )  # fmt: skip
         return
     names = [version["version"] for version in reversed(found)]

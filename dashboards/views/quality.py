@@ -16,7 +16,7 @@ TILES = (
 
 def body(choice: data.Choice, span: data.Span) -> None:
     now, before = frame.both("quality_totals", choice)
-    frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
+    frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice, colour="inverse")
     rows = data.ask("quality_over_time", choice, step=max(choice.step, 3600))
     chart = design.time_kinds(rows, "kind", "rows", "rows per step")
     frame.panel("Outside of every label", "quality_over_time", chart, rows, "quality_over_time")

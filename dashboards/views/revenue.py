@@ -17,14 +17,14 @@ def body(choice: data.Choice, span: data.Span) -> None:
         now, before = frame.both("revenue_totals", choice)
     except data.NoTables:
         st.info(
-            "There are no orders in ClickHouse yet. They come from the change stream of the shop (docs/architecture.md); "
+            "There are no orders in ClickHouse yet. They come from the change stream of the shop; "
             "once attributed to notes they show here.",
-            icon="🛒",
+            icon=":material/shopping_cart:",
         )  # fmt: skip
         return
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
     rows, other = (in_units(part) for part in frame.both("revenue_over_time", choice, step=max(choice.step, 900)))
-    rows, other = frame.whole_steps(rows, choice), other
+    rows = frame.whole_steps(rows, choice)
     chart = design.time_area(rows, "net", "net", form=",.2f", other=other)
     frame.panel("Net revenue", "net_cents", chart, rows, "revenue_over_time")
     left, right = st.columns(2)

@@ -18,10 +18,10 @@ def body(choice: data.Choice, span: data.Span) -> None:
         st.info(
             "No accounts have been looked at yet. The job `spam_accounts` flags them by rules in SQL, each hour; materialize "
             "it in Dagster and its findings show here.",
-            icon="🕵️",
+            icon=":material/gpp_maybe:",
         )  # fmt: skip
         return
-    frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
+    frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice, colour="inverse")
     left, right = st.columns([3, 2])
     with left:
         rows, other = frame.both("spam_over_time", choice)
