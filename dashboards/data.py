@@ -35,9 +35,9 @@ LIMITS = {
 TOO_MUCH = (158, 159, 241, 307, 396)  # ClickHouse's codes for: a limit on rows, time, memory or bytes was reached
 
 RANGES = {
-    "1h": ("1 hour", dt.timedelta(hours=1)),
-    "6h": ("6 hours", dt.timedelta(hours=6)),
-    "24h": ("24 hours", dt.timedelta(hours=24)),
+    "1h": ("1 h", dt.timedelta(hours=1)),
+    "6h": ("6 h", dt.timedelta(hours=6)),
+    "24h": ("24 h", dt.timedelta(hours=24)),
     "7d": ("7 days", dt.timedelta(days=7)),
     "all": ("All", None),
     "own": ("From – to", None),

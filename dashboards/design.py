@@ -217,7 +217,7 @@ def bars(
     if other is None or other.empty:
         return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3, width={"band": 0.75}).encode(**encode)
     both = pd.concat([frame.assign(range=THIS), other.assign(range=OTHER)])
-    scale = alt.Scale(domain=[THIS, OTHER], range=[colour, "#B9C2CA"])
+    scale = alt.Scale(domain=[THIS, OTHER], range=[colour, "rgba(122,135,148,0.55)"])
     legend = alt.Legend(orient="bottom", title=None)
     return _chart(both, height + 50).mark_bar(cornerRadiusEnd=2).encode(
         **encode, xOffset=alt.XOffset("range:N", sort=[THIS, OTHER]),

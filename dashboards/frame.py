@@ -168,14 +168,17 @@ def _freshness(zone: str) -> None:
     except (ClickHouseDown, data.NoTables):
         st.markdown(":orange-badge[:material/cloud_off: ClickHouse holds nothing that can be read now]")
         return
-    words = design.freshness(span.newest, now, zone)
+    words, more = design.freshness(span.newest, now, zone), ""
     if down:
-        words = f":orange-badge[:material/cloud_off: ClickHouse does not answer; last known {words}]"
+        words, more = f":orange-badge[:material/cloud_off: {words}]", "ClickHouse does not answer; these are the last known numbers."
     elif now - span.newest > data.late_after():
-        words = f":orange-badge[:material/hourglass_empty: no newer data arrives: {words}]"
+        words, more = f":orange-badge[:material/hourglass_empty: {words}]", "Nothing newer has arrived since."
     else:
         words = f":green-badge[:material/schedule: {words}]"
+    # Two elements: a badge is one line, and a phone would cut a longer one.
     st.markdown(words, help=design.meaning("freshness"))
+    if more:
+        st.caption(f":orange[{more}]")
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_numbers_stay_as_last_known_while_clickhouse_is_away(tmp_path, monkeypat
         before = tiles(app)
     data.forget()
     app.run()
-    assert not app.exception and tiles(app) == before and "last known data until" in words(app)
+    assert not app.exception and tiles(app) == before and "these are the last known numbers" in words(app)
 
 
 def test_limits_reach_clickhouse_and_are_said_in_words(served, page, monkeypatch):

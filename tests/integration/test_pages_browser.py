@@ -182,7 +182,7 @@ def test_it_says_when_clickhouse_is_away_and_recovers_and_does_not_flicker(tmp_p
         kept = f"return [...document.querySelectorAll('{canvas}')].filter(found => found.marked).length"
         assert driver.execute_script(kept) == 5
         up.close()
-        until(lambda: "ClickHouse does not answer; last known data until" in main_text(driver), "the page does not say it")
+        until(lambda: "ClickHouse does not answer; these are the last known" in main_text(driver), "the page does not say it")
         assert values(driver)["Events"] == grown
         stack.enter_context(endpoint.started(tmp_path / "clickhouse", port))
         until(lambda: "does not answer" not in main_text(driver), "the page does not recover")
