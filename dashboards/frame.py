@@ -3,8 +3,8 @@
 Here: the frame. Not here: connection and queries (data.py), looks (design.py), what a page shows (views/).
 
 A page's panels are one fragment. Where the range ends with the data it runs itself again every LIVE_S seconds; answers are
-remembered until newer events are there, so a refresh without news costs one small query for all viewers. A chart keeps its
-place on the screen and gets new rows, so nothing flickers.
+remembered until newer events are there, so a refresh without news costs one small query for all viewers. What is
+drawn stays in its place until the new drawing is there.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ def _wall(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(chart: alt.TopLevelMixin, name: str) -> None:
-    """Draw a chart so that new rows enter the drawing that is there: the rows have stable names beside the spec."""
+    """Draw a chart, its rows beside the spec under names that stay: the spec is the same while only rows change."""
     datasets: dict[str, pd.DataFrame] = {}
 
     def keep(frame):
