@@ -168,7 +168,7 @@ def test_it_says_when_clickhouse_is_away_and_recovers_and_does_not_flicker(tmp_p
         driver.get(f"{site}/?range=all")
         browser.settled(driver, 5)
         before = values(driver)
-        canvas = '[data-testid="stVegaLiteChart"] canvas'
+        marks = '[data-testid="stVegaLiteChart"] .marks'
         at = pl.from_arrow(lake.read("events"))["event_time"].max() + dt.timedelta(seconds=20)
         put = {"event_id": [f"new-{i}" for i in range(40)], "event_time": [at] * 40,
                "hour": [at.replace(minute=0, second=0, microsecond=0)] * 40}  # fmt: skip
@@ -178,14 +178,17 @@ def test_it_says_when_clickhouse_is_away_and_recovers_and_does_not_flicker(tmp_p
             more = more.set_column(place, field, pa.array(column, field.type))
         loader.append_batch(connect(url), {"events": more}, "more")
         grown = f"{int(before['Events'].replace(',', '')) + 40:,}"
+        driver.execute_script(f"document.querySelectorAll('{marks}').forEach(found => found.marked = true)")
         drawn = []
 
         def refreshed():
-            drawn.append(len(driver.find_elements("css selector", canvas)))
+            drawn.append(len(driver.find_elements("css selector", marks)))
             return grown in main_text(driver)
 
         until(refreshed, "the page did not refresh itself")
         assert min(drawn) >= 5, "a chart was gone while the page refreshed"
+        kept = f"return [...document.querySelectorAll('{marks}')].filter(found => found.marked).length"
+        assert driver.execute_script(kept) >= 4, "charts were drawn anew in place of taking the new rows"
         browser.settled(driver, 5)
         up.close()
         until(lambda: "ClickHouse does not answer; these are the last known" in main_text(driver), "the page does not say it")
