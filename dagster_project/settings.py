@@ -30,6 +30,9 @@ KNOWN = {
     "SPARK_DELTA": ("jar", "where Delta's classes come from: jar, maven or provided"),
     "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
     "CLICKHOUSE_URL": ("", "a ClickHouse server, http(s)://user:password@host:port/database; default: the embedded endpoint"),
+    "PAGES_CLICKHOUSE_URL": ("", "the same server with a read-only user, for the pages; default: CLICKHOUSE_URL"),
+    "USER_KEY": ("", "key of the codes that stand for users on the pages; default: drawn once, in HOME/user_key"),
+    "SHOW_USER_IDS": ("0", "1: the pages show users' ids beside their codes"),
     "CLICKHOUSE_PORT": ("8123", "port of the embedded endpoint, on loopback"),
     "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
@@ -59,6 +62,9 @@ class Settings:
     rules: Rules
     spark: SparkSettings
     clickhouse_url: str | None
+    pages_clickhouse_url: str | None
+    user_key: str
+    show_user_ids: bool
     clickhouse_port: int
     dagster_port: int
     streamlit_port: int
@@ -77,6 +83,11 @@ class Settings:
     def clickhouse(self) -> str:
         """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint."""
         return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
+
+    @property
+    def pages_clickhouse(self) -> str:
+        """URL by which the pages ask: that of a read-only user where one is set."""
+        return self.pages_clickhouse_url or self.clickhouse
 
     @property
     def clickhouse_folder(self) -> Path:
@@ -144,6 +155,9 @@ def load(env: dict[str, str] | None = None) -> Settings:
             memory=value["SPARK_MEMORY"],
         ),
         clickhouse_url=value["CLICKHOUSE_URL"] or None,
+        pages_clickhouse_url=value["PAGES_CLICKHOUSE_URL"] or None,
+        user_key=value["USER_KEY"],
+        show_user_ids=choice("SHOW_USER_IDS", ("0", "1")) == "1",
         clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
         dagster_port=parsed("DAGSTER_PORT", int, "a port number"),
         streamlit_port=parsed("STREAMLIT_PORT", int, "a port number"),

@@ -15,11 +15,20 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:  # Streamlit puts this folder on the path, not the repository
     sys.path.insert(0, ROOT)
 
+from dashboards import entrance  # noqa: E402
+
 st.set_page_config(page_title="Glasshouse", page_icon="🌿", layout="wide")
+entrance.require_login()
 st.navigation(
     [
         st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", url_path="overview", default=True),
         st.Page("views/funnel.py", title="Attribution funnel", icon=":material/filter_alt:", url_path="funnel"),
+        st.Page("views/attribution.py", title="Attribution explorer", icon=":material/explore:", url_path="attribution"),
+        st.Page("views/revenue.py", title="Revenue", icon=":material/payments:", url_path="revenue"),
+        st.Page("views/spam.py", title="Spam", icon=":material/gpp_maybe:", url_path="spam"),
+        st.Page("views/quality.py", title="Label quality", icon=":material/fact_check:", url_path="quality"),
+        st.Page("views/models.py", title="Models", icon=":material/model_training:", url_path="models"),
+        st.Page("views/health.py", title="Health", icon=":material/monitor_heart:", url_path="health"),
     ],
     position="top",
 ).run()

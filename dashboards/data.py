@@ -1,12 +1,17 @@
-"""What the pages read: one read-only client, queries loaded from sql/clickhouse/queries/, and the state in the address.
+"""What the pages read: one read-only client with limits, queries from sql/clickhouse/queries/, and the choice of a viewer.
 
-Here: connection, query by name, range and filter. Not here: SQL, looks (design.py), the pages (views/).
+Here: connection, query by name, range and filter, the code that stands for a user. Not here: SQL, looks (design.py), the
+frame around a page (frame.py), the pages (views/).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+import os
+import re
+import secrets
+import zoneinfo
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,23 +22,41 @@ from assets.metrics.client import ClickHouseDown, connect
 from dagster_project import settings
 
 QUERIES = Path(__file__).resolve().parents[1] / "sql" / "clickhouse" / "queries"
-FRESH_S = 30  # an answer about the past is good for this long; live parts ask again
-TIMEOUT_S = 30
+FRESH_S = 30  # an answer about the past is good for this long; live parts ask again when newer events are there
+SPAN_S = 2  # so long all viewers share one look at how far the data goes
+KNOWN_ANSWERS = 300  # kept for when ClickHouse is away
+# A page asks for what people can look at. What needs more than this is refused by ClickHouse, in words on the page.
+LIMITS = {
+    "max_execution_time": "30",  # seconds
+    "max_result_rows": "100000",
+    "max_memory_usage": str(4 * 2**30),  # bytes a query
+    "max_rows_to_read": "2000000000",
+}
+TOO_MUCH = (158, 159, 241, 307, 396)  # ClickHouse's codes for: a limit on rows, time, memory or bytes was reached
 
 RANGES = {
-    "1h": ("1 hour", dt.timedelta(hours=1)),
-    "6h": ("6 hours", dt.timedelta(hours=6)),
-    "24h": ("24 hours", dt.timedelta(hours=24)),
+    "1h": ("1 h", dt.timedelta(hours=1)),
+    "6h": ("6 h", dt.timedelta(hours=6)),
+    "24h": ("24 h", dt.timedelta(hours=24)),
     "7d": ("7 days", dt.timedelta(days=7)),
     "all": ("All", None),
     "own": ("From – to", None),
 }
 DEFAULT_RANGE = "24h"
 STEPS_S = (10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
+COMPARE = {"none": "nothing", "before": "the range before", "week": "a week before"}
+DEFAULT_COMPARE = "before"
+WEEK = dt.timedelta(days=7)
+BANDS = ("0", "1-2", "3-5", "6-9", "10+", "none")  # of positions in the feed; as the queries spell them
+USER_CODE = re.compile(r"[0-9a-f]{12}")
 
 
 class NoTables(Exception):
     """ClickHouse answers and has no tables or no events yet."""
+
+
+class TooMuch(Exception):
+    """A question reached one of LIMITS; the message is ClickHouse's own."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +70,22 @@ class Span:
 
 @dataclass(frozen=True)
 class Choice:
-    """A half-open range of event time and the channels chosen (none: all)."""
+    """What a viewer chose: a half-open range of event time and filters (empty: all).
+
+    zone: IANA name in which times are shown. compare: a key of COMPARE. live: the range ends where the data ends, so it
+    moves. seen: the newest event when the range was taken; an answer is remembered until newer events are there.
+    """
 
     start: dt.datetime
     end: dt.datetime
     channels: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+    zone: str = "UTC"
+    compare: str = "none"
+    without_spam: bool = False
+    live: bool = False
+    seen: dt.datetime | None = None
 
     @property
     def step(self) -> int:
@@ -60,12 +94,26 @@ class Choice:
         return next((step for step in STEPS_S if length / step <= 200), STEPS_S[-1])
 
     @property
-    def before(self) -> Choice:
-        """The range of the same length before this one."""
-        return Choice(self.start - (self.end - self.start), self.start, self.channels)
+    def shift(self) -> dt.timedelta:
+        """How far back the range lies that this one is compared with; zero for none."""
+        return {"before": self.end - self.start, "week": WEEK}.get(self.compare, dt.timedelta(0))
+
+    @property
+    def other(self) -> Choice | None:
+        """The range to compare with, the same filters; None where nothing is compared."""
+        if not self.shift:
+            return None
+        return replace(self, start=self.start - self.shift, end=self.end - self.shift, compare="none")
 
     def parameters(self, **more) -> dict:
-        return {"start": self.start, "end": self.end, "channels": list(self.channels), **more}
+        """Every parameter that a query may name; those that it does not name are ignored."""
+        return {
+            "start": self.start, "end": self.end, "channels": list(self.channels), "devices": list(self.devices),
+            "bands": list(self.bands), "zone": self.zone, "without_spam": int(self.without_spam), **more,
+        }  # fmt: skip
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
 
 
 @st.cache_resource(show_spinner=False)
@@ -73,15 +121,93 @@ def _settings() -> settings.Settings:
     return settings.load()
 
 
+def lake():
+    return _settings().lake
+
+
+def home() -> Path:
+    return _settings().home
+
+
+def landing() -> Path:
+    return _settings().landing
+
+
 def long_view_ms() -> int:
     return int(_settings().rules.long_view.total_seconds() * 1000)
+
+
+def window_s() -> float:
+    return _settings().rules.window.total_seconds()
+
+
+def late_after() -> dt.timedelta:
+    """From this age on the newest event is no longer fresh: five batches, half a minute at least."""
+    return max(5 * _settings().live_interval, dt.timedelta(seconds=30))
+
+
+def show_user_ids() -> bool:
+    return _settings().show_user_ids
+
+
+def user_parameters() -> dict:
+    """What a query that names users needs: the key of the codes, and whether the ids themselves may leave ClickHouse."""
+    return {"user_key": _user_key(_settings().user_key, str(home())), "show_ids": int(show_user_ids())}
+
+
+@cache
+def _user_key(given: str, folder: str) -> str:
+    """The setting, else a key drawn once and kept in the home: links to a user stay good, and no one can guess ids."""
+    if given:
+        return given
+    path = Path(folder, "user_key")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_hex(16))
+    return path.read_text().strip()
+
+
+def zones() -> list[str]:
+    """The IANA zones to choose from, UTC first."""
+    return ["UTC", *sorted(name for name in _known_zones() if "/" in name and not name.startswith("Etc/"))]
+
+
+@cache
+def _known_zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def is_zone(name: str) -> bool:
+    return name in _known_zones()
+
+
+def can_leave_out_spam() -> bool:
+    """Whether the queries know how: the switch is drawn disabled until they do."""
+    return "{without_spam:" in sql("totals")
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
 
 
 @st.cache_resource(show_spinner=False)
 def _client(url: str):
     client = connect(url, read_only=True)
-    client.set_client_setting("max_execution_time", str(TIMEOUT_S))
+    for name, value in LIMITS.items():
+        found = client.server_settings.get(name)
+        # A read-only user of a server may not change settings: there its own profile sets the limits (docs/boards.md).
+        if found is None or not int(found.readonly):
+            client.set_client_setting(name, value)
     return client
+
+
+@st.cache_resource(show_spinner=False)
+def _known() -> dict:
+    """The last answers, for when ClickHouse does not give any."""
+    return {}
 
 
 @cache
@@ -96,10 +222,10 @@ def _bound(value):
 
 
 def fresh(name: str, **parameters) -> pd.DataFrame:
-    """Run a query file with bound parameters, now. Raises ClickHouseDown or NoTables; times come back as UTC."""
+    """Run a query file with bound parameters, now. Raises ClickHouseDown, NoTables or TooMuch; times come back as UTC."""
     from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
-    url = _settings().clickhouse
+    url = _settings().pages_clickhouse
     try:
         rows = _client(url).query(sql(name), parameters={key: _bound(value) for key, value in parameters.items()})
     except OperationalError as error:
@@ -109,6 +235,8 @@ def fresh(name: str, **parameters) -> pd.DataFrame:
     except DatabaseError as error:
         if error.code == 60:  # UNKNOWN_TABLE
             raise NoTables(str(error)) from error
+        if error.code in TOO_MUCH:
+            raise TooMuch(str(error)) from error
         raise
     columns = dict(zip(rows.column_names, rows.result_columns, strict=True)) if rows.result_columns else {}
     frame = pd.DataFrame(columns, columns=list(rows.column_names))
@@ -118,18 +246,70 @@ def fresh(name: str, **parameters) -> pd.DataFrame:
     return frame
 
 
-@st.cache_data(ttl=FRESH_S, max_entries=200, show_spinner=False)
-def query(name: str, **parameters) -> pd.DataFrame:
-    """As `fresh`, remembered for FRESH_S seconds."""
+@st.cache_data(ttl=FRESH_S, max_entries=400, show_spinner=False)
+def _remembered(name: str, seen: dt.datetime | None, parameters: dict) -> pd.DataFrame:
     return fresh(name, **parameters)
 
 
+def query(name: str, seen: dt.datetime | None = None, **parameters) -> pd.DataFrame:
+    """As `fresh`, shared by all viewers for FRESH_S seconds, or until there is something newer than `seen`.
+
+    While ClickHouse is away: the last answer to this question, where there was one.
+    """
+    key, known = repr((name, parameters)), _known()
+    try:
+        frame = _remembered(name, seen, parameters)
+    except ClickHouseDown:
+        if key not in known:
+            raise
+        return known[key].copy()
+    known.pop(key, None)
+    known[key] = frame.copy()  # the caller may write into what it got
+    while len(known) > KNOWN_ANSWERS:
+        known.pop(next(iter(known)), None)
+    return frame
+
+
+def ask(name: str, choice: Choice, **more) -> pd.DataFrame:
+    """A query about a choice, its times in the choice's zone."""
+    return in_zone(query(name, choice.seen, **choice.parameters(**more)), choice.zone)
+
+
+def in_zone(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
+    """The same moments, told in another zone."""
+    for column in frame.select_dtypes("datetimetz").columns:
+        frame[column] = frame[column].dt.tz_convert(zone)
+    return frame
+
+
+def forget() -> None:
+    """Ask everything again."""
+    _remembered.clear()
+    span.clear()
+
+
+# --- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@st.cache_data(ttl=SPAN_S, show_spinner=False)
 def span() -> Span:
     """What time the data covers. Raises NoTables where there are no events."""
     row = fresh("data_span").iloc[0]
     if pd.isna(row["newest"]):
         raise NoTables("no events")
     return Span(*(row[name].to_pydatetime() for name in ("first", "newest", "busy_until")))
+
+
+def known_span() -> tuple[Span, ClickHouseDown | None]:
+    """The span, or the last known one and why there is no newer. Raises as `span` where none is known."""
+    known = _known()
+    try:
+        known["span"] = span()
+    except ClickHouseDown as error:
+        if "span" not in known:
+            raise
+        return known["span"], error
+    return known["span"], None
 
 
 Bounds = tuple[dt.datetime, dt.datetime]

@@ -1,20 +1,21 @@
-"""The one look of the pages: colours, number formats, chart defaults, and the words of definitions.toml.
+"""The one look of the pages: colours, number formats, chart defaults, and the words of sql/definitions.toml.
 
 Here: how things look; the theme's colours are in .streamlit/config.toml. Not here: queries (data.py), pages (views/).
+
+Charts over time take a column `time` with a zone and show the wall clock of that zone. `other`, where a chart takes it, is the
+same frame of the range compared with, its times already moved onto this range: drawn faint, beside or behind.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
-import tomllib
-from functools import cache
-from pathlib import Path
+import zoneinfo
 
 import altair as alt
 import pandas as pd
 
-DEFINITIONS = Path(__file__).parent / "definitions.toml"
+from assets import definitions
 
 # Chosen to be told apart on light and dark ground; the first is the house's own.
 GREEN, BLUE, ORANGE, VIOLET, RED, OLIVE, GREY, CYAN = (
@@ -30,14 +31,9 @@ TALL = 330
 DECADES = [0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
 
 
-@cache
-def definitions() -> dict[str, str]:
-    return tomllib.loads(DEFINITIONS.read_text())
-
-
 def meaning(name: str) -> str:
-    """What a metric means; KeyError for one that definitions.toml does not explain."""
-    return definitions()[name]
+    """What a metric means; KeyError for one that sql/definitions.toml does not explain."""
+    return definitions.load()[name].text
 
 
 def number(value: float | None) -> str:
@@ -68,47 +64,120 @@ def seconds(value: float | None) -> str:
     return f"{value / 86400:,.0f} d"
 
 
+def money(cents: float | None) -> str:
+    """Cents of the orders' currency as 1,234.50, from a million on as 1.23M."""
+    if cents is None or (isinstance(cents, float) and math.isnan(cents)):
+        return "–"
+    return number(cents / 100) if abs(cents) >= 1e8 else f"{cents / 100:,.2f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes as 12 MB, 1.3 GB."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}" if value < 1000 * limit else f"{value / limit:,.0f} {unit}"
+    return f"{value:.0f} B"
+
+
 def moment(time: dt.datetime, now: dt.datetime) -> str:
-    """12:03:05 for today, with the date for any other day. UTC."""
+    """12:03:05 for today, with the date for any other day; both in one zone."""
     return f"{time:%H:%M:%S}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
-def freshness(newest: dt.datetime, now: dt.datetime) -> str:
+def freshness(newest: dt.datetime, now: dt.datetime, zone: str = "UTC") -> str:
     """`data until 12:03:05 UTC, 4 s ago`. A clock that is behind counts as 0 s."""
-    return f"data until {moment(newest, now)} UTC, {seconds(max(0, int((now - newest).total_seconds())))} ago"
+    local = zoneinfo.ZoneInfo(zone)
+    age = seconds(max(0, int((now - newest).total_seconds())))
+    return f"data until {moment(newest.astimezone(local), now.astimezone(local))} {zone}, {age} ago"
+
+
+def span_words(start: dt.datetime, end: dt.datetime, zone: str) -> str:
+    """`2026-03-01 02:00 – 04:00 UTC`, in the zone's wall clock."""
+    local = zoneinfo.ZoneInfo(zone)
+    start, end = start.astimezone(local), end.astimezone(local)
+    return f"{start:%Y-%m-%d %H:%M} – {end:%Y-%m-%d %H:%M} {zone}"
 
 
 def _chart(frame: pd.DataFrame, height: int) -> alt.Chart:
-    return alt.Chart(frame, height=height)
+    return alt.Chart(_wall(frame), height=height)
+
+
+def _wall(frame: pd.DataFrame) -> pd.DataFrame:
+    # The wall clock of the frame's zone, labelled UTC and drawn on a UTC scale: the same wherever the browser is.
+    if "time" not in frame or frame.empty:
+        return frame
+    return frame.assign(time=frame["time"].dt.tz_localize(None).dt.tz_localize("UTC"))
+
+
+def _zone(frame: pd.DataFrame) -> str:
+    return str(frame["time"].dt.tz) if len(frame) else "UTC"
 
 
 def _time(frame: pd.DataFrame) -> alt.X:
-    # The columns are UTC and shown as UTC, wherever the browser is.
     length = frame["time"].max() - frame["time"].min() if len(frame) else pd.Timedelta(0)
     form = "%H:%M" if length <= pd.Timedelta(hours=30) else "%b %d"
     axis = alt.Axis(labelOverlap=True, grid=False, tickCount=7, format=form)
     return alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
-def _time_tip() -> alt.Tooltip:
-    return alt.Tooltip("utcyearmonthdatehoursminutes(time):T", title="UTC")
+def _time_tip(frame: pd.DataFrame) -> alt.Tooltip:
+    return alt.Tooltip("utcyearmonthdatehoursminutes(time):T", title=_zone(frame))
 
 
-def time_area(frame: pd.DataFrame, column: str, title: str, colour: str = GREEN, form: str = ",.0f") -> alt.Chart:
+def _faint(frame: pd.DataFrame, other: pd.DataFrame | None, encode: dict) -> list[alt.Chart]:
+    if other is None or other.empty:
+        return []
+    tips = [alt.Tooltip("was:N", title="compared with"), *encode["tooltip"][1:]]
+    other = other.assign(was=other["was"].dt.strftime("%Y-%m-%d %H:%M"))
+    faint = alt.Chart(_wall(other)).mark_line(color=GREY, strokeWidth=1.5, strokeDash=[4, 3], opacity=0.7, interpolate="monotone")
+    return [faint.encode(**{**encode, "tooltip": tips})]
+
+
+def _with_faint(marked: alt.Chart, faint: list[alt.Chart], height: int) -> alt.Chart | alt.LayerChart:
+    return alt.layer(*faint, marked).properties(height=height) if faint else marked
+
+
+def time_area(
+    frame: pd.DataFrame, column: str, title: str, colour: str = GREEN, form: str = ",.0f",
+    other: pd.DataFrame | None = None, axis: str = "~s", height: int = HEIGHT,
+) -> alt.Chart | alt.LayerChart:  # fmt: skip
     """One measure over `time`, filled: for counts."""
-    return _chart(frame, HEIGHT).mark_area(
-        color=colour, opacity=0.28, line={"color": colour, "strokeWidth": 2}, interpolate="monotone"
-    ).encode(
-        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="~s", tickCount=5)),
-        tooltip=[_time_tip(), alt.Tooltip(f"{column}:Q", title=title, format=form)],
-    )  # fmt: skip
+    encode = {
+        "x": _time(frame), "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "tooltip": [_time_tip(frame), alt.Tooltip(f"{column}:Q", title=title, format=form)],
+    }  # fmt: skip
+    line = {"color": colour, "strokeWidth": 2}
+    area = _chart(frame, height).mark_area(color=colour, opacity=0.28, line=line, interpolate="monotone")
+    return _with_faint(area.encode(**encode), _faint(frame, other, encode), height)
 
 
-def time_line(frame: pd.DataFrame, column: str, title: str, colour: str = GREEN) -> alt.Chart:
+def time_line(
+    frame: pd.DataFrame, column: str, title: str, colour: str = GREEN, other: pd.DataFrame | None = None,
+    form: str = ".2%", axis: str = ".0%", height: int = HEIGHT,
+) -> alt.Chart | alt.LayerChart:  # fmt: skip
     """One rate over `time`, from zero: for percentages."""
-    return _chart(frame, HEIGHT).mark_line(color=colour, strokeWidth=2, interpolate="monotone").encode(
-        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=".0%", tickCount=5)),
-        tooltip=[_time_tip(), alt.Tooltip(f"{column}:Q", title=title, format=".2%")],
+    encode = {
+        "x": _time(frame), "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "tooltip": [_time_tip(frame), alt.Tooltip(f"{column}:Q", title=title, format=form)],
+    }  # fmt: skip
+    line = _chart(frame, height).mark_line(color=colour, strokeWidth=2, interpolate="monotone")
+    return _with_faint(line.encode(**encode), _faint(frame, other, encode), height)
+
+
+def time_kinds(
+    frame: pd.DataFrame, kind: str, column: str, title: str, stacked: bool = False, form: str = ",.0f", axis: str = "~s",
+    height: int = HEIGHT + 60, zero: bool = True,
+) -> alt.Chart:  # fmt: skip
+    """One measure over `time`, a line (or a layer) for each of a few kinds. The height holds the legend too."""
+    chart = _chart(frame, height)
+    mark = chart.mark_area(opacity=0.75) if stacked else chart.mark_line(strokeWidth=2, point=len(frame) < 40)
+    return mark.encode(
+        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, stack=stacked, scale=alt.Scale(zero=zero),
+                                  axis=alt.Axis(format=axis, tickCount=5)),
+        color=alt.Color(f"{kind}:N", legend=alt.Legend(orient="bottom", title=None, columns=4)),
+        tooltip=[_time_tip(frame), f"{kind}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
 
 
@@ -127,19 +196,62 @@ def time_actions(frame: pd.DataFrame) -> alt.Chart:
         x=_time(frame),
         y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=axis),
         color=alt.Color("action:N", scale=colours, legend=alt.Legend(orient="bottom", title=None, columns=3)),
-        tooltip=[_time_tip(), "action:N", alt.Tooltip("per_minute:Q", title="per minute", format=",.1f")],
+        tooltip=[_time_tip(frame), "action:N", alt.Tooltip("per_minute:Q", title="per minute", format=",.1f")],
     )  # fmt: skip
+
+
+THIS, OTHER = "this range", "compared with"
 
 
 def bars(
     frame: pd.DataFrame, x: str, column: str, title: str, x_title: str | None = None, colour: str = GREEN,
     form: str = ",.0f", axis: str = "~s", sort: list | None = None, height: int = HEIGHT,
+    other: pd.DataFrame | None = None,
 ) -> alt.Chart:  # fmt: skip
-    """Bars over a few values of `x`, in the order given (or of the values)."""
-    return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3, width={"band": 0.75}).encode(
-        x=alt.X(f"{x}:O", title=x_title, sort=sort, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
-        y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
-        tooltip=[alt.Tooltip(f"{x}:O", title=x_title or x), alt.Tooltip(f"{column}:Q", title=title, format=form)],
+    """Bars over a few values of `x`, in the order given (or of the values); with `other`, two a value side by side."""
+    encode = {
+        "x": alt.X(f"{x}:O", title=x_title, sort=sort, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
+        "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "tooltip": [alt.Tooltip(f"{x}:O", title=x_title or x), alt.Tooltip(f"{column}:Q", title=title, format=form)],
+    }  # fmt: skip
+    if other is None or other.empty:
+        return _chart(frame, height).mark_bar(color=colour, cornerRadiusEnd=3, width={"band": 0.75}).encode(**encode)
+    both = pd.concat([frame.assign(range=THIS), other.assign(range=OTHER)])
+    scale = alt.Scale(domain=[THIS, OTHER], range=[colour, "rgba(122,135,148,0.55)"])
+    legend = alt.Legend(orient="bottom", title=None)
+    return _chart(both, height + 50).mark_bar(cornerRadiusEnd=2).encode(
+        **encode, xOffset=alt.XOffset("range:N", sort=[THIS, OTHER]),
+        color=alt.Color("range:N", scale=scale, legend=legend, sort=[THIS, OTHER]),
+    )  # fmt: skip
+
+
+def points(
+    frame: pd.DataFrame, name: str, columns: dict[str, str], title: str, order: list, line: float,
+) -> alt.LayerChart:  # fmt: skip
+    """A row of points for each name, one a column (label by column), and a line to hold them against."""
+    tall = frame.melt([name], list(columns), "series", "value").dropna()
+    tall["series"] = tall["series"].map(columns)
+    base = alt.Chart(tall).encode(
+        y=alt.Y(f"{name}:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+        tooltip=[f"{name}:N", "series:N", alt.Tooltip("value:Q", format=".4f")],
+    )  # fmt: skip
+    scale = alt.Scale(domain=list(columns.values()), range=[GREEN, GREY][: len(columns)])
+    legend = alt.Legend(orient="bottom", title=None) if len(columns) > 1 else None
+    dots = base.mark_point(size=110, filled=True).encode(color=alt.Color("series:N", scale=scale, legend=legend))
+    rule = alt.Chart(pd.DataFrame({"value": [line]})).mark_rule(color=GREY, strokeDash=[4, 3]).encode(x="value:Q")
+    return alt.layer(rule, dots).properties(height=TALL)
+
+
+def ranked(
+    frame: pd.DataFrame, name: str, column: str, title: str, colour: str = GREEN, form: str = ",.0f", axis: str = "~s",
+) -> alt.Chart:  # fmt: skip
+    """Lying bars, the longest first: for names too long to stand under a bar."""
+    names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=150)
+    return _chart(frame, max(90, 28 * len(frame) + 40)).mark_bar(color=colour, cornerRadiusEnd=3, height=16).encode(
+        y=alt.Y(f"{name}:N", sort=list(frame[name]), title=None, axis=names),
+        x=alt.X(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=4)),
+        tooltip=[f"{name}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
 
 

@@ -1,104 +1,249 @@
-"""What every page has around it: range and channels (kept in the address), freshness, and plain words when it breaks.
+"""What every page has around it: range, zone, filters and comparison (kept in the address), freshness, refresh, plain words.
 
 Here: the frame. Not here: connection and queries (data.py), looks (design.py), what a page shows (views/).
+
+A page's panels are one fragment. Where the range ends with the data it runs itself again every LIVE_S seconds; answers are
+remembered until newer events are there, so a refresh without news costs one small query for all viewers. What is
+drawn stays in its place until the new drawing is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable
+import re
+import threading
+import zoneinfo
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import urlencode
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
 from assets.metrics.client import ClickHouseDown
-from dashboards import data, design
 from dagster_project.settings import SettingsError
+from dashboards import data, design
 
 LIVE_S = 5
+FILTERS = ("channel", "device", "position")  # those that a page may take; the names in the address
+STATE = ("range", "from", "to", "zone", "compare", "spam", *FILTERS)
+TIME_COLUMN = "YYYY-MM-DD HH:mm:ss"
+
+_ALTAIR = threading.Lock()
+
+Body = Callable[[data.Choice, data.Span], None]
 
 
-def page(title: str, intro: str, body: Callable[[data.Choice, data.Span], None]) -> None:
-    """Draw a page: its head, the choice, the body; or say in words why there is nothing to see."""
+def page(title: str, intro: str, body: Body, filters: tuple[str, ...] = FILTERS, compares: bool = True) -> None:
+    """Draw a page: its head, the choice, the body; or say in words why there is nothing to see.
+
+    filters: which of FILTERS the body's queries know. compares: whether the body shows the range compared with.
+    """
     st.title(title, anchor=False)
-    try:
-        span = data.span()
-        _freshness()
+    with worded():
+        span, _ = data.known_span()
+        head = st.container()
         st.caption(intro)
-        body(choose(span), span)
+        choice = choose(span, filters, compares)
+        with head:
+            _freshness(choice.zone)
+        draw = st.fragment(_panels, run_every=LIVE_S) if choice.live else _panels
+        draw(choice, body)
+
+
+def plain_page(title: str, intro: str, body: Callable[[str], None], every_s: int | None = None) -> None:
+    """A page about the line itself, which has no range and must work while ClickHouse does not. body(zone)."""
+    st.title(title, anchor=False)
+    with worded():
+        head = st.container()
+        st.caption(intro)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            zone = _zone()
+        with head:
+            _freshness(zone)
+
+        def draw() -> None:
+            with worded():
+                body(zone)
+
+        (st.fragment(draw, run_every=every_s) if every_s else draw)()
+
+
+def _panels(choice: data.Choice, body: Body) -> None:
+    with worded():
+        span, _ = data.known_span()
+        choice = _moved(choice, span)
+        st.caption(_told(choice, span))
+        body(_comparable(choice, span), span)
+
+
+def _moved(choice: data.Choice, span: data.Span) -> data.Choice:
+    """The same choice now: a range that ends with the data has moved with it."""
+    if not choice.live:
+        return replace(choice, seen=span.newest)
+    start, end = data.range_of(_remembered("range", data.DEFAULT_RANGE), span)
+    return replace(choice, start=start, end=end, seen=span.newest)
+
+
+def _comparable(choice: data.Choice, span: data.Span) -> data.Choice:
+    # A range that the data does not fill would make every change look like growth.
+    other = choice.other
+    return choice if other and other.start >= span.first - dt.timedelta(minutes=1) else replace(choice, compare="none")
+
+
+def _told(choice: data.Choice, span: data.Span) -> str:
+    words = [design.span_words(choice.start, choice.end, choice.zone)]
+    chosen = [", ".join(values) for values in (choice.channels, choice.devices) if values]
+    words += chosen + ([f"positions {', '.join(choice.bands)}"] if choice.bands else [])
+    if choice.other and _comparable(choice, span).other:
+        words.append(f"compared with {data.COMPARE[choice.compare]}")
+    elif choice.other:
+        words.append(f"nothing to compare with: the data begins at {_local(span.first, choice.zone):%Y-%m-%d %H:%M}")
+    return " · ".join(words)
+
+
+def _local(time: dt.datetime, zone: str) -> dt.datetime:
+    return time.astimezone(zoneinfo.ZoneInfo(zone))
+
+
+# --- words for what is broken or empty --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def worded() -> Iterator[None]:
+    """Say in plain words what a person can do, in place of a traceback."""
+    from clickhouse_connect.driver.exceptions import DatabaseError
+
+    try:
+        yield
     except ClickHouseDown as error:
-        st.warning(f"ClickHouse does not answer, so there is nothing to show. {str(error).capitalize()}.", icon="🔌")
+        words = str(error)
+        st.warning(
+            f"ClickHouse does not answer, so there is nothing to show. {words[:1].upper()}{words[1:]}. "
+            "This page asks again by itself.",
+            icon=":material/cloud_off:",
+        )  # fmt: skip
         _again()
+        _ask_again()
     except data.NoTables:
         st.info(
             "ClickHouse holds no events yet. `make demo` runs the whole line on generated traffic (or on a log of your "
             "own), `make up` starts live traffic; this page fills as they go.",
-            icon="🌱",
+            icon=":material/eco:",
         )
         _again()
+    except data.TooMuch as error:
+        st.warning("That is more than a page may ask of ClickHouse. Choose a shorter range or fewer things at once.", icon=":material/hourglass_disabled:")
+        st.caption(str(error)[:300])
     except SettingsError as error:
-        st.error(f"A setting cannot be used: {error}.", icon="⚙️")
-    except _DatabaseError() as error:
-        st.error("ClickHouse refused a question of this page. Its words are below.", icon="🪟")
+        st.error(f"A setting cannot be used: {error}.", icon=":material/settings:")
+    except DatabaseError as error:
+        st.error("ClickHouse refused a question of this page. Its words are below.", icon=":material/error:")
         st.code(str(error)[:2000], language=None, wrap_lines=True)
         _again()
 
 
-def _DatabaseError() -> type[Exception]:
-    from clickhouse_connect.driver.exceptions import DatabaseError
-
-    return DatabaseError
-
-
 def _again() -> None:
-    if st.button("Try again", icon=":material/refresh:"):
-        data.query.clear()
+    if st.button("Try again", icon=":material/refresh:", key="again"):
+        data.forget()
         st.rerun()
 
 
 @st.fragment(run_every=LIVE_S)
-def _freshness() -> None:
-    try:
-        newest = data.span().newest
-    except (ClickHouseDown, data.NoTables):
-        st.markdown(":orange-badge[ClickHouse does not answer]")
-        return
+def _ask_again() -> None:
+    """Draws nothing; runs the page again as soon as ClickHouse answers."""
+    with contextlib.suppress(Exception):
+        data.fresh("data_span")
+        data.forget()
+        st.rerun()
+
+
+@st.fragment(run_every=LIVE_S)
+def _freshness(zone: str) -> None:
     now = dt.datetime.now(dt.UTC)
-    colour = "green" if now - newest < dt.timedelta(minutes=5) else "gray"
-    words = f":{colour}-badge[:material/schedule: {design.freshness(newest, now)}]"
+    try:
+        span, down = data.known_span()
+    except (ClickHouseDown, data.NoTables):
+        st.markdown(":orange-badge[:material/cloud_off: ClickHouse holds nothing that can be read now]")
+        return
+    words, more = design.freshness(span.newest, now, zone), ""
+    if down:
+        words, more = f":orange-badge[:material/cloud_off: {words}]", "ClickHouse does not answer; these are the last known numbers."
+    elif now - span.newest > data.late_after():
+        words, more = f":orange-badge[:material/hourglass_empty: {words}]", "Nothing newer has arrived since."
+    else:
+        words = f":green-badge[:material/schedule: {words}]"
+    # Two elements: a badge is one line, and a phone would cut a longer one.
     st.markdown(words, help=design.meaning("freshness"))
+    if more:
+        st.caption(f":orange[{more}]")
 
 
-def choose(span: data.Span) -> data.Choice:
-    """Range and channels, from the address or the visitor; what is chosen goes back into the address."""
+# --- the choice ------------------------------------------------------------------------------------------------------
+
+
+def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool = True) -> data.Choice:
+    """Range, zone, filters, from the address or the visitor; what is chosen goes back into the address."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         key = _remembered("range", data.DEFAULT_RANGE)
         key = st.segmented_control(
             "Range", list(data.RANGES), format_func=lambda name: data.RANGES[name][0],
             default=key if key in data.RANGES else data.DEFAULT_RANGE, key="range_control",
-            help="Up to where the data's traffic ends, not to the clock on the wall. All times are UTC.",
+            help="Up to where the data's traffic ends, not to the clock on the wall.",
         ) or data.DEFAULT_RANGE  # fmt: skip
-        own = _own_range(span) if key == "own" else None
+        zone = _zone()
+        own = _own_range(span, zone) if key == "own" else None
         start, end = data.range_of(key, span, own)
-        channels = _channels(start, end)
+        compare = _one_of("compare", "Compare with", data.COMPARE, data.DEFAULT_COMPARE) if compares else "none"
+        chosen = _filters(filters, start, end)
     _remember("range", key)
-    _remember("channel", ",".join(channels))
-    st.caption(f"{start:%Y-%m-%d %H:%M} – {end:%Y-%m-%d %H:%M} UTC")
-    return data.Choice(start, end, tuple(channels))
+    return data.Choice(
+        start, end, zone=zone, compare=compare, live=own is None, seen=span.newest,
+        channels=chosen.get("channel", ()), devices=chosen.get("device", ()), bands=chosen.get("position", ()),
+        without_spam=_without_spam(),
+    )  # fmt: skip
 
 
-def _own_range(span: data.Span) -> tuple[dt.datetime, dt.datetime]:
+def _zone() -> str:
+    zones = data.zones()
+    chosen = _remembered("zone", "UTC")
+    if not data.is_zone(chosen):
+        st.caption(f"No time zone is called {chosen}; times are UTC.")
+        chosen = "UTC"
+    here = st.context.timezone
+    first = [zone for zone in dict.fromkeys(["UTC", here, chosen]) if zone and data.is_zone(zone)]
+    options = [*first, *(zone for zone in zones if zone not in first)]
+    zone = st.selectbox("Times in", options, index=options.index(chosen), key="zone_control", width=190)
+    _remember("zone", "" if zone == "UTC" else zone)
+    return zone
+
+
+def _one_of(name: str, label: str, options: dict[str, str], default: str) -> str:
+    chosen = _remembered(name, default)
+    names = list(options)
+    index = names.index(chosen if chosen in options else default)
+    chosen = st.selectbox(label, names, index=index, format_func=options.get, key=f"{name}_control", width=170)
+    _remember(name, chosen)
+    return chosen
+
+
+def _own_range(span: data.Span, zone: str) -> tuple[dt.datetime, dt.datetime]:
     default = data.range_of(data.DEFAULT_RANGE, span)
-    before = [_parsed(_remembered(name, ""), time).replace(tzinfo=None) for name, time in zip(("from", "to"), default)]
-    start = st.datetime_input("From (UTC)", before[0], key="from_input")
-    end = st.datetime_input("To (UTC)", before[1], key="to_input")
+    before = [_parsed(_remembered(name, ""), time) for name, time in zip(("from", "to"), default, strict=True)]
+    # The address holds UTC, the inputs the zone's clock; another zone makes other inputs.
+    start, end = (
+        st.datetime_input(f"{label} ({zone})", _local(time, zone).replace(tzinfo=None), key=f"{name}_input_{zone}")
+        for label, name, time in (("From", "from", before[0]), ("To", "to", before[1]))
+    )
     if not start or not end or start >= end:
-        st.warning("A range ends after it starts.", icon="🕰️")
+        st.warning("A range ends after it starts.", icon=":material/schedule:")
         st.stop()
-    _remember("from", start.isoformat(timespec="minutes"))
-    _remember("to", end.isoformat(timespec="minutes"))
-    return start.replace(tzinfo=dt.UTC), end.replace(tzinfo=dt.UTC)
+    start, end = (time.replace(tzinfo=zoneinfo.ZoneInfo(zone)).astimezone(dt.UTC) for time in (start, end))
+    _remember("from", start.replace(tzinfo=None).isoformat(timespec="minutes"))
+    _remember("to", end.replace(tzinfo=None).isoformat(timespec="minutes"))
+    return start, end
 
 
 def _parsed(text: str, default: dt.datetime) -> dt.datetime:
@@ -109,14 +254,45 @@ def _parsed(text: str, default: dt.datetime) -> dt.datetime:
     return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
 
 
-def _channels(start: dt.datetime, end: dt.datetime) -> list[str]:
-    known = list(data.query("channels", start=start, end=end)["channel"])
-    chosen = [name for name in _remembered("channel", "").split(",") if name]
-    options = known + [name for name in chosen if name not in known]
-    return st.multiselect(
-        "Channels", options, default=chosen, placeholder="All channels", key="channel_control", width=320,
-        help="The surface that a display names. Nothing chosen means all.",
+def _filters(names: tuple[str, ...], start: dt.datetime, end: dt.datetime) -> dict[str, tuple[str, ...]]:
+    """The chosen values of each filter, in one place that takes little room."""
+    count = sum(bool(_remembered(name, "")) for name in names) + (_remembered("spam", "") == "without")
+    with st.popover(f"Filters · {count}" if count else "Filters", icon=":material/tune:"):
+        found = {name: _values(name, start, end) for name in names}
+        ready = data.can_leave_out_spam()
+        left_out = st.toggle(
+            "Without accounts flagged as spam", value=ready and _remembered("spam", "") == "without", disabled=not ready,
+            key="spam_control", help=design.meaning("without_spam"),
+        )  # fmt: skip
+        if not ready:
+            st.caption("The queries cannot leave them out yet; the page Spam says what share is theirs.")
+        _remember("spam", "without" if left_out else "")
+    return found
+
+
+LABELS = {"channel": "Channels", "device": "Devices", "position": "Positions"}
+
+
+def _values(name: str, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
+    if name == "position":
+        known = list(data.BANDS)
+    else:
+        known = list(data.query(f"{name}s", start=_hour(start), end=end)[name])
+    chosen = [value for value in _remembered(name, "").split(",") if value]
+    found = st.multiselect(
+        LABELS[name], known + [value for value in chosen if value not in known], default=chosen,
+        placeholder="All", key=f"{name}_control", help=design.meaning(f"by_{name}"),
     )  # fmt: skip
+    _remember(name, ",".join(found))
+    return tuple(found)
+
+
+def _hour(time: dt.datetime) -> dt.datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def _without_spam() -> bool:
+    return data.can_leave_out_spam() and _remembered("spam", "") == "without"
 
 
 def _remembered(name: str, default: str) -> str:
@@ -132,16 +308,118 @@ def _remember(name: str, value: str) -> None:
         del st.query_params[name]
 
 
-def panel(title: str, meaning: str, chart: alt.Chart | None, table: pd.DataFrame, name: str, note: str = "") -> None:
+def link(path: str, **more: str) -> str:
+    """An address of another page with everything that is chosen now."""
+    chosen = {name: st.query_params[name] for name in STATE if name in st.query_params}
+    return f"{path}?{urlencode({**chosen, **more})}"
+
+
+# --- panels ----------------------------------------------------------------------------------------------------------
+
+
+def change(now: float | None, before: float | None, than: str = "before", colour: str = "normal") -> dict:
+    """Relative change for st.metric, as `+3.1%`; nothing where there was nothing before. colour: normal, inverse (less is
+    better) or off."""
+    if not now or not before or pd.isna(now) or pd.isna(before):
+        return {}
+    if abs(now / before - 1) < 0.0005:
+        return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
+    return {"delta": f"{now / before - 1:+.1%}", "delta_description": f"vs. {than}", "delta_color": colour}
+
+
+Tile = tuple[str, str, Callable]  # label, column and definition, number format
+
+
+def tiles(
+    shown: tuple[Tile, ...], now: pd.Series | dict, before: pd.Series | dict, choice: data.Choice, colour: str = "normal",
+) -> None:  # fmt: skip
+    """A row of numbers, each with its meaning one hover away and its change to the range compared with."""
+    than = "a week before" if choice.compare == "week" else "before"
+    with st.container(horizontal=True):
+        for label, name, words in shown:
+            st.metric(
+                label, words(now[name]), help=design.meaning(name), border=True, height="stretch",
+                **change(now[name], before.get(name), than, colour),
+            )  # fmt: skip
+
+
+def both(name: str, choice: data.Choice, **more) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """A query's rows for the range and for the one compared with (None for none).
+
+    The times of the latter are moved onto this range; `was` holds what they were.
+    """
+    now = data.ask(name, choice, **more)
+    if not choice.other:
+        return now, None
+    other = data.ask(name, choice.other, **more)
+    if "time" in other:
+        other["was"] = other["time"]
+        other["time"] = other["time"] + pd.Timedelta(choice.shift)
+    return now, other
+
+
+def whole_steps(rows: pd.DataFrame | None, choice: data.Choice) -> pd.DataFrame | None:
+    """Without the first and last step where the range cuts them: half a step looks like a fall."""
+    if rows is None or rows.empty:
+        return rows
+    ends = rows["time"] + pd.Timedelta(seconds=choice.step)
+    whole = rows[(rows["time"] >= choice.start) & (ends <= choice.end)]
+    return whole if len(whole) else rows
+
+
+def panel(
+    title: str, meaning: str, chart: alt.TopLevelMixin | None, table: pd.DataFrame, name: str, note: str = "",
+) -> None:  # fmt: skip
     """A chart with its definition one hover away and its rows to download; in words, where there are none."""
     with st.container(border=True):
         heading(title, meaning, table, name)
         if table.empty or chart is None:
             st.caption(note or "Nothing in this range.")
             return
-        st.altair_chart(chart, width="stretch")
+        draw(chart, name)
         if note:
             st.caption(note)
+
+
+def sheet(title: str, meaning: str, table: pd.DataFrame, name: str, note: str = "", empty: str = "", **columns) -> None:
+    """Rows as a table, to download too. columns: st.column_config by column. Links are not downloaded."""
+    with st.container(border=True):
+        shown = table[[column for column in table.columns if column != "link"]]
+        heading(title, meaning, shown, name)
+        if table.empty:
+            st.caption(empty or "Nothing in this range.")
+            return
+        height = min(420, 38 + 35 * len(table))
+        times = {
+            column: st.column_config.DatetimeColumn(format=TIME_COLUMN) for column in table.select_dtypes("datetimetz").columns
+        }
+        table = _wall(table)
+        st.dataframe(table, hide_index=True, height=height, column_config={**times, **columns})
+        if note:
+            st.caption(note)
+
+
+def _wall(table: pd.DataFrame) -> pd.DataFrame:
+    # The browser would show a time with a zone in its own: what is shown is the wall clock of the chosen one.
+    moved = {column: table[column].dt.tz_localize(None) for column in table.select_dtypes("datetimetz").columns}
+    return table.assign(**moved)
+
+
+def draw(chart: alt.TopLevelMixin, name: str) -> None:
+    """Draw a chart, its rows beside the spec under names that stay: the spec is the same while only rows change."""
+    datasets: dict[str, pd.DataFrame] = {}
+
+    def keep(frame):
+        datasets[f"rows{len(datasets)}"] = frame
+        return {"name": f"rows{len(datasets) - 1}"}
+
+    with _ALTAIR:  # its transformers are one for all threads, and each viewer is a thread
+        alt.data_transformers.register("beside", keep)
+        with alt.data_transformers.enable("beside"):
+            spec = chart.to_dict()
+    spec.pop("$schema", None)
+    spec["datasets"] = datasets
+    st.vega_lite_chart(spec, width="stretch", key=f"chart_{name}")
 
 
 def heading(title: str, meaning: str, table: pd.DataFrame, name: str) -> None:
@@ -151,5 +429,6 @@ def heading(title: str, meaning: str, table: pd.DataFrame, name: str) -> None:
         if len(table):
             st.download_button(
                 "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:",
-                type="tertiary", on_click="ignore", key=f"csv_{name}", help="These rows as a CSV file",
+                type="tertiary", on_click="ignore", key=f"csv_{re.sub(r'[^a-z0-9_]', '_', name)}",
+                help="These rows as a CSV file",
             )  # fmt: skip

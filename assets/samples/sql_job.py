@@ -28,6 +28,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
+from assets import definitions
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
 from assets.lake import Lake, Table, Window
@@ -117,13 +118,15 @@ def spark_type(kind: pa.DataType) -> str:
 # --- reading a folder ---------------------------------------------------------------------------------------------
 
 
-def load_jobs(folder: Path, tables: Iterable[Table]) -> list[SqlJob]:
+def load_jobs(folder: Path, tables: Iterable[Table], words: Mapping[str, str] | None = None) -> list[SqlJob]:
     """Read every *.sql of `folder`; the jobs come in an order in which each follows its inputs.
 
-    tables: what the rest of the line writes. Raises SqlJobError for anything that would fail later: a wrong head, a
+    tables: what the rest of the line writes. words: what a column without a comment means, by `job.column` or by its name
+    alone; those of sql/definitions.toml by default. Raises SqlJobError for anything that would fail later: a wrong head, a
     template variable that does not exist, a syntax error, an unknown table or column, a cycle.
     """
     known = {table.name: {f.name: spark_type(f.type) for f in table.schema} for table in tables}
+    words = definitions.texts() if words is None else words
     parsed = [_parse(path) for path in sorted(Path(folder).glob("*.sql"))]
     by_name = {job.name: (job, query) for job, query in parsed}
     for job, query in parsed:
@@ -133,7 +136,7 @@ def load_jobs(folder: Path, tables: Iterable[Table]) -> list[SqlJob]:
     done = []
     for name in _ordered(by_name):
         job, query = by_name[name]
-        columns = _columns(job, query, known)
+        columns = _columns(job, query, known, words)
         known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
         done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
     return done
@@ -248,7 +251,9 @@ def _head_line(job: SqlJob, key: str) -> int:
 # --- columns and their lineage ------------------------------------------------------------------------------------
 
 
-def _columns(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]]) -> tuple[Column, ...]:
+def _columns(
+    job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]], words: Mapping[str, str]
+) -> tuple[Column, ...]:
     schema = MappingSchema({name: dict(columns) for name, columns in known.items()}, dialect="spark")
     comments = {part.alias_or_name: " ".join(c.strip() for c in part.comments or ()) for part in query.selects}
     try:
@@ -268,7 +273,7 @@ def _columns(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str
         Column(
             name=name,
             type=part.type.sql("spark") if part.type and not part.type.is_type("unknown") else "",
-            comment=comments.get(name, ""),
+            comment=comments.get(name) or words.get(f"{job.name}.{name}") or words.get(name, ""),
             sources=sources.of(name),
         )
         for name, part in zip(names, query.selects, strict=True)

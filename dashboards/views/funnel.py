@@ -12,11 +12,17 @@ STEPS = (
 )  # fmt: skip
 
 
+TILES = (
+    ("Displays", "displays", design.number), ("Clicks", "clicks", design.number), ("CTR", "ctr", design.percent),
+    ("Likes / click", "likes_per_click", design.percent), ("Long views / click", "long_views_per_click", design.percent),
+)  # fmt: skip
+
+
 def body(choice: data.Choice, span: data.Span) -> None:
-    parameters = choice.parameters(long_view_ms=data.long_view_ms())
-    hours = data.query("funnel_by_hour", **parameters)
+    asked = {"long_view_ms": data.long_view_ms()}
+    hours, hours_before = frame.both("funnel_by_hour", choice, **asked)
     row = total(hours)
-    tiles(row)
+    frame.tiles(TILES, row, {} if hours_before is None else total(hours_before), choice)
     left, right = st.columns([3, 2])
     with left:
         funnel(row)
@@ -24,12 +30,12 @@ def body(choice: data.Choice, span: data.Span) -> None:
         time_to_click(choice)
     left, right = st.columns(2)
     with left:
-        by_channel(data.query("funnel_by_channel", **parameters))
+        by_channel(*frame.both("funnel_by_channel", choice, **asked))
     with right:
-        by_position(data.query("funnel_by_position", **parameters))
+        by_position(*frame.both("funnel_by_position", choice, **asked))
     left, right = st.columns(2)
     with left:
-        by_hour(hours)
+        by_hour(hours, hours_before, choice.zone)
     with right:
         outside(choice)
 
@@ -37,21 +43,11 @@ def body(choice: data.Choice, span: data.Span) -> None:
 def total(hours: pd.DataFrame) -> pd.Series:
     """The funnel of all hours: every display has one hour, so the counts add up. One scan less."""
     row = hours.drop(columns=["hour_of_day", "ctr"]).sum()
-    row["ctr"] = row["clicks"] / row["displays"] if row["displays"] else None
-    return row
-
-
-def tiles(row: pd.Series) -> None:
     clicks = row["clicks"] or None
-    shown = (
-        ("Displays", design.number(row["displays"]), "displays"), ("Clicks", design.number(row["clicks"]), "clicks"),
-        ("CTR", design.percent(row["ctr"]), "ctr"),
-        ("Likes / click", design.percent(row["likes"] / clicks if clicks else None), "funnel"),
-        ("Long views / click", design.percent(row["long_views"] / clicks if clicks else None), "long_views"),
-    )  # fmt: skip
-    with st.container(horizontal=True):
-        for label, words, name in shown:
-            st.metric(label, words, help=design.meaning(name), border=True, height="stretch")
+    row["ctr"] = row["clicks"] / row["displays"] if row["displays"] else None
+    row["likes_per_click"] = row["likes"] / clicks if clicks else None
+    row["long_views_per_click"] = row["long_views"] / clicks if clicks else None
+    return row
 
 
 def shares(row: pd.Series) -> pd.DataFrame:
@@ -71,8 +67,8 @@ def funnel(row: pd.Series) -> None:
 
 
 def time_to_click(choice: data.Choice) -> None:
-    rows = data.query("time_to_click", **choice.parameters())
-    summary = data.query("time_to_click_summary", **choice.parameters()).iloc[0]
+    rows = data.ask("time_to_click", choice)
+    summary = data.ask("time_to_click_summary", choice).iloc[0]
     rows["within"] = [design.seconds(value) for value in rows["up_to_s"]]
     chart = design.bars(rows, "within", "clicks", "clicks", "time to click, up to", design.BLUE,
                         sort=list(rows["within"]), height=design.TALL - 35)  # fmt: skip
@@ -80,23 +76,24 @@ def time_to_click(choice: data.Choice) -> None:
     frame.panel("Time to click", "time_to_click", chart, rows, "time_to_click", note if len(rows) else "")
 
 
-def by_channel(rows: pd.DataFrame) -> None:
-    chart = design.bars(rows, "channel", "ctr", "CTR", None, form=".2%", axis=".0%", sort=list(rows["channel"]))
+def by_channel(rows: pd.DataFrame, other: pd.DataFrame | None) -> None:
+    order = list(rows["channel"])
+    chart = design.bars(rows, "channel", "ctr", "CTR", None, form=".2%", axis=".0%", sort=order, other=other)
     frame.panel("CTR by channel", "by_channel", chart, rows, "funnel_by_channel")
 
 
-def by_position(rows: pd.DataFrame) -> None:
-    chart = design.bars(rows, "slot", "ctr", "CTR", "position", form=".2%", axis=".0%")
+def by_position(rows: pd.DataFrame, other: pd.DataFrame | None) -> None:
+    chart = design.bars(rows, "slot", "ctr", "CTR", "position", form=".2%", axis=".0%", other=other)
     frame.panel("CTR by position", "by_position", chart, rows, "funnel_by_position")
 
 
-def by_hour(rows: pd.DataFrame) -> None:
-    chart = design.bars(rows, "hour_of_day", "ctr", "CTR", "hour of day, UTC", form=".2%", axis=".0%")
+def by_hour(rows: pd.DataFrame, other: pd.DataFrame | None, zone: str) -> None:
+    chart = design.bars(rows, "hour_of_day", "ctr", "CTR", f"hour of day, {zone}", form=".2%", axis=".0%", other=other)
     frame.panel("CTR by hour of day", "by_hour", chart, rows, "funnel_by_hour")
 
 
 def outside(choice: data.Choice) -> None:
-    rows = data.query("outside_sessions", start=choice.start, end=choice.end).sort_values("rows", ascending=False)
+    rows = data.ask("outside_sessions", choice).sort_values("rows", ascending=False)
     with st.container(border=True):
         frame.heading("Outside of every display", "outside", rows, "outside_sessions")
         if rows.empty:

@@ -1,74 +1,43 @@
 """Overview: how many users, displays and clicks, now and over the range."""
 
 import datetime as dt
+from dataclasses import replace
 
-import pandas as pd
 import streamlit as st
 
 from dashboards import data, design, frame
 
 LIVE_MINUTES = 30
-
-
-def change(now: float | None, before: float | None) -> dict:
-    """Relative change to the range before, as `+3.1%`, for st.metric; nothing where there was nothing before."""
-    if not now or not before:
-        return {}
-    if abs(now / before - 1) < 0.0005:
-        return {"delta": "no change", "delta_color": "off", "delta_arrow": "off"}
-    return {"delta": f"{now / before - 1:+.1%}", "delta_description": "vs. before"}
-
-
-def whole_steps(rows: pd.DataFrame, choice: data.Choice) -> pd.DataFrame:
-    """Without the first and last step where the range cuts them: half a step looks like a fall."""
-    ends = rows["time"] + pd.Timedelta(seconds=choice.step)
-    whole = rows[(rows["time"] >= choice.start) & (ends <= choice.end)]
-    return whole if len(whole) else rows
+TILES = (
+    ("Active users", "users", design.number), ("Displays", "displays", design.number),
+    ("Clicks", "clicks", design.number), ("CTR", "ctr", design.percent), ("Events", "events", design.number),
+)  # fmt: skip
 
 
 def body(choice: data.Choice, span: data.Span) -> None:
-    totals(choice, span)
-    live(choice)
+    now, before = frame.both("totals", choice)
+    frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
+    live(choice, span)
     left, right = st.columns(2)
     with left:
         daily(choice)
     with right:
         actions(choice)
-    displayed = whole_steps(data.query("displays_over_time", **choice.parameters(step=choice.step)), choice)
+    displayed, other = (
+        frame.whole_steps(rows, choice) for rows in frame.both("displays_over_time", choice, step=choice.step)
+    )
     left, right = st.columns(2)
     with left:
-        chart = design.time_area(displayed, "displays", f"per {design.seconds(choice.step)}")
+        chart = design.time_area(displayed, "displays", f"per {design.seconds(choice.step)}", other=other)
         frame.panel("Displays", "displays", chart, displayed, "displays_over_time")
     with right:
-        frame.panel("CTR", "ctr", design.time_line(displayed, "ctr", "CTR"), displayed, "ctr_over_time")
+        chart = design.time_line(displayed, "ctr", "CTR", other=other)
+        frame.panel("CTR", "ctr", chart, displayed, "ctr_over_time")
 
 
-def totals(choice: data.Choice, span: data.Span) -> None:
-    now = data.query("totals", **choice.parameters()).iloc[0]
-    # A range that the data does not fill would make every change look like growth.
-    whole = choice.before.start >= span.first - dt.timedelta(minutes=1)
-    before = data.query("totals", **choice.before.parameters()).iloc[0] if whole else {}
-    shown = (
-        ("Active users", "users", design.number), ("Displays", "displays", design.number),
-        ("Clicks", "clicks", design.number), ("CTR", "ctr", design.percent), ("Events", "events", design.number),
-    )  # fmt: skip
-    with st.container(horizontal=True):
-        for label, name, words in shown:
-            st.metric(
-                label, words(now[name]), help=design.meaning(name), border=True, height="stretch",
-                **change(now[name], before.get(name)),
-            )  # fmt: skip
-
-
-@st.fragment(run_every=frame.LIVE_S)
-def live(choice: data.Choice) -> None:
-    try:
-        end = data.span().busy_until
-        start = end - dt.timedelta(minutes=LIVE_MINUTES)
-        rows = data.fresh("actions_over_time", **data.Choice(start, end, choice.channels).parameters(step=60))
-    except (data.ClickHouseDown, data.NoTables):
-        st.caption("Live: ClickHouse does not answer at the moment; asking again.")
-        return
+def live(choice: data.Choice, span: data.Span) -> None:
+    start = span.busy_until - dt.timedelta(minutes=LIVE_MINUTES)
+    rows = data.ask("actions_over_time", replace(choice, start=start, end=span.busy_until), step=60)
     frame.panel(
         f"Live: actions per minute, the last {LIVE_MINUTES} minutes of data", "live",
         design.time_actions(rows), rows, "live_actions",
@@ -76,14 +45,14 @@ def live(choice: data.Choice) -> None:
 
 
 def daily(choice: data.Choice) -> None:
-    users = data.query("daily_users", **choice.parameters())
+    users = data.ask("daily_users", choice)
     users["day"] = [f"{day:%b %d}" for day in users["day"]]
     chart = design.bars(users, "day", "users", "users", sort=list(users["day"]), height=design.TALL)
     frame.panel("Daily active users", "daily_users", chart, users, "daily_users")
 
 
 def actions(choice: data.Choice) -> None:
-    rows = whole_steps(data.query("actions_over_time", **choice.parameters(step=choice.step)), choice)
+    rows = frame.whole_steps(data.ask("actions_over_time", choice, step=choice.step), choice)
     frame.panel("Actions per minute", "actions_per_minute", design.time_actions(rows), rows, "actions_over_time")
 
 

@@ -21,23 +21,23 @@ engagements as (
 select
     d.hour, -- hour of the display, UTC
     d.channel, -- the surface; unknown where the display named none
-    count(*) as displays, -- display windows
-    sum(d.impressions) as impressions, -- impression events in them
-    count_if(d.clicked) as clicked, -- displays with a click
-    count(e.user_id) as engaged, -- displays with a click session of their own
-    count_if(e.dwell_ms >= {{ long_view_ms }}) as long_views, -- read for long_view or longer
-    count_if(e.like) as likes, -- liked at the close
-    count_if(e.fav) as favs, -- in favourites at the close
-    count_if(e.comment) as comments, -- commented
-    count_if(e.share) as shares, -- shared
-    count_if(e.follow) as follows, -- following at the close
-    count_if(e.hide) as hides, -- hidden
-    count_if(e.profile_enter) as profile_enters, -- author page entered
-    count_if(d.clicked) / count(*) as ctr, -- clicked / displays
+    count(*) as displays,
+    sum(d.impressions) as impressions,
+    count_if(d.clicked) as clicked,
+    count(e.user_id) as engaged,
+    count_if(e.dwell_ms >= {{ long_view_ms }}) as long_views,
+    count_if(e.like) as likes,
+    count_if(e.fav) as favs,
+    count_if(e.comment) as comments,
+    count_if(e.share) as shares,
+    count_if(e.follow) as follows,
+    count_if(e.hide) as hides,
+    count_if(e.profile_enter) as profile_enters,
+    count_if(d.clicked) / count(*) as ctr,
     percentile_approx(
         unix_millis(d.first_click_time) - unix_millis(d.session_start), 0.5
-    ) as click_delay_ms_p50, -- median time to click, ms
-    percentile_approx(e.dwell_ms, 0.5) as dwell_ms_p50 -- median reading time of an engaged display, ms
+    ) as click_delay_ms_p50,
+    percentile_approx(e.dwell_ms, 0.5) as dwell_ms_p50
 from displays as d
 left join engagements as e
     on d.user_id = e.user_id and d.note_id = e.note_id and d.session_start = e.impression_session_start

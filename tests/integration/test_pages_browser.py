@@ -1,17 +1,22 @@
-"""Both pages in a real Chromium, light, dark and on a phone; pictures in build/screens/."""
+"""The pages in a real Chromium, light, dark and on a phone, and while ClickHouse goes and comes; pictures in build/screens/."""
 
 import contextlib
+import datetime as dt
+import os
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from assets.lake import Lake
 from assets.metrics import endpoint, loader
 from assets.metrics.client import connect
+from dagster_project import services
 from tests import browser, metrics_lake
 
 pytestmark = [
@@ -19,8 +24,13 @@ pytestmark = [
     pytest.mark.skipif(not Path("/usr/bin/chromedriver").exists(), reason="needs chromium and chromium-driver"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"overview": ("/", 5), "funnel": ("/funnel", 5)}
-SIZES = {"light": (1400, 900, False), "dark": (1400, 900, True), "phone": (400, 850, False)}
+# path and least number of charts
+PAGES = {
+    "overview": ("/", 5), "funnel": ("/funnel", 5), "attribution": ("/attribution", 5), "quality": ("/quality", 1),
+    "revenue": ("/revenue", 0), "spam": ("/spam", 0), "models": ("/models", 0), "health": ("/health", 0),
+}  # fmt: skip
+SIZES = {"light": (1440, 900, False), "dark": (1440, 900, True), "phone": (390, 844, False)}
+DARK = {"overview", "funnel", "attribution"}  # the others draw with the same parts
 
 
 @contextlib.contextmanager
@@ -46,34 +56,150 @@ def streamlit(url, env):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    import os
-
+def served(tmp_path_factory):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     window = metrics_lake.fill(lake, hours=72, displays=20_000)
-    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
+    folder = tmp_path_factory.mktemp("clickhouse")
+    with endpoint.started(folder) as url:
         loader.load_window(lake, connect(url), window)
-        with streamlit(url, dict(os.environ)) as address:
-            yield address
+        env = {"GLASSHOUSE_LAKE": str(lake.root), "GLASSHOUSE_HOME": str(tmp_path_factory.mktemp("home"))}
+        with streamlit(url, {**os.environ, **env}) as address:
+            yield lake, address
+
+
+@pytest.fixture(scope="module")
+def site(served):
+    return served[1]
+
+
+def main_text(driver):
+    return driver.find_element("css selector", '[data-testid="stMain"]').text
+
+
+def values(driver):
+    """The tiles by label."""
+    tiles = driver.find_elements("css selector", '[data-testid="stMetric"]')
+    part = lambda tile, name: tile.find_element("css selector", f'[data-testid="stMetric{name}"]').text  # noqa: E731
+    return {part(tile, "Label"): part(tile, "Value") for tile in tiles}
+
+
+def until(found, what, timeout_s=60):
+    end = time.monotonic() + timeout_s
+    while not (got := found()):
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+    return got
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_both_pages_draw_and_fit(site, size):
+def test_every_page_draws_and_fits(site, size):
     width, height, dark = SIZES[size]
     with browser.chromium(width, height, dark) as driver:
         for name, (path, charts) in PAGES.items():
+            if dark and name not in DARK:
+                continue
             driver.get(f"{site}{path}")
+            until(lambda: "data until" in main_text(driver), f"{path} shows no freshness")
             browser.settled(driver, charts)
             browser.picture(driver, f"{name}_{size}")
-            text = driver.find_element("css selector", '[data-testid="stMain"]').text
-            assert "data until" in text and "CTR" in text and "Traceback" not in text
+            assert "Traceback" not in main_text(driver)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width
             ground = driver.execute_script("return getComputedStyle(document.querySelector('.stApp')).backgroundColor")
             assert (ground == "rgb(16, 23, 22)") == dark
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            illegal = [line["message"] for line in driver.get_log("browser") if "Uncaught" in line["message"]]
+            assert not illegal
+
+
+def test_a_link_restores_the_state_and_its_numbers_are_deltas(served, tmp_path):
+    lake, site = served
+    shown = pl.from_arrow(lake.read("impression_sessions"))
+    start = metrics_lake.START
+    asked = {
+        "range=all&channel=search&device=ios": shown.filter(
+            (pl.col("channel") == "search") & pl.col("context").str.contains('"ios"')
+        ),
+        "range=own&from=2026-03-01T02:00&to=2026-03-01T10:30&position=0,1-2&zone=Europe/Berlin&compare=none": shown.filter(
+            pl.col("session_start").is_between(
+                start + dt.timedelta(hours=2), start + dt.timedelta(hours=10, minutes=30), closed="left"
+            ) & (pl.col("position") <= 2)
+        ),
+    }  # fmt: skip
+    with browser.chromium(1440, 900) as driver:
+        for query, rows in asked.items():
+            driver.get(f"{site}/?{query}")
+            browser.settled(driver, 5)
+            until(lambda: "Displays" in values(driver), "no tiles")
+            clicked = rows["clicked"].sum()
+            found = values(driver)
+            assert (found["Displays"], found["Clicks"]) == (f"{len(rows):,}", f"{clicked:,}")
+            assert found["CTR"] == f"{clicked / len(rows):.2%}"
+        assert "2026-03-01 03:00 – 2026-03-01 11:30 Europe/Berlin · positions 0, 1-2" in main_text(driver)
+        downloaded = by_channel(driver, site, tmp_path)
+    expected = shown.group_by(pl.col("channel").fill_null("none")).agg(pl.len(), pl.col("clicked").sum())
+    assert {(row["channel"], row["displays"], row["clicks"]) for row in downloaded.to_dicts()} == set(expected.iter_rows())
+
+
+def by_channel(driver, site, folder):
+    """What the CSV button of a panel gives."""
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    driver.get(f"{site}/funnel?range=all&compare=none")
+    browser.settled(driver, 5)
+    button = until(lambda: driver.find_elements("css selector", ".st-key-csv_funnel_by_channel button"), "no CSV button")[0]
+    driver.execute_script("arguments[0].click()", button)
+    path = folder / "funnel_by_channel.csv"
+    until(path.exists, "nothing was downloaded")
+    return pl.read_csv(path)
+
+
+def test_it_says_when_clickhouse_is_away_and_recovers_and_does_not_flicker(tmp_path):
+    """Its own ClickHouse, stopped and started again at the same port; no chart is gone while new rows come in."""
+    lake = Lake(str(tmp_path / "lake"))
+    window = metrics_lake.fill(lake, hours=4, displays=2000)
+    port = services.free_port()
+    with contextlib.ExitStack() as stack:
+        up = stack.enter_context(contextlib.ExitStack())
+        url = up.enter_context(endpoint.started(tmp_path / "clickhouse", port))
+        loader.load_window(lake, connect(url), window)
+        env = {**os.environ, "GLASSHOUSE_LAKE": str(lake.root), "GLASSHOUSE_HOME": str(tmp_path / "home")}
+        site = stack.enter_context(streamlit(url, env))
+        driver = stack.enter_context(browser.chromium(1440, 900))
+        driver.get(f"{site}/?range=all")
+        browser.settled(driver, 5)
+        before = values(driver)
+        marks = '[data-testid="stVegaLiteChart"] .marks'
+        at = pl.from_arrow(lake.read("events"))["event_time"].max() + dt.timedelta(seconds=20)
+        put = {"event_id": [f"new-{i}" for i in range(40)], "event_time": [at] * 40,
+               "hour": [at.replace(minute=0, second=0, microsecond=0)] * 40}  # fmt: skip
+        more = lake.read("events").slice(0, 40)
+        for name, column in put.items():
+            place, field = more.schema.get_field_index(name), more.schema.field(name)
+            more = more.set_column(place, field, pa.array(column, field.type))
+        loader.append_batch(connect(url), {"events": more}, "more")
+        grown = f"{int(before['Events'].replace(',', '')) + 40:,}"
+        driver.execute_script(f"document.querySelectorAll('{marks}').forEach(found => found.marked = true)")
+        drawn = []
+
+        def refreshed():
+            drawn.append(len(driver.find_elements("css selector", marks)))
+            return grown in main_text(driver)
+
+        until(refreshed, "the page did not refresh itself")
+        assert min(drawn) >= 5, "a chart was gone while the page refreshed"
+        kept = f"return [...document.querySelectorAll('{marks}')].filter(found => found.marked).length"
+        assert driver.execute_script(kept) >= 4, "charts were drawn anew in place of taking the new rows"
+        browser.settled(driver, 5)
+        up.close()
+        until(lambda: "ClickHouse does not answer; these are the last known" in main_text(driver), "the page does not say it")
+        assert values(driver)["Events"] == grown
+        stack.enter_context(endpoint.started(tmp_path / "clickhouse", port))
+        until(lambda: "does not answer" not in main_text(driver), "the page does not recover")
+        assert values(driver)["Events"] == grown
 
 
 def test_the_choice_stays_in_the_address_across_pages_and_links(site):
-    with browser.chromium(1400, 900) as driver:
+    with browser.chromium(1440, 900) as driver:
         driver.get(f"{site}/?range=all&channel=search")
         browser.settled(driver, 5)
         shown = driver.find_elements("css selector", '[data-testid="stMetricValue"]')[1].text

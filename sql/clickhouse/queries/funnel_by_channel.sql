@@ -1,6 +1,6 @@
 -- name: funnel_by_channel
 -- description: The funnel per channel of the display; none where it names none.
--- parameters: start and end DateTime64(6, 'UTC') half-open; channels Array(String), empty for all; long_view_ms UInt32
+-- parameters: start and end DateTime64(6, 'UTC') half-open; channels, devices, bands Array(String), empty for all; long_view_ms UInt32
 SELECT
     channel,
     sum(displays) AS displays, sum(clicks) AS clicks, clicks / nullIf(displays, 0) AS ctr,
@@ -14,6 +14,8 @@ FROM
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
         AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
     GROUP BY channel
     UNION ALL
     -- The clicks of those displays: by the time of the display, though the click may be of the next hour.
@@ -24,6 +26,8 @@ FROM
         AND attributed
         AND impression_session_start >= {start:DateTime64(6, 'UTC')} AND impression_session_start < {end:DateTime64(6, 'UTC')}
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
     GROUP BY channel
 )
 GROUP BY channel
