@@ -43,7 +43,7 @@ RANGES = {
     "own": ("From – to", None),
 }
 DEFAULT_RANGE = "24h"
-STEPS_S = (10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
+STEPS_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
 COMPARE = {"none": "nothing", "before": "the range before", "week": "a week before"}
 DEFAULT_COMPARE = "before"
 WEEK = dt.timedelta(days=7)

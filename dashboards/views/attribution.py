@@ -39,13 +39,13 @@ def everything(choice: data.Choice) -> None:
     asked = {"long_view_ms": data.long_view_ms()}
     for place, (query, column, label, meaning) in zip(
         [*st.columns(2), st.container()],
-        (("funnel_by_position", "slot", "position", "by_position"), ("funnel_by_channel", "channel", "channel", "by_channel"),
+        (("funnel_by_position", "band", "position", "by_position"), ("funnel_by_channel", "channel", "channel", "by_channel"),
          ("funnel_by_hour", "hour_of_day", f"hour of day, {choice.zone}", "by_hour")),
         strict=True,
     ):  # fmt: skip
         with place:
             rows, other = frame.both(query, choice, **asked)
-            order = list(rows[column]) if column == "channel" else None
+            order = list(rows[column]) if column != "hour_of_day" else None
             chart = design.bars(rows, column, "ctr", "CTR", label, form=".2%", axis=".0%", sort=order, other=other)
             title = f"CTR by {label.split(',')[0]}"
             frame.panel(title, meaning, chart, rows, f"attribution_{query}")

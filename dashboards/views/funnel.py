@@ -83,7 +83,9 @@ def by_channel(rows: pd.DataFrame, other: pd.DataFrame | None) -> None:
 
 
 def by_position(rows: pd.DataFrame, other: pd.DataFrame | None) -> None:
-    chart = design.bars(rows, "slot", "ctr", "CTR", "position", form=".2%", axis=".0%", other=other)
+    chart = design.bars(
+        rows, "band", "ctr", "CTR", "position", form=".2%", axis=".0%", sort=list(rows["band"]), other=other
+    )
     frame.panel("CTR by position", "by_position", chart, rows, "funnel_by_position")
 
 

@@ -14,9 +14,17 @@ TILES = (
 )  # fmt: skip
 
 
+ACTIVE_TILES = (
+    ("Users, last day", "dau", design.number), ("Users, last 7 days", "wau", design.number),
+    ("Users, last 30 days", "mau", design.number),
+)  # fmt: skip
+
+
 def body(choice: data.Choice, span: data.Span) -> None:
     now, before = frame.both("totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
+    active, active_before = frame.both("active_users", choice)
+    frame.tiles(ACTIVE_TILES, active.iloc[0], {} if active_before is None else active_before.iloc[0], choice)
     live(choice, span)
     left, right = st.columns(2)
     with left:

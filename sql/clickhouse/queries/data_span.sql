@@ -3,16 +3,16 @@
 -- parameters: none
 -- A log has stragglers: a few events hours after the traffic ended. Ranges end where traffic ended (`busy_until`), not
 -- at the last straggler: at the last minute with a tenth of an average minute of the last hour that holds a fiftieth of the
--- busiest. Counts per hour come from the partitions, without reading rows.
+-- busiest.
 WITH
-    hours AS (SELECT hour, count() AS n FROM events GROUP BY hour),
+    hours AS (SELECT hour, sum(e.events) AS n FROM events_by_minute AS e GROUP BY hour),
     (SELECT max(n) FROM hours) AS most,
     (SELECT maxOrNull(hour) FROM hours WHERE n * 50 >= most) AS busy_hour,
     (SELECT any(n) FROM hours WHERE hour = busy_hour) AS busy_events,
     minutes AS
     (
-        SELECT toStartOfMinute(event_time, 'UTC') AS minute, count() AS n
-        FROM events
+        SELECT minute, sum(e.events) AS n
+        FROM events_by_minute AS e
         WHERE hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
         GROUP BY minute
     )

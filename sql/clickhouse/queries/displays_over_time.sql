@@ -1,16 +1,16 @@
 -- name: displays_over_time
 -- description: Displays, clicks and CTR per time step.
--- parameters: start and end DateTime64(6, 'UTC') half-open; channels, devices, bands Array(String), empty for all; step UInt32, seconds
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all; step UInt32, seconds, whole minutes
 SELECT
-    toStartOfInterval(session_start, toIntervalSecond({step:UInt32}), 'UTC') AS time,
-    count() AS displays,
-    countIf(clicked) AS clicks,
+    toStartOfInterval(minute, toIntervalSecond({step:UInt32}), 'UTC') AS time,
+    sum(d.displays) AS displays,
+    sum(d.clicks) AS clicks,
     clicks / displays AS ctr
-FROM impression_sessions
+FROM displays_by_minute AS d
 WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-    AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
-    AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-    AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-    AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
+    AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
+    AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
+    AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+    AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
 GROUP BY time
 ORDER BY time

@@ -1,35 +1,39 @@
 -- name: funnel_by_position
--- description: The funnel per slot of the feed request, the first 50 slots; displays that name no slot are left out.
--- parameters: start and end DateTime64(6, 'UTC') half-open; channels, devices, bands Array(String), empty for all; long_view_ms UInt32
+-- description: The funnel per band of positions in the feed; displays that name no position are left out.
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all; long_view_ms UInt32
+-- Long views are counted by whole seconds of dwell: exact for a threshold of whole seconds.
 SELECT
-    assumeNotNull(position) AS slot,
+    band,
     sum(displays) AS displays, sum(clicks) AS clicks, clicks / nullIf(displays, 0) AS ctr,
     sum(long_views) AS long_views, sum(likes) AS likes, sum(favs) AS favs, sum(comments) AS comments,
     sum(shares) AS shares, sum(follows) AS follows, sum(profile_enters) AS profile_enters, sum(hides) AS hides
 FROM
 (
-    SELECT position, count() AS displays, countIf(clicked) AS clicks,
-        0 AS long_views, 0 AS likes, 0 AS favs, 0 AS comments, 0 AS shares, 0 AS follows, 0 AS profile_enters, 0 AS hides
-    FROM impression_sessions
+    SELECT band AS band, sum(d.displays) AS displays, sum(d.clicks) AS clicks, 0 AS long_views,
+        0 AS likes, 0 AS favs, 0 AS comments, 0 AS shares, 0 AS follows, 0 AS profile_enters, 0 AS hides
+    FROM displays_by_minute AS d
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-        AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
-        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
-    AND position IS NOT NULL GROUP BY position
+        AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
+        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
+        AND band != 'none'
+    GROUP BY band
     UNION ALL
-    -- The clicks of those displays: by the time of the display, though the click may be of the next hour.
-    SELECT position, 0, 0, countIf(dwell_ms >= {long_view_ms:UInt32}), countIf(like), countIf(fav), countIf(comment), countIf(share),
-        countIf(follow), countIf(profile_enter), countIf(hide)
-    FROM click_sessions
+    -- What followed their clicks, by the minute of the display, though the click may be of the next hour.
+    SELECT band AS band, 0, 0,
+        arraySum(mapValues(mapFilter((seconds, n) -> seconds * 1000 >= {long_view_ms:UInt32}, sumMap(c.dwell_seconds)))),
+        sum(c.likes), sum(c.favs), sum(c.comments), sum(c.shares), sum(c.follows), sum(c.profile_enters), sum(c.hides)
+    FROM clicks_by_minute AS c
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
+        AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
         AND attributed
-        AND impression_session_start >= {start:DateTime64(6, 'UTC')} AND impression_session_start < {end:DateTime64(6, 'UTC')}
-        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
-    AND position IS NOT NULL GROUP BY position
+        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
+        AND band != 'none'
+    GROUP BY band
 )
-GROUP BY position
-ORDER BY slot
+GROUP BY band
+ORDER BY toUInt8OrZero(extract(band, '^[0-9]+'))
 LIMIT 50

@@ -11,8 +11,8 @@ FROM
         AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
         AND note_id = {note_id:Int64}
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
 ) AS shown
 CROSS JOIN
 (
@@ -25,6 +25,6 @@ CROSS JOIN
         AND impression_session_start >= {start:DateTime64(6, 'UTC')} AND impression_session_start < {end:DateTime64(6, 'UTC')}
         AND note_id = {note_id:Int64}
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
 ) AS read

@@ -1,19 +1,20 @@
 -- name: time_to_click
 -- description: Clicked displays by the time from display to first click, in bins that double; upper bound in seconds.
--- parameters: start and end DateTime64(6, 'UTC') half-open; channels, devices, bands Array(String), empty for all
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all
+-- Whole seconds, rounded up, fall into the same bins as exact times: the bounds are whole seconds.
 SELECT
-    pow(2, greatest(0, ceil(log2(greatest(seconds, 0.001))))) AS up_to_s,
-    count() AS clicks
+    pow(2, ceil(log2(greatest(seconds, 1)))) AS up_to_s,
+    sum(n) AS clicks
 FROM
 (
-    SELECT dateDiff('millisecond', session_start, assumeNotNull(first_click_time)) / 1000 AS seconds
-    FROM impression_sessions
+    SELECT sumMap(d.click_seconds) AS counted
+    FROM displays_by_minute AS d
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-        AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
-        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
-        AND clicked AND first_click_time IS NOT NULL
+        AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
+        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
 )
+ARRAY JOIN mapKeys(counted) AS seconds, mapValues(counted) AS n
 GROUP BY up_to_s
 ORDER BY up_to_s

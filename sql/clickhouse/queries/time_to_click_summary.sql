@@ -1,17 +1,17 @@
 -- name: time_to_click_summary
--- description: Median and 90th percentile of the time from display to first click, seconds; exact.
--- parameters: start and end DateTime64(6, 'UTC') half-open; channels, devices, bands Array(String), empty for all
+-- description: Median and 90th percentile of the time from display to first click, in seconds, rounded up.
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all
 SELECT
-    quantileExactOrNull(0.5)(seconds) AS median_s,
-    quantileExactOrNull(0.9)(seconds) AS p90_s
+    toFloat64OrNull(toString(quantileExactWeightedOrNull(0.5)(seconds, n))) AS median_s,
+    toFloat64OrNull(toString(quantileExactWeightedOrNull(0.9)(seconds, n))) AS p90_s
 FROM
 (
-    SELECT dateDiff('millisecond', session_start, assumeNotNull(first_click_time)) / 1000 AS seconds
-    FROM impression_sessions
+    SELECT sumMap(d.click_seconds) AS counted
+    FROM displays_by_minute AS d
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-        AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
-        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
-        AND clicked AND first_click_time IS NOT NULL
+        AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
+        AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
 )
+ARRAY JOIN mapKeys(counted) AS seconds, mapValues(counted) AS n

@@ -9,8 +9,8 @@ FROM
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
         AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, ifNull(channel, 'none')))
-        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, ifNull(nullIf(simpleJSONExtractString(ifNull(context, ''), 'device'), ''), 'none')))
-        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, multiIf(position IS NULL, 'none', position < 1, '0', position < 3, '1-2', position < 6, '3-5', position < 10, '6-9', '10+')))
+        AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
+        AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
     GROUP BY user_id
     ORDER BY n DESC, user_id
     LIMIT 20

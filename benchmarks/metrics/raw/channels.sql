@@ -1,0 +1,10 @@
+-- name: channels
+-- description: The channels that displays name in the range, most displays first; `none` where a display names none.
+-- parameters: start and end DateTime64(6, 'UTC') half-open
+SELECT ifNull(channel, 'none') AS channel, count() AS displays
+FROM impression_sessions
+WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
+    AND session_start >= {start:DateTime64(6, 'UTC')} AND session_start < {end:DateTime64(6, 'UTC')}
+GROUP BY channel
+ORDER BY displays DESC, channel
+LIMIT 50
