@@ -294,17 +294,19 @@ def _kind_of(value: Any) -> pa.DataType | None:
 
 
 def added_columns(ddl: str, table: str) -> tuple[bool, dict[str, pa.DataType]]:
-    """Whether a statement is about the table, and the columns that it declares. ({} for what cannot be parsed.)"""
+    """Whether a statement is about the table, and the columns that it declares. None for what cannot be parsed."""
     import sqlglot
     from sqlglot import exp
 
     try:
         statement = sqlglot.parse_one(ddl, read="mysql")
     except sqlglot.ParseError:
-        return bool(re.search(rf"\b{re.escape(table)}\b", ddl)), {}
+        statement = exp.Command()
     named = statement.find(exp.Table)
-    if named is None or named.name != table or not isinstance(statement, (exp.Alter, exp.Create)):
-        return named is not None and named.name == table, {}
+    if named is None:  # a statement that sqlglot does not know: it announces nothing, but is kept if it speaks of the table
+        return bool(re.search(rf"\b{re.escape(table)}\b", ddl)), {}
+    if named.name != table or not isinstance(statement, (exp.Alter, exp.Create)):
+        return named.name == table, {}
     columns = [column for column in statement.find_all(exp.ColumnDef) if column.args.get("kind")]
     return True, {column.name: sql_kind(column.args["kind"].sql(dialect="mysql")) for column in columns}
 

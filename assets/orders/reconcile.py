@@ -1,42 +1,42 @@
 """Do the totals agree: `order_attributions` against `orders`, per hour and overall, and a summary of both.
 
 Here: counting and comparing, from the tables alone. Not here: how they were made (take.py, credit.py); the money rules
-are written once more below, row by row, so that a mistake there does not agree with itself.
+are written once more below, in SQL, so that a mistake there does not agree with itself.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections import defaultdict
 from collections.abc import Mapping
+
+import polars as pl
 
 from assets.lake import Lake
 from assets.orders.rules import OrderRules
 from assets.orders.tables import ORDER_ATTRIBUTIONS, ORDER_BATCHES, ORDER_CHANGES, ORDER_QUARANTINE, ORDERS
 
-TOTALS = ("orders", "gross_cents", "refunded_cents", "net_cents")
-
-Totals = dict[str, int]
+CENTS = ("gross_cents", "refunded_cents", "net_cents")
+TOTALS = ("orders", *CENTS)
 
 
 def reconcile(lake: Lake, rules: OrderRules) -> dict[str, object]:
     """Compare both tables as of one moment.
 
-    Returns balanced (all agree), orders and attributions (Totals overall), hours, wrong_hours (ISO, those that differ),
+    Returns balanced (all agree), orders and attributions (TOTALS overall), hours, wrong_hours (ISO, those that differ),
     repeated (rows of an order_id beyond its first), wrong_rules (rows made by other rules).
     """
     now = lake.pinned()
-    expected = _by_hour(_expected(row, rules) for row in _rows(now, ORDERS.name, _NEEDED) if row["change_op"] != "d")
-    rows = _rows(now, ORDER_ATTRIBUTIONS.name, ["hour", "order_id", "gross_cents", "refunded_cents", "net_cents", "rules"])
+    expected = _by_hour(_expected(_read(now, ORDERS.name, _NEEDED), rules))
+    rows = _read(now, ORDER_ATTRIBUTIONS.name, ["hour", "order_id", *CENTS, "rules"])
     found = _by_hour(rows)
-    wrong = sorted(hour for hour in expected.keys() | found.keys() if expected.get(hour) != found.get(hour))
-    repeated = len(rows) - len({row["order_id"] for row in rows})
-    other_rules = sum(row["rules"] != rules.fingerprint for row in rows)
+    both = expected.join(found, on="hour", how="full", suffix="_found", coalesce=True)
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_found")) for name in TOTALS)
+    wrong = both.filter(differs)["hour"].sort()
+    repeated, other_rules = len(rows) - rows["order_id"].n_unique(), int((rows["rules"] != rules.fingerprint).sum())
     return {
-        "balanced": not wrong and not repeated and not other_rules,
-        "orders": _sum(expected),
-        "attributions": _sum(found),
-        "hours": len(expected.keys() | found.keys()),
+        "balanced": not len(wrong) and not repeated and not other_rules,
+        "orders": _overall(expected),
+        "attributions": _overall(found),
+        "hours": len(both),
         "wrong_hours": [hour.isoformat() for hour in wrong],
         "repeated": repeated,
         "wrong_rules": other_rules,
@@ -46,49 +46,51 @@ def reconcile(lake: Lake, rules: OrderRules) -> dict[str, object]:
 _NEEDED = ["hour", "order_id", "status", "amount_cents", "refunded_cents", "change_op"]
 
 
-def _expected(row: Mapping, rules: OrderRules) -> dict:
-    gross = refunded = 0
-    if row["status"] in rules.statuses:
-        gross = row["amount_cents"]
-        if row["status"] in rules.full_statuses:
-            refunded = gross
-        elif rules.partial:
-            refunded = row["refunded_cents"] or 0
-    return {"hour": row["hour"], "gross_cents": gross, "refunded_cents": refunded, "net_cents": gross - refunded}
+def _expected(orders: pl.DataFrame, rules: OrderRules) -> pl.DataFrame:
+    """The money of every order that stands, by the rules, in SQL."""
+    money = f"""
+        SELECT hour,
+               CASE WHEN status IN ({_listed(rules.statuses)}) THEN amount_cents ELSE 0 END AS gross_cents,
+               CASE WHEN status NOT IN ({_listed(rules.statuses)}) THEN 0
+                    WHEN status IN ({_listed(rules.full_statuses)}) THEN amount_cents
+                    ELSE {"COALESCE(refunded_cents, 0)" if rules.partial else "0"} END AS refunded_cents
+        FROM orders WHERE change_op <> 'd'"""
+    counted = pl.SQLContext(orders=orders).execute(money, eager=True)
+    return counted.with_columns(net_cents=pl.col("gross_cents") - pl.col("refunded_cents"))
 
 
-def _by_hour(rows) -> dict[dt.datetime, Totals]:
-    found: dict[dt.datetime, Totals] = defaultdict(lambda: dict.fromkeys(TOTALS, 0))
-    for row in rows:
-        totals = found[row["hour"]]
-        totals["orders"] += 1
-        for name in TOTALS[1:]:
-            totals[name] += row[name]
-    return dict(found)
+def _listed(statuses: tuple[str, ...]) -> str:
+    return ", ".join("'" + status.replace("'", "''") + "'" for status in statuses) or "''"
 
 
-def _sum(hours: Mapping[dt.datetime, Totals]) -> Totals:
-    return {name: sum(totals[name] for totals in hours.values()) for name in TOTALS}
+def _by_hour(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.group_by("hour").agg(pl.len().cast(pl.Int64).alias("orders"), *(pl.col(name).sum() for name in CENTS))
 
 
-def _rows(lake: Lake, name: str, columns: list[str]) -> list[dict]:
-    return lake.read(name, columns=columns).to_pylist() if lake.exists(name) else []
+def _overall(hours: pl.DataFrame) -> dict[str, int]:
+    return {name: int(hours[name].sum()) for name in TOTALS}
 
 
-def summary(lake: Lake) -> dict[str, int | float | None]:
-    """orders, deleted, changes, quarantined, gross_cents, refunded_cents, net_cents; of the orders and of net_cents the
-    share that is attributed to a note (None where there is nothing to share); taken_at of the newest batch, None before it."""
+def _read(lake: Lake, name: str, columns: list[str]) -> pl.DataFrame:
+    return pl.from_arrow(lake.read(name, columns=columns))
+
+
+def summary(lake: Lake) -> Mapping[str, object]:
+    """orders, deleted, changes, quarantined; CENTS; of the orders and of net_cents the share that is attributed to a note
+    (None where there is nothing to share); taken_at of the newest batch, None before the first."""
+    from assets.counts import total
+
     now = lake.pinned()
-    rows = _rows(now, ORDER_ATTRIBUTIONS.name, ["note_id", "gross_cents", "refunded_cents", "net_cents"])
-    total = {name: sum(row[name] for row in rows) for name in TOTALS[1:]}
-    led = [row for row in rows if row["note_id"] is not None]
+    rows = _read(now, ORDER_ATTRIBUTIONS.name, ["note_id", *CENTS])
+    led = rows.filter(pl.col("note_id").is_not_null())
+    net = int(rows["net_cents"].sum())
     return {
         "orders": len(rows),
-        "deleted": sum(row["change_op"] == "d" for row in _rows(now, ORDERS.name, ["change_op"])),
-        "changes": len(_rows(now, ORDER_CHANGES.name, ["row"])),
-        "quarantined": len(_rows(now, ORDER_QUARANTINE.name, ["row"])),
-        **total,
-        "attributed_orders": len(led) / len(rows) if rows else None,
-        "attributed_net": sum(row["net_cents"] for row in led) / total["net_cents"] if total["net_cents"] else None,
-        "taken_at": max((row["taken_at"] for row in _rows(now, ORDER_BATCHES.name, ["taken_at"])), default=None),
+        "deleted": total(now, ORDERS.name) - len(rows),
+        "changes": total(now, ORDER_CHANGES.name),
+        "quarantined": total(now, ORDER_QUARANTINE.name),
+        **{name: int(rows[name].sum()) for name in CENTS},
+        "attributed_orders": len(led) / len(rows) if len(rows) else None,
+        "attributed_net": int(led["net_cents"].sum()) / net if net else None,
+        "taken_at": _read(now, ORDER_BATCHES.name, ["taken_at"])["taken_at"].max(),
     }

@@ -169,7 +169,8 @@ def _commit(lake: Lake, batch: _Batch, probe: Callable[[str], None]) -> Moment |
     probe("staged")
     needed = (ORDER_ATTRIBUTIONS.name, ORDER_BATCHES.name)  # two at least: a commit of one table keeps its number elsewhere
     steps = [step for step in steps if step["adds"] or step["window"] or step["table"] in needed]
-    note = {"batch": batch.number, "hours": {ORDER_ATTRIBUTIONS.name: [hour.isoformat() for hour in batch.hours]}}
+    hours = {ORDER_ATTRIBUTIONS.name: [hour.isoformat() for hour in batch.hours]}
+    note = {"batch": batch.number, "batch_id": f"{APP}-{batch.number:09d}", "hours": hours, "counts": batch.counts}
     return lake.commit(steps, by=APP, app=(APP, batch.number), note=note, probe=probe)
 
 
