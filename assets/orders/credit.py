@@ -92,8 +92,7 @@ def clicks_before(lake: Lake, orders: pl.DataFrame, planted: pl.DataFrame, rules
         & pc.field("user_id").isin(orders["user_id"].drop_nulls().unique().to_arrow())
         & pc.field("note_id").isin(notes.to_arrow())
     )
-    data = lake.open(EVENTS.name).to_pyarrow_dataset()
-    return _clicks(data.to_table(columns=[*CLICK, "action"], filter=inside), rules)
+    return _clicks(lake.dataset(EVENTS.name).to_table(columns=[*CLICK, "action"], filter=inside), rules)
 
 
 def clicks_in(paths: Iterable[str], rules: OrderRules) -> pl.DataFrame:
@@ -123,8 +122,6 @@ def no_clicks() -> pl.DataFrame:
 
 
 def _clicks(table: pa.Table, rules: OrderRules) -> pl.DataFrame:
-    # After reading: a column without bounds in Delta's log (the lake writes none of texts) has the bound "null" in delta-rs's
-    # Arrow dataset, and a filter on it finds nothing.
     chosen = table.filter(pc.is_in(table["action"], value_set=pa.array(rules.actions)))
     return _frame(chosen.select(CLICK))
 

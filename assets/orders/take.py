@@ -382,9 +382,8 @@ def _hours_of_gone(now: Lake, gone: set[dt.datetime]) -> set[dt.datetime]:
     """Hours of the orders that are credited to a click in hours of `events` of which a file is gone."""
     if not gone:
         return set()
-    data = now.open(ORDER_ATTRIBUTIONS.name).to_pyarrow_dataset()
     inside = (pc.field("click_time") >= _scalar(min(gone))) & (pc.field("click_time") < _scalar(max(gone) + ONE_HOUR))
-    found = data.to_table(columns=["hour", "click_time"], filter=inside).to_pylist()
+    found = now.dataset(ORDER_ATTRIBUTIONS.name).to_table(columns=["hour", "click_time"], filter=inside).to_pylist()
     return {row["hour"] for row in found if hour_of(row["click_time"]) in gone}
 
 
@@ -418,9 +417,8 @@ def _read_hours(now: Lake, table: Table, hours: Iterable[dt.datetime]) -> pa.Tab
 
 
 def _matching(now: Lake, table: Table, condition: pc.Expression) -> pa.Table:
-    """Rows of a table in its declared columns; those that it has not gained yet are null. condition: of numbers and times
-    only, since one of texts would find nothing (credit._clicks says why)."""
-    data = now.open(table.name).to_pyarrow_dataset()
+    """Rows of a table in its declared columns; those that it has not gained yet are null."""
+    data = now.dataset(table.name)
     there = [name for name in table.schema.names if name in data.schema.names]
     found = data.to_table(columns=there, filter=condition)
     for item in table.schema:
