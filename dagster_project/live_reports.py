@@ -87,9 +87,17 @@ class OrdersReporter:
         self._instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 dg.AssetKey("order_attributions"), ORDERS_RECONCILE, found["balanced"],
-                {name: dg.MetadataValue.json(value) for name, value in reconciled(found).items()},
+                {name: _shown(value) for name, value in reconciled(found).items()},
             )
         )  # fmt: skip
+
+
+def _shown(value: object) -> dg.MetadataValue:
+    import dagster as dg
+
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.json(value)
 
 
 def figures(stats: dict) -> dict[str, float | int | str]:
