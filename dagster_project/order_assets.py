@@ -14,9 +14,12 @@ from dagster_project.settings import Settings
 GROUP = "orders"
 UPSTREAM = {
     tables.ORDERS.name: [tables.ORDER_CHANGES.name],
-    tables.ORDER_ATTRIBUTIONS.name: [tables.ORDERS.name, tables.NOTE_PRODUCTS.name],
+    tables.ORDER_ATTRIBUTIONS.name: [tables.ORDERS.name, tables.NOTE_PRODUCTS.name, tables.PLANTING_ACTIONS.name],
 }
-SHOWN = (tables.ORDER_CHANGES, tables.ORDERS, tables.NOTE_PRODUCTS, tables.ORDER_QUARANTINE, tables.ORDER_ATTRIBUTIONS)
+SHOWN = (
+    tables.ORDER_CHANGES, tables.ORDERS, tables.NOTE_PRODUCTS, tables.ORDER_QUARANTINE, tables.PLANTING_ACTIONS,
+    tables.ORDER_ATTRIBUTIONS,
+)  # fmt: skip
 KEYS = tuple(table.name for table in SHOWN)
 
 
@@ -39,7 +42,7 @@ def order_assets() -> list[dg.AssetsDefinition]:
 def _spec(table) -> dg.AssetSpec:
     # Within one function an upstream of ours is named as well, so that the graph shows what is made of what.
     deps = [dg.AssetDep(name) for name in UPSTREAM.get(table.name, [])]
-    if table is tables.ORDER_ATTRIBUTIONS:
+    if table is tables.PLANTING_ACTIONS:
         deps.append(dg.AssetDep("events", partition_mapping=dg.AllPartitionMapping()))
     return dg.AssetSpec(
         table.name, deps=deps, description=table.description, metadata=table_metadata(table), group_name=GROUP,

@@ -84,6 +84,23 @@ NOTE_PRODUCTS = Table(
     partitioned=False,
 )
 
+PLANTING_ACTIONS = Table(
+    "planting_actions",
+    pa.schema(
+        [
+            HOUR,
+            _field("user_id", pa.int64(), "who"),
+            _field("note_id", pa.int64(), "with which note"),
+            _field("author_id", pa.int64(), "of the note; null where the event does not say"),
+            _field("action", pa.string(), "what: click, like, ..."),
+            _field("event_time", TIME, "when"),
+            _field("event_id", pa.string(), "the event's"),
+            _field("channel", pa.string(), "where"),
+        ]
+    ),
+    "The events that may have planted an order, without what orders do not need. Hour of event_time.",
+)
+
 ORDER_ATTRIBUTIONS = Table(
     "order_attributions",
     pa.schema(
@@ -137,7 +154,7 @@ ORDER_BATCHES = Table(
             HOUR,
             _field("batch", pa.int64(), "number of the batch, from 0"),
             _field("taken_at", TIME, "when"),
-            _field("events_version", pa.int64(), "version of `events` in which clicks were looked up; null: there was none"),
+            _field("actions_version", pa.int64(), "version of planting_actions in which clicks were looked up"),
             _field("rules", pa.string(), "fingerprint of the rules"),
             _field("files", pa.int64(), "files taken"),
             _field("changes", pa.int64(), "changes taken"),
@@ -151,5 +168,5 @@ ORDER_BATCHES = Table(
 )
 
 TABLES = (
-    ORDER_CHANGES, ORDERS, ORDER_ATTRIBUTIONS, NOTE_PRODUCTS, ORDER_QUARANTINE, ORDER_SOURCES, ORDER_BATCHES,
+    ORDER_CHANGES, ORDERS, ORDER_ATTRIBUTIONS, NOTE_PRODUCTS, PLANTING_ACTIONS, ORDER_QUARANTINE, ORDER_SOURCES, ORDER_BATCHES,
 )  # fmt: skip

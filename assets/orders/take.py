@@ -1,15 +1,15 @@
 """Take in what the shop has sent: change files to `order_changes`, `orders` and `order_attributions`, exactly once.
 
 Here: what a batch reads, which hours it makes anew, and the one commit in which it becomes visible. Not here: the forms of
-changes (changes.py), which change wins (current.py), who is credited (credit.py).
+changes (changes.py), which change wins (current.py), clicks (clicks.py), who is credited (credit.py).
 
 A batch is a pure function of the files and of the lake at one moment; its commit bears the batch's number, so of two that
 took the same files the second is a repeat and begins again. A crash leaves files that nobody names, or a commit that
 the next writer finishes. Files are known by content: the same content under another name is no new file.
 
 What changes a row of order_attributions: its order; a click that came late, or went when an hour of `events` was replaced; a new
-pair in the catalogue; the rules. A batch finds the hours that these touch, by the version of `events` that the last one
-looked into, and makes just these anew.
+pair in the catalogue; the rules. A batch finds the hours that these touch, by the version of planting_actions that the last
+one looked into, and makes just these anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -29,9 +28,9 @@ import pyarrow.compute as pc
 import xxhash
 from deltalake.exceptions import DeltaError
 
-from assets.events.contract import EVENTS, TIME
+from assets.events.contract import TIME
 from assets.lake import Lake, LakeError, Moment, Table, Window, Write
-from assets.orders import credit
+from assets.orders import clicks, credit
 from assets.orders.changes import Broken, Change, Reader, note_product
 from assets.orders.current import Row, apply, hour_of, time_of
 from assets.orders.rules import OrderRules
@@ -43,6 +42,7 @@ from assets.orders.tables import (
     ORDER_QUARANTINE,
     ORDER_SOURCES,
     ORDERS,
+    PLANTING_ACTIONS,
     SHOP_COLUMNS,
     TABLES,
 )
@@ -80,6 +80,8 @@ def take(
     for table in TABLES:
         lake.create(table)
     lake.recover()
+    clicks.gather(lake)
+    probe("gathered")
     totals: Counter[str] = Counter(dict.fromkeys(("batches", *_COUNTS), 0))
     while True:
         batch = _prepare(lake.pinned(), Path(folder), rules, batch_bytes or BATCH_BYTES, files_only=totals["batches"] > 0)
@@ -130,8 +132,8 @@ class _Batch:
 def _prepare(now: Lake, folder: Path, rules: OrderRules, batch_bytes: int, files_only: bool) -> _Batch | None:
     """The next batch by the lake's moment, nothing of it written; None where there is nothing to do."""
     files = _waiting(now, folder, batch_bytes)
-    last, events = _last(now), now.version(EVENTS.name) if now.exists(EVENTS.name) else None
-    if not files and (files_only or last is None or (last["events_version"], last["rules"]) == (events, rules.fingerprint)):
+    last, actions = _last(now), now.version(PLANTING_ACTIONS.name)
+    if not files and (files_only or last is None or (last["actions_version"], last["rules"]) == (actions, rules.fingerprint)):
         return None
     taken_at = dt.datetime.now(dt.UTC)
     table = orders_table(now)
@@ -141,13 +143,13 @@ def _prepare(now: Lake, folder: Path, rules: OrderRules, batch_bytes: int, files
     wider = _wider(table, reader)
     rows, hours, after = _orders(now, wider, [change for *_, change in fresh])
     planted, new_pairs = _planted(now, given.planted)
-    credits, hours_credited = _credits(now, rules, last, events, after, hours, planted, new_pairs)
+    credits, hours_credited = _credits(now, rules, last, actions, after, hours, planted, new_pairs)
     counts = {
         "files": len(files), "changes": len(fresh), "repeats": len(given.changes) - len(fresh),
         "quarantined": len(given.quarantine), "orders": rows, "hours": len(hours_credited),
     }  # fmt: skip
     number = now.moment.apps.get(APP, -1) + 1
-    book = {"hour": hour_of(taken_at), "batch": number, "taken_at": taken_at, "events_version": events, "rules": rules.fingerprint}
+    book = {"hour": hour_of(taken_at), "batch": number, "taken_at": taken_at, "actions_version": actions, "rules": rules.fingerprint}
     writes = [
         Write(ORDER_CHANGES, _change_rows(fresh)),
         Write(ORDER_QUARANTINE, pa.Table.from_pylist(given.quarantine, ORDER_QUARANTINE.schema)),
@@ -341,18 +343,18 @@ def _planted(now: Lake, rows: Sequence[dict]) -> tuple[pl.DataFrame, list[dict]]
     return pl.concat([held, pl.DataFrame(new, schema_overrides=held.schema).select(held.columns)]) if new else held, new
 
 
-def _credits(now, rules, last, events, after: pa.Table, changed: set, planted, new_pairs) -> tuple[pa.Table, list]:
+def _credits(now, rules, last, actions, after: pa.Table, changed: set, planted, new_pairs) -> tuple[pa.Table, list]:
     """(rows of order_attributions, the hours that they replace)."""
     if last is not None and last["rules"] != rules.fingerprint:
         hours = set(now.hours(ORDERS.name))
     else:
-        hours = _hours_by_product(now, new_pairs) | _hours_by_clicks(now, last, events, planted, rules)
+        hours = _hours_by_product(now, new_pairs) | _hours_by_clicks(now, last, actions, planted, rules)
     hours |= changed
     wanted = [item.name for item in ORDERS.schema]
     elsewhere = _read_hours(now, ORDERS, hours - changed).select(wanted)
     orders = _utc(pl.from_arrow(pa.concat_tables([after.select(wanted).cast(ORDERS.schema), elsewhere])))
-    clicks = credit.clicks_before(now, orders, planted, rules)
-    return credit.credited(orders, clicks, planted, rules), sorted(hours)
+    found = clicks.before_orders(now, orders, planted, rules)
+    return credit.credited(orders, found, planted, rules), sorted(hours)
 
 
 def _hours_by_product(now: Lake, new_pairs: Sequence[dict]) -> set[dt.datetime]:
@@ -362,20 +364,15 @@ def _hours_by_product(now: Lake, new_pairs: Sequence[dict]) -> set[dt.datetime]:
     return set(_matching(now, ORDERS, pc.field("product_id").isin(products))["hour"].to_pylist())
 
 
-def _hours_by_clicks(now: Lake, last: dict | None, events: int | None, planted, rules: OrderRules) -> set[dt.datetime]:
+def _hours_by_clicks(now: Lake, last: dict | None, actions: int, planted, rules: OrderRules) -> set[dt.datetime]:
     """Hours with orders that clicks may have reached, or whose clicks may be gone, since the last batch."""
-    if last is None or events is None or events == last["events_version"]:
+    if last is None or actions == last["actions_version"]:
         return set()
-    if last["events_version"] is None:
-        return set(now.hours(ORDERS.name))
     try:
-        before = credit.files_of(now.open(EVENTS.name, last["events_version"]))
+        added, gone = clicks.since(now, last["actions_version"], rules)
     except (LakeError, DeltaError):  # that version was tidied away
         return set(now.hours(ORDERS.name))
-    present = credit.files_of(now.open(EVENTS.name))
-    gone = {before[path] for path in before.keys() - present.keys()}
-    added = [f"{now.path(EVENTS.name)}/{unquote(path)}" for path in present.keys() - before.keys()]
-    return _hours_of_gone(now, gone) | _hours_reached(now, credit.clicks_in(added, rules), planted, rules)
+    return _hours_of_gone(now, gone) | _hours_reached(now, added, planted, rules)
 
 
 def _hours_of_gone(now: Lake, gone: set[dt.datetime]) -> set[dt.datetime]:
@@ -387,14 +384,14 @@ def _hours_of_gone(now: Lake, gone: set[dt.datetime]) -> set[dt.datetime]:
     return {row["hour"] for row in found if hour_of(row["click_time"]) in gone}
 
 
-def _hours_reached(now: Lake, clicks: pl.DataFrame, planted: pl.DataFrame, rules: OrderRules) -> set[dt.datetime]:
-    if not len(clicks):
+def _hours_reached(now: Lake, added: pl.DataFrame, planted: pl.DataFrame, rules: OrderRules) -> set[dt.datetime]:
+    if not len(added):
         return set()
-    first, final = clicks["event_time"].min(), clicks["event_time"].max() + rules.window
+    first, final = added["event_time"].min(), added["event_time"].max() + rules.window
     inside = (pc.field("hour") >= _scalar(hour_of(first))) & (pc.field("hour") <= _scalar(final))
-    inside &= pc.field("user_id").isin(clicks["user_id"].unique().to_arrow())
+    inside &= pc.field("user_id").isin(added["user_id"].unique().to_arrow())
     orders = _utc(pl.from_arrow(_matching(now, ORDERS, inside)))
-    return set(credit.reached(orders, clicks, planted, rules)["hour"].to_list())
+    return set(credit.reached(orders, added, planted, rules)["hour"].to_list())
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -432,4 +429,4 @@ def _scalar(time: dt.datetime) -> pa.Scalar:
 
 
 def _utc(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.col(pl.Datetime).cast(credit.UTC_US))
+    return frame.with_columns(pl.col(pl.Datetime).cast(clicks.UTC_US))

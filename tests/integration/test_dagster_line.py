@@ -26,7 +26,7 @@ KEYS = {
     "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
     "clickhouse/late_events", "clickhouse/quarantine", "labels", "metrics", "order_changes", "orders", "note_products",
-    "order_quarantine", "order_attributions",
+    "order_quarantine", "order_attributions", "planting_actions",
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def test_asset_keys(repository):
         "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/orphan_actions", "clickhouse/quarantine", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "quarantine", "ranker", "raw_events", "training_samples", "user_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "training_samples", "user_profiles",
     ]  # fmt: skip
 
 
