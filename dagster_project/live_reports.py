@@ -1,7 +1,8 @@
 """What Dagster is told of the live labeler's batches, so that its plots are the live plots.
 
 Here: a materialization of every table that a batch wrote, with the batch's figures as metadata, and one of each partition
-whose hour the batch closed; the same of a batch of orders, with the check of its totals. Not here: following the commits (assets/followers.py), the batches (assets/attribution).
+whose hour the batch closed; the same of a batch of orders, with the check of its totals. Not here: following the commits
+(assets/followers.py), the batches (assets/attribution, assets/orders).
 
 Dagster keeps these events in its own store, not in the lake: a batch that is reported again after a crash shows twice there.
 """

@@ -25,7 +25,6 @@ from assets.orders.tables import ORDERS, SHOP_COLUMNS
 INSERT, SNAPSHOT, UPDATE, DELETE, SCHEMA = "c", "r", "u", "d", "s"
 CANAL_ROWS = {"INSERT": INSERT, "UPDATE": UPDATE, "DELETE": DELETE}
 CANAL_DDL = ("CREATE", "ALTER", "RENAME", "CINDEX", "DINDEX")
-MICROSECOND = dt.timedelta(microseconds=1)
 INT64 = range(-(2**63), 2**63)
 # The shop's own column of such a name is kept as shop_NAME.
 OURS = frozenset(ORDERS.schema.names) - set(SHOP_COLUMNS)

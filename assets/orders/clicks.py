@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 from deltalake.exceptions import DeltaError
 
 from assets.events.contract import EVENTS, TIME
-from assets.lake import Lake, LakeError, Step, Window, Write
+from assets.lake import Lake, LakeError, Step, Write
 from assets.orders.rules import PLANTING, OrderRules
 from assets.orders.tables import PLANTING_ACTIONS
 
@@ -42,8 +42,8 @@ def gather(lake: Lake) -> None:
     if seen is not None and seen >= version:
         return
     added, gone = _changes(now, seen)
-    replaced = [Window(hour, hour + ONE_HOUR) for hour in sorted(gone)]
-    step: Step = {"table": PLANTING_ACTIONS.name, "window": [[w.start.isoformat(), w.end.isoformat()] for w in replaced], "adds": []}
+    replaced = [[hour.isoformat(), (hour + ONE_HOUR).isoformat()] for hour in sorted(gone)]
+    step: Step = {"table": PLANTING_ACTIONS.name, "window": replaced, "adds": []}
     for hour, paths in sorted(added.items()):
         step["adds"] += lake.stage(Write(PLANTING_ACTIONS, _rows(paths, hour)))["adds"]
     lake.commit([step], by=APP, app=(APP, version))

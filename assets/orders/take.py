@@ -149,7 +149,10 @@ def _prepare(now: Lake, folder: Path, rules: OrderRules, batch_bytes: int, files
         "quarantined": len(given.quarantine), "orders": rows, "hours": len(hours_credited),
     }  # fmt: skip
     number = now.moment.apps.get(APP, -1) + 1
-    book = {"hour": hour_of(taken_at), "batch": number, "taken_at": taken_at, "actions_version": actions, "rules": rules.fingerprint}
+    book = {
+        "hour": hour_of(taken_at), "batch": number, "taken_at": taken_at, "actions_version": actions,
+        "rules": rules.fingerprint,
+    }  # fmt: skip
     writes = [
         Write(ORDER_CHANGES, _change_rows(fresh)),
         Write(ORDER_QUARANTINE, pa.Table.from_pylist(given.quarantine, ORDER_QUARANTINE.schema)),
