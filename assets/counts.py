@@ -29,3 +29,8 @@ def rows_by_hour(lake: Lake, name: str, window: Window, version: int | None = No
 def rows(lake: Lake, name: str, window: Window) -> int:
     """Rows of a partitioned table in the window. Raises LakeError where there is no such table."""
     return sum(rows_by_hour(lake, name, window).values())
+
+
+def total(lake: Lake, name: str) -> int:
+    """Rows of a table, partitioned or not. Raises LakeError where there is no such table."""
+    return sum(pa.table(lake.open(name).get_add_actions(flatten=True))["num_records"].to_pylist())

@@ -28,10 +28,12 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
+from pyarrow import fs
 
 from assets.commits import CommitError, CommitLog, Moment
 
@@ -105,11 +107,16 @@ def _sql_time(time: dt.datetime) -> str:
 
 @dataclass(frozen=True)
 class Write:
-    """Rows for one table: appended, or (with a window) in place of that window's rows."""
+    """Rows for one table: appended, or (with a window, or several) in place of the rows of just these windows."""
 
     table: Table
     data: pa.Table
-    window: Window | None = None
+    window: Window | Sequence[Window] | None = None
+
+    @property
+    def windows(self) -> list[Window] | None:
+        """None for an append."""
+        return [self.window] if isinstance(self.window, Window) else None if self.window is None else list(self.window)
 
 
 Step = dict[str, Any]  # a table's part of a commit, as it stands in the intent: table, window, adds
@@ -184,8 +191,23 @@ class Lake:
         version: int | None = None,
     ) -> pa.Table:
         """Read a table, a window of it or some columns of it into Arrow."""
-        filters = [("hour", ">=", window.start), ("hour", "<", window.end)] if window else None
-        return self.open(name, version).to_pyarrow_table(columns=list(columns) if columns else None, filters=filters)
+        inside = None
+        if window:
+            start, end = pa.scalar(window.start, TIME), pa.scalar(window.end, TIME)
+            inside = (pc.field("hour") >= start) & (pc.field("hour") < end)
+        return self.dataset(name, version).to_table(columns=list(columns) if columns else None, filter=inside)
+
+    def dataset(self, name: str, version: int | None = None) -> ds.Dataset:
+        """A table as an Arrow dataset, to be filtered by numbers and times while it is read.
+
+        Never by texts: a column without bounds in Delta's log (the lake writes none of texts) gets the bound "null" from
+        delta-rs, and a filter on it finds nothing. Filter the rows that were read.
+        """
+        files = None
+        if "://" not in str(self.root):
+            # delta-rs's own file system is Python called from Arrow's threads: a process that ends soon after reading aborts.
+            files = fs.SubTreeFileSystem(self.path(name), fs.LocalFileSystem())
+        return self.open(name, version).to_pyarrow_dataset(filesystem=files)
 
     def added(self, moment: Moment, table: Table) -> pa.Table:
         """The rows that a moment's commit added to a table. Raises LakeError where their files are gone."""
@@ -230,6 +252,21 @@ class Lake:
         """The last version that `app` appended to the table, or None."""
         return self.open(name).transaction_version(app)
 
+    def add_columns(self, name: str, fields: Sequence[pa.Field], *, by: str) -> list[str]:
+        """Give a table the columns that it lacks, null in the rows it holds; returns their names. Local lakes only."""
+        try:
+            with self.log.locked():
+                before = self._recovered()
+                table = self._open(name)
+                there = {field.name for field in table.schema().fields}
+                new = [field for field in fields if field.name not in there]
+                if new:
+                    table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
+                    self._published(before, by, {name: self._open(name).version()})
+                return [field.name for field in new]
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
     def append_once(self, table: Table, data: pa.Table, app: str, version: int) -> bool:
         """Append `data` unless this (app, version) or a later one of the app is in the table already.
 
@@ -271,12 +308,13 @@ class Lake:
         """Write the data files of a commit to come, one an hour; nobody sees them yet. Local lakes only."""
         table = write.table
         self.create(table)
-        if write.window is None and not write.data.num_rows:
+        windows = write.windows
+        if windows is None and not write.data.num_rows:
             return {"table": table.name, "window": None, "adds": []}
         data = _conform(table, write.data)
-        if write.window:
-            _check_inside(table.name, data, write.window)
-        bounds = [write.window.start.isoformat(), write.window.end.isoformat()] if write.window else None
+        if windows is not None:
+            _check_inside(table.name, data, *windows)
+        bounds = None if windows is None else [[one.start.isoformat(), one.end.isoformat()] for one in windows]
         adds = [_write_file(self.path(table.name), part, hour) for hour, part in _by_hour(table, data)]
         return {"table": table.name, "window": bounds, "adds": adds}
 
@@ -441,12 +479,13 @@ class Lake:
         return self.version(name)
 
 
-def _check_inside(name: str, data: pa.Table, window: Window) -> None:
+def _check_inside(name: str, data: pa.Table, *windows: Window) -> None:
     if "hour" not in data.column_names:
         raise LakeError(f"`{name}` has no column `hour`; only a time-partitioned table has windows")
     for hour in data.column("hour").unique().to_pylist():
-        if hour is None or not window.start <= hour < window.end:
-            raise LakeError(f"`{name}`: a row of hour {hour} lies outside of [{window.start}, {window.end})")
+        if hour is None or not any(window.start <= hour < window.end for window in windows):
+            where = ", ".join(f"[{window.start}, {window.end})" for window in windows)
+            raise LakeError(f"`{name}`: a row of hour {hour} lies outside of {where or 'every window, for none was given'}")
 
 
 # --- data files ------------------------------------------------------------------------------------------------------
@@ -522,18 +561,20 @@ def _add_action(add: dict[str, Any]) -> AddAction:
     return AddAction(add["path"], add["size"], values, int(time.time() * 1000), True, add["stats"])
 
 
-def _removals(table: DeltaTable, window: list[str] | None) -> list[RemoveAction]:
-    """The files of the window's hours: whole, since a file holds one hour."""
-    if window is None:
+def _removals(table: DeltaTable, window: list | None) -> list[RemoveAction]:
+    """The files of the windows' hours: whole, since a file holds one hour. window: [[start, end], ...] of an intent."""
+    if not window:
         return []
-    start, end = (dt.datetime.fromisoformat(bound) for bound in window)
+    pairs = [window] if isinstance(window[0], str) else window  # an intent from before there could be several
+    spans = [(dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end)) for start, end in pairs]
     files = pa.table(table.get_add_actions(flatten=True))
     if not files.num_rows:
         return []
     hours = files.column("partition.hour").cast(TIME).cast(pa.int64()).to_pylist()
     # As on disk: delta-rs hands paths out as they stand in the log, with a URL's escapes, and escapes what it is given.
     sizes, paths = files.column("size_bytes").to_pylist(), map(unquote, files.column("path").to_pylist())
-    inside = [start <= EPOCH + dt.timedelta(microseconds=hour) < end for hour in hours]
+    times = [EPOCH + dt.timedelta(microseconds=hour) for hour in hours]
+    inside = [any(start <= time < end for start, end in spans) for time in times]
     now = int(time.time() * 1000)
     return [RemoveAction(path, True, now, size) for path, size, yes in zip(paths, sizes, inside, strict=True) if yes]
 

@@ -13,6 +13,8 @@ from dagster_project import checks, jobs, schedules, sensors, sql_jobs
 from dagster_project import settings as environment
 from dagster_project.line_assets import TABLES, line_assets
 from dagster_project.notebook_jobs import notebook_assets
+from dagster_project.order_assets import SHOWN as ORDER_TABLES
+from dagster_project.order_assets import order_assets
 from dagster_project.partitions import first_hour, hourly
 from dagster_project.resources import resources
 from dagster_project.settings import ROOT, Settings
@@ -39,9 +41,10 @@ def build_defs(
 
 def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Definitions:
     partitions = hourly(first or first_hour(settings))
-    found = sql_jobs.sql_jobs(TABLES, sql_folder)
-    assets = [*line_assets(partitions), *(sql_jobs.sql_asset(job, partitions) for job in found)]
-    known = {table.name for table in TABLES} | {key.to_user_string() for asset in assets for key in asset.keys}
+    tables = (*TABLES, *ORDER_TABLES)
+    found = sql_jobs.sql_jobs(tables, sql_folder)
+    assets = [*line_assets(partitions), *order_assets(), *(sql_jobs.sql_asset(job, partitions) for job in found)]
+    known = {table.name for table in tables} | {key.to_user_string() for asset in assets for key in asset.keys}
     assets += notebook_assets(notebook_folder, partitions, known)
     line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job()}
     return dg.Definitions(

@@ -1,7 +1,7 @@
 """Asset checks: what must hold before anything downstream runs.
 
 Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
-assets/samples/audit.py, assets/metrics/).
+assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py).
 A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
 """
 
@@ -17,7 +17,7 @@ from dagster_project.settings import Settings
 
 def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
-    found = [_unique_events(), _accounted_for(), _equals_delta(), *(_grain(job) for job in jobs)]
+    found = [_unique_events(), _accounted_for(), _equals_delta(), _orders_reconcile(), *(_grain(job) for job in jobs)]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
     return found
@@ -121,3 +121,28 @@ def _equals_delta():
         return dg.AssetCheckResult(passed=not found, metadata={"differences": found})
 
     return equals_delta
+
+
+ORDERS_RECONCILE = "orders_reconcile"
+
+
+def _orders_reconcile():
+    @dg.asset_check(
+        asset="order_attributions",
+        name=ORDERS_RECONCILE,
+        additional_deps=["orders"],
+        blocking=True,
+        description="Orders, gross, refunds and net of order_attributions are those of orders, per hour and overall.",
+    )
+    def orders_reconcile(settings: dg.ResourceParam[Settings]):
+        from assets.orders import reconcile, rules
+
+        found = reconcile.reconcile(settings.lake, rules.load_rules(settings.order_rules))
+        return dg.AssetCheckResult(passed=found["balanced"], metadata=reconciled(found))
+
+    return orders_reconcile
+
+
+def reconciled(found: dict) -> dict[str, object]:
+    """What assets.orders.reconcile found, as a check's metadata: ten of the wrong hours."""
+    return {**found, "wrong_hours": found["wrong_hours"][:10], "hours_wrong": len(found["wrong_hours"])}

@@ -53,7 +53,7 @@ def demo(
 
 @app.command()
 def up() -> None:
-    """Start ClickHouse's endpoint, traffic, the live labeler, Dagster and Streamlit; Ctrl-C stops all."""
+    """Start ClickHouse's endpoint, traffic, the live labeler, orders, Dagster and Streamlit; Ctrl-C stops all."""
     from dagster_project import services
 
     raise SystemExit(services.up(_settings()))
@@ -84,6 +84,24 @@ def live(
     from dagster_project import services
 
     services.live(_settings(), take_over)
+
+
+@app.command()
+def orders(
+    follow: Annotated[bool, typer.Option(help="go on until stopped, every GLASSHOUSE_ORDERS_INTERVAL")] = False,
+) -> None:
+    """Take the shop's changes that have landed, attribute the orders to notes, and show the totals."""
+    from assets.orders import reconcile, rules, take
+    from dagster_project import services, show
+
+    settings = _settings()
+    if follow:
+        services.orders(settings)
+        return
+    chosen = rules.load_rules(settings.order_rules)
+    with show.working("taking orders"):
+        taken = take.take(settings.lake, settings.orders, chosen)
+    show.orders(reconcile.summary(settings.lake), reconcile.reconcile(settings.lake, chosen), taken)
 
 
 @app.command()

@@ -70,7 +70,7 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
     end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     window = Window(end - dt.timedelta(hours=hours), end)
     config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events_per_hour=events / hours, tail=False)
-    for folder in (settings.landing, settings.truth):
+    for folder in (settings.landing, settings.truth, settings.orders):
         shutil.rmtree(folder, ignore_errors=True)  # only what a killed start of this very step left
     say(f"generating about {events:,} events over {hours} hours")
     summary = generator.generate(config, settings.landing, settings.truth)
@@ -224,6 +224,10 @@ def _report(settings: Settings, window: Window, repeats: int, seconds: float) ->
             "seconds, all in all": round(seconds, 1),
         },
     )
+    from assets.orders import reconcile
+
+    if settings.orders.is_dir():
+        show.table("What the notes sold", show.order_figures(reconcile.summary(lake)))
     version = registry.latest(lake)
     metrics = registry.read_metrics(lake, version)
     show.table(

@@ -9,9 +9,11 @@ import dagster as dg
 
 from assets.lake import Window
 from dagster_project.line_assets import COPIED, LABELS, clickhouse_key
+from dagster_project.order_assets import KEYS as ORDER_KEYS
 from dagster_project.partitions import range_tags
 
 LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "train_ranker", "tidy_lake"
+ORDERS = "new_orders"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
 
 
@@ -20,11 +22,13 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
     sql = dg.AssetSelection.assets(*sql_names)
     copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in COPIED))
     ranker = dg.AssetSelection.assets("ranker")
+    orders = dg.AssetSelection.assets(*ORDER_KEYS)
     selections = {
         LINE: (
-            dg.AssetSelection.assets(*TO_LABELS) | sql | copies | ranker,
-            "From landed logs to labels, samples, the ranker and ClickHouse.",
+            dg.AssetSelection.assets(*TO_LABELS) | sql | copies | ranker | orders,
+            "From landed logs and the shop's changes to labels, samples, the ranker, orders and ClickHouse.",
         ),
+        ORDERS: (orders, "Take in the shop's new changes; credit anew what late clicks have changed."),
         LAND: (dg.AssetSelection.assets("raw_events"), "Take in the files of the landing folder."),
         AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
         TRAIN: (ranker, "Train the ranker on all samples of the lake."),

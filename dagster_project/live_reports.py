@@ -1,7 +1,8 @@
 """What Dagster is told of the live labeler's batches, so that its plots are the live plots.
 
 Here: a materialization of every table that a batch wrote, with the batch's figures as metadata, and one of each partition
-whose hour the batch closed. Not here: following the commits (assets/followers.py), the batches (assets/attribution).
+whose hour the batch closed; the same of a batch of orders, with the check of its totals. Not here: following the commits
+(assets/followers.py), the batches (assets/attribution, assets/orders).
 
 Dagster keeps these events in its own store, not in the lake: a batch that is reported again after a crash shows twice there.
 """
@@ -17,6 +18,8 @@ from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from assets.orders.rules import OrderRules
 
 BOOK = "labeled_hours"  # the labeler's own; not an asset
 UNSEEN = (BOOK, "sources", "id_keys")
@@ -53,6 +56,49 @@ class Reporter:
                 self._instance.report_runless_asset_event(
                     dg.AssetMaterialization(name, partition=key_of(hour), metadata={"closed_by_batch": stats["batch"]})
                 )
+
+
+class OrdersReporter:
+    """A follower's handler: reports a moment of assets/orders/take.py, and whether the totals agree."""
+
+    def __init__(self, settings: Settings, rules: OrderRules):
+        self.settings, self.rules = settings, rules
+        self._instance: dg.DagsterInstance | None = None
+
+    def __call__(self, lake: Lake, moment: Moment) -> None:
+        import dagster as dg
+
+        from assets.orders.reconcile import reconcile
+        from dagster_project import instance
+        from dagster_project.checks import ORDERS_RECONCILE, reconciled
+        from dagster_project.order_assets import KEYS
+
+        if "batch" not in moment.note:  # a table was made, or gained a column
+            return
+        if self._instance is None:
+            self._instance = instance.open_instance(self.settings)
+        metadata = {"batch": moment.note["batch"], **moment.note["counts"]}
+        for name in KEYS:
+            if moment.added.get(name):
+                version = {"delta_version": moment.tables[name]}
+                self._instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata={**metadata, **version}))
+        if lake.log.newest().apps.get(moment.by) != moment.note["batch"]:
+            return  # a newer batch is there, its totals are what counts
+        found = reconcile(lake, self.rules)
+        self._instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                dg.AssetKey("order_attributions"), ORDERS_RECONCILE, found["balanced"],
+                {name: _shown(value) for name, value in reconciled(found).items()},
+            )
+        )  # fmt: skip
+
+
+def _shown(value: object) -> dg.MetadataValue:
+    import dagster as dg
+
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.json(value)
 
 
 def figures(stats: dict) -> dict[str, float | int | str]:

@@ -55,6 +55,7 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         "clickhouse": [glasshouse, "clickhouse"],
         "traffic": [glasshouse, "traffic"],
         "live": [glasshouse, "live"],
+        "orders": [glasshouse, "orders", "--follow"],
         "dagster": [str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), *workspace],
         "daemon": [str(BIN / "dagster-daemon"), "run", *workspace],
         "pages": streamlit_command(settings),
@@ -163,6 +164,28 @@ def live(settings: Settings, take_over: bool = False) -> None:
     finally:
         for follower in following:
             follower.stop()
+
+
+def orders(settings: Settings) -> None:
+    """Take the shop's changes as they land, until stopped; Dagster follows the commits in a thread of its own."""
+    from assets.followers import Follower
+    from assets.lake import LakeError
+    from assets.orders import rules, take
+    from dagster_project import live_reports
+
+    stop = stop_on_signals()
+    chosen = rules.load_rules(settings.order_rules)  # a wrong file stops the start, not the night
+    follower = Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP)
+    follower.start()
+    try:
+        while not stop.is_set():
+            try:
+                take.take(settings.lake, settings.orders, chosen, say=print)
+            except LakeError as error:  # another writer held the lock for long, or tidied just then: the next time
+                print(f"orders: {error}")
+            stop.wait(settings.orders_interval.total_seconds())
+    finally:
+        follower.stop()
 
 
 def _on_spark(settings: Settings):

@@ -42,6 +42,8 @@ KNOWN = {
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
     "LIVE_MEMORY_MB": ("4096", "MB the live labeler may take: state beyond it lies in files, batches get smaller"),
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
+    "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
+    "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
     "KEEP_DAYS": ("7", "days for which old files and moments are kept: how far back a version can be read"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
@@ -74,6 +76,8 @@ class Settings:
     live_batch_bytes: int
     live_memory_bytes: int
     live_buckets: int
+    orders_interval: dt.timedelta
+    order_rules: Path
     keep: dt.timedelta
     executor: str
     ranker_processes: int
@@ -97,6 +101,11 @@ class Settings:
     def truth(self) -> Path:
         """Where the traffic generator keeps the true probabilities, apart from what any model reads."""
         return self.home / "truth"
+
+    @property
+    def orders(self) -> Path:
+        """The folder into which the shop's changes and catalogue land, beside the logs."""
+        return self.landing.parent / "orders"
 
     @property
     def own_log(self) -> Path:
@@ -167,6 +176,8 @@ def load(env: dict[str, str] | None = None) -> Settings:
         live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
         live_memory_bytes=parsed("LIVE_MEMORY_MB", int, "a whole number of MB") * 2**20,
         live_buckets=parsed("LIVE_BUCKETS", int, "a whole number"),
+        orders_interval=parsed("ORDERS_INTERVAL", parse_duration, "a duration like 60s"),
+        order_rules=Path(value["ORDER_RULES"] or ROOT / "assets" / "orders" / "rules.toml"),
         keep=dt.timedelta(days=parsed("KEEP_DAYS", float, "a number of days")),
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),

@@ -134,6 +134,43 @@ def live_status(found: Mapping[str, Any] | None) -> None:
     )
 
 
+def money(cents: int) -> str:
+    """Cents as units with two decimals; the shop's currency is its own."""
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02d}"
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def order_figures(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "orders": found["orders"],
+        "gross revenue": money(found["gross_cents"]),
+        "refunds": money(found["refunded_cents"]),
+        "net revenue": money(found["net_cents"]),
+        "orders attributed to a note": share(found["attributed_orders"]),
+        "net revenue attributed to a note": share(found["attributed_net"]),
+    }
+
+
+def orders(found: Mapping[str, Any], totals: Mapping[str, Any], taken: Mapping[str, int]) -> None:
+    """What `glasshouse orders` took, what there is, and whether the totals agree."""
+    agree = "yes" if totals["balanced"] else f"NO: {len(totals['wrong_hours'])} of {totals['hours']} hours differ"
+    table(
+        "Orders",
+        {
+            "files taken now": taken["files"],
+            "changes taken now": taken["changes"],
+            "changes in all": found["changes"],
+            "lines quarantined": found["quarantined"],
+            **order_figures(found),
+            "deleted orders": found["deleted"],
+            "totals agree with `orders`": agree,
+        },
+    )
+
+
 def tidied(found: Mapping[str, Mapping[str, Any]]) -> None:
     """What the housekeeping did, table by table."""
     moments = found["moments"]["forgotten"]

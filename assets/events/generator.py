@@ -1,7 +1,7 @@
 """The traffic generator: a feed's events in the contract's form, drawn from probabilities that are kept aside.
 
 Here: a small world (users with taste, notes with quality), what it displays, what readers do, how the network and
-broken phones distort it, and an order stream after clicks. Not here: how events are read (intake.py) or labelled.
+broken phones distort it. Not here: how events are read (intake.py) or labelled, and the orders after the clicks (shop.py).
 
 Same seed and start: same bytes, whatever `hours` is. Each slot of time is drawn from its own (seed, slot) stream, so
 memory is bounded by a slot plus what is still on its way. docs/contract.md describes the files.
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from assets.events import shop
 from assets.events.contract import ACTIONS, MAX_CLOCK_AHEAD
 
 SECOND = 1_000_000  # all times here are integer microseconds
@@ -121,11 +122,12 @@ def generate(
     """Write the landing files of `config.hours` hours and, apart from them, the truth and the orders.
 
     folder: landing files, named so that their order is that of arrival. truth_folder: Parquet with, for every display,
-    request_id, position, user_id, note_id, event_time and the probabilities. folder/../orders: the order change stream.
+    request_id, position, user_id, note_id, event_time and the probabilities. folder/../orders: the change stream of the
+    shop's orders, and which note plants which product (shop.py).
     progress(share done, rows so far) is called once a slot. Returns counts: rows, events (distinct, good), repeats,
     broken, wrong_clock (quarantined for it), displays, files, order_changes and one count an action, e.g. action_click.
     """
-    world = _World(config)
+    world = _World(config, config.start_us + shop.COLUMN_AFTER)
     minutes = _slot_minutes(config)
     slots = config.hours * 60 // minutes
     with _Output(world, folder, truth_folder) as output:
@@ -152,7 +154,7 @@ def follow(
     `config.hours` is ignored, and so is the hour of day: the rate is events_per_hour throughout, for a dashboard has to
     move at night too. A file appears complete (written aside, then renamed) once its rows have arrived.
     """
-    world = _World(config)
+    world = _World(config, column_from=0)
     now = _now_us()
     with _Output(world, folder, truth_folder, live=True) as output:
         while not stop.wait(interval_s):
@@ -170,7 +172,7 @@ def follow(
 class _World:
     """Users and notes: drawn once from the seed, the same in `generate` and in `follow`."""
 
-    def __init__(self, config: TrafficConfig) -> None:
+    def __init__(self, config: TrafficConfig, column_from: int) -> None:
         rng = np.random.default_rng([config.seed, 0])
         users, notes, topics = config.users, config.notes, len(TOPICS)
         self.config = config
@@ -201,6 +203,7 @@ class _World:
         # Two phones of busy readers have a wrong clock.
         busy = np.argsort(-np.diff(self.activity, prepend=0), kind="stable")
         self.ahead, self.behind = busy[users // 50 + 1], busy[users // 50 + 2]
+        self.shop = shop.Shop(config.seed, self.note_id, self.user_id, column_from)
 
     def age_hours(self, when: int) -> np.ndarray:
         return ((when - self.born) % (14 * 24 * HOUR)) / HOUR
@@ -262,7 +265,7 @@ def _simulate(world: _World, begin: int, end: int, requests: int, prefix: str = 
     rows = _travel(world, rng, displays, events, begin)
     prefix = f"{prefix}{world.config.seed}-{begin // MINUTE if not prefix else begin // 1000}-"
     truth = _truth(world, displays, chance, prefix)
-    orders = _orders(world, rng, displays, clicked, prefix)
+    orders = world.shop.orders(displays, clicked, begin, prefix)
     return _Slot(rows.with_columns(prefix=pl.lit(prefix)), truth, orders)
 
 
@@ -446,38 +449,6 @@ def _truth(world: _World, shown: dict[str, np.ndarray], chance: dict[str, np.nda
     return frame.with_columns(time).select(request_id, pl.exclude("request"))
 
 
-def _orders(
-    world: _World, rng: np.random.Generator, shown: dict[str, np.ndarray], clicked: np.ndarray, prefix: str
-) -> list[dict]:
-    """Changes of the table `orders` after 2 % of the clicks: placed, then paid, shipped or cancelled, some deleted."""
-    changes = []
-    for number, index in enumerate(clicked[rng.random(len(clicked)) < 0.02]):
-        when = int(shown["time"][index]) + int(rng.integers(MINUTE, 15 * MINUTE))
-        row = {
-            "order_id": f"o{prefix}{number}",
-            "user_id": int(world.user_id[shown["user"][index]]),
-            "note_id": int(world.note_id[shown["note"][index]]),
-            "amount_cents": int(rng.lognormal(8, 0.7)),
-            "status": "placed",
-            "created_at": when,
-            "updated_at": when,
-        }
-        changes.append(_change("c", None, row, when))
-        for status in ("paid", "shipped") if rng.random() < 0.85 else ("cancelled",):
-            when += int(rng.integers(MINUTE, 10 * MINUTE))
-            before, row = row, row | {"status": status, "updated_at": when}
-            changes.append(_change("u", before, row, when))
-        if row["status"] == "cancelled" and rng.random() < 0.3:
-            when += MINUTE
-            changes.append(_change("d", row, None, when))
-    return changes
-
-
-def _change(op: str, before: dict | None, after: dict | None, when: int) -> dict:
-    source = {"connector": "postgresql", "db": "shop", "table": "orders", "ts_us": when}
-    return {"op": op, "before": before, "after": after, "source": source, "ts_us": when}
-
-
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -494,6 +465,7 @@ class _Output:
         )
         for path in (self.folder, self.truth_folder, self.orders_folder):
             path.mkdir(parents=True, exist_ok=True)
+        _write_atomically(self.orders_folder / "note_products.jsonl", world.shop.note_products())
         self.file_us = _file_minutes(config) * MINUTE
         self.pending: pl.DataFrame | None = None
         self.orders: list[dict] = []
@@ -578,11 +550,11 @@ class _Output:
         _write_atomically(path, data)
 
     def _write_orders(self, end: int) -> None:
-        done = sorted((c for c in self.orders if c["ts_us"] < end), key=lambda c: (c["ts_us"], c["op"]))
+        done = [c for c in self.orders if c["ts_us"] < end]
         self.orders = [c for c in self.orders if c["ts_us"] >= end]
         if done:
-            self.counts["order_changes"] += len(done)
-            lines = "".join(json.dumps(change, separators=(",", ":")) + "\n" for change in done)
+            lines, count = self.world.shop.lines(done)
+            self.counts["order_changes"] += count
             name = f"orders-{_stamp(self.written_until if not self.live else end)}.jsonl"
             self._submit(_write_atomically, self.orders_folder / name, lines.encode())
 

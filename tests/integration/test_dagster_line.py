@@ -25,7 +25,8 @@ KEYS = {
     "raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events",
     "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
-    "clickhouse/late_events", "clickhouse/quarantine", "labels", "metrics",
+    "clickhouse/late_events", "clickhouse/quarantine", "labels", "metrics", "order_changes", "orders", "note_products",
+    "order_quarantine", "order_attributions", "planting_actions",
 }  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_the_code_location_holds_these_assets_and_jobs():
     defs = build_defs(load({"GLASSHOUSE_HOME": "build/none"}))
     found = {key.to_user_string() for asset in defs.assets for key in asset.keys}
     assert found == KEYS
-    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY}
+    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY, jobs.ORDERS}
 
 
 @pytest.mark.slow
@@ -81,6 +82,7 @@ def test_every_check_ran_and_passed(result):
     assert all(checks.values()), checks
     names = {name for _, name in checks}
     assert {"accounted_for", "no_leak", "event_id_is_unique", "one_row_a_display", "equals_delta", "grain_is_unique"} <= names
+    assert "orders_reconcile" in names
 
 
 @pytest.mark.slow

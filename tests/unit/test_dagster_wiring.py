@@ -17,6 +17,7 @@ from assets.samples.sql_job import SqlJobError
 from dagster_project import partitions, schedules
 from dagster_project import settings as environment
 from dagster_project.build import build_defs
+from dagster_project.order_assets import KEYS as ORDER_KEYS
 
 HOUR = dt.timedelta(hours=1)
 START = dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC)
@@ -41,14 +42,14 @@ def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/orphan_actions", "clickhouse/quarantine", "daily_active_users", "events",
-        "hourly_funnel", "impression_sessions", "labels", "late_events", "metrics", "note_profiles", "orphan_actions",
-        "quarantine", "ranker", "raw_events", "training_samples", "user_profiles",
+        "hourly_funnel", "impression_sessions", "labels", "late_events", "metrics", "note_products", "note_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "training_samples", "user_profiles",
     ]  # fmt: skip
 
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "land_logs", "line", "tidy_lake", "train_ranker"
+        "after_labels", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "clickhouse/events:equals_delta",
@@ -58,6 +59,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "hourly_funnel:grain_is_unique",
         "impression_sessions:accounted_for",
         "note_profiles:grain_is_unique",
+        "order_attributions:orders_reconcile",
         "training_samples:grain_is_unique",
         "training_samples:no_leak",
         "training_samples:one_row_a_display",
@@ -80,7 +82,7 @@ def test_every_check_blocks_and_every_backfill_is_one_run(repository):
 def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
-    assert graph.executable_asset_keys - by_hour == {dg.AssetKey("ranker")}
+    assert graph.executable_asset_keys - by_hour == {dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)}
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 
 

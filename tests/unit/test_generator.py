@@ -122,17 +122,44 @@ def test_parquet_holds_the_same_events(made, read, tmp_path):
     assert frame(other).equals(frame(read).select(frame(other).columns))
 
 
-def test_orders_are_a_change_stream_that_can_be_replayed(made):
-    rows, table = [], {}
-    for path in sorted((made[0] / "orders").glob("orders-*.jsonl")):
-        rows += [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(rows) == made[1]["order_changes"] > 10
-    assert [row["ts_us"] for row in rows] == sorted(row["ts_us"] for row in rows)
-    for row in rows:
+@pytest.fixture(scope="module")
+def order_stream(made):
+    paths = sorted((made[0] / "orders").glob("orders-*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def test_orders_are_a_change_stream_that_can_be_replayed(made, order_stream):
+    assert len(order_stream) == made[1]["order_changes"] > 100
+    assert [row["ts_us"] for row in order_stream] == sorted(row["ts_us"] for row in order_stream)
+    assert [row["source"]["pos"] for row in order_stream] == list(range(1, len(order_stream) + 1))
+    (added,) = [at for at, row in enumerate(order_stream) if "ddl" in row]
+    names = [column["name"] for column in order_stream[added]["tableChanges"][0]["table"]["columns"]]
+    table = {}
+    for at, row in enumerate(order_stream):
+        if at == added:
+            table = {key: value and {**value, "coupon_cents": None} for key, value in table.items()}
+            continue
         key = (row["before"] or row["after"])["order_id"]
         assert table.get(key) == row["before"]
         table[key] = row["after"]
-    assert {row["op"] for row in rows} >= {"c", "u"}
+        assert row["after"] is None or list(row["after"]) == names[: None if at > added else -1]
+    assert {row["op"] for row in order_stream if "op" in row} == {"c", "u", "d"}
+
+
+def test_orders_name_a_product_that_notes_plant_and_some_are_refunded(made, read, order_stream):
+    lines = (made[0] / "orders" / "note_products.jsonl").read_text().splitlines()
+    planted = {row["note_id"]: row["product_id"] for row in map(json.loads, lines)}
+    assert 0.4 < len(planted) / CONFIG.notes < 0.8 and len(set(planted.values())) < len(planted) / 2
+    orders = {row["after"]["order_id"]: row["after"] for row in order_stream if row.get("after")}
+    assert {order["product_id"] for order in orders.values()} <= set(planted.values())
+    clicks = frame(read).filter(pl.col("action") == "click").select("user_id", "note_id").iter_rows()
+    wanted = {(user, planted[note]) for user, note in clicks if note in planted}
+    led = sum((order["user_id"], order["product_id"]) in wanted for order in orders.values())
+    assert 0.7 < led / len(orders) < 1
+    assert any(order["coupon_cents"] for order in orders.values() if "coupon_cents" in order)
+    refunds = [order for order in orders.values() if order["refunded_cents"]]
+    assert {order["status"] for order in refunds} == {"refunded", "shipped"}
+    assert all(order["refunded_cents"] <= order["amount_cents"] for order in refunds)
 
 
 def test_a_config_that_makes_no_sense_is_refused():

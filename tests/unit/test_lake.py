@@ -4,6 +4,8 @@ import datetime as dt
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from assets.tidy import tidy
 
 THING = Table("thing", pa.schema([HOUR, pa.field("x", pa.int64())]), "a thing")
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def hour(n):
@@ -211,3 +214,26 @@ def test_a_lake_travels_to_another_process_after_it_has_been_written_to(lake):
     again = pickle.loads(pickle.dumps(lake.pinned()))
     both(lake, 2)
     assert again.read("thing").num_rows == 1 and again.moment == lake.pinned(again.moment.number).moment
+
+
+def test_a_process_that_ends_right_after_reading_ends_well(lake):
+    lake.append_once(THING, rows((0, 1), (1, 2)), "app", 1)
+    code = f"from assets.lake import Lake; print(Lake({lake.root!r}).read('thing', columns=['x']).num_rows)"
+    for _ in range(4):
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_a_table_gains_columns_and_old_rows_have_none_in_them(lake):
+    lake.append_once(THING, rows((0, 1)), "app", 1)
+    before, extra = lake.pinned(), [pa.field("y", pa.int64()), pa.field("x", pa.int64())]
+    assert lake.add_columns("thing", extra, by="test") == ["y"]
+    assert lake.add_columns("thing", extra, by="test") == []
+    assert lake.read("thing").to_pylist() == [{"hour": hour(0), "x": 1, "y": None}]
+    assert before.read("thing").schema.names == ["hour", "x"]
+    wide = Table("thing", pa.schema([*THING.schema, pa.field("y", pa.int64())]), "a thing")
+    more = pa.table({"hour": [hour(0), hour(1)], "x": [2, 3], "y": [4, None]}, schema=wide.schema)
+    lake.append_once(wide, more, "app", 2)
+    assert sorted(map(str, lake.read("thing")["y"].to_pylist())) == ["4", "None", "None"]
+    tidy(lake, open_hours=0)
+    assert sorted(map(str, lake.read("thing")["y"].to_pylist())) == ["4", "None", "None"]
