@@ -6,7 +6,9 @@ what they do (events/abusers.py). The truth is read for this alone: no rule, lab
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,15 @@ import pyarrow.compute as pc
 from assets.lake import Lake, Window
 
 TABLE = "spam_accounts"
+LOOKED_BACK = dt.timedelta(hours=23)  # a row of an hour is about that hour and these before it
 
 
 @dataclass(frozen=True)
 class Found:
     """Flagged accounts against planted ones, over a window.
 
-    flagged: accounts with a row in any hour of the window. abusers: planted ones with an event in it. right: both.
-    by_kind: kind -> (abusers, flagged), and of honest accounts that look alike (lookalikes, flagged).
+    flagged: accounts with a row in any hour of the window. abusers: planted ones with an event in what its hours look
+    back on. right: both. by_kind: kind -> (abusers, flagged). by_lookalike: the same of honest accounts that look alike.
     by_rule: rule -> (accounts it fired for, of these abusers).
     """
 
@@ -59,7 +62,7 @@ def measure(lake: Lake, window: Window, truth_folder: Path) -> Found | None:
     reasons: dict[int, set[str]] = {}
     for user, text in rows.unique().iter_rows():
         reasons.setdefault(user, set()).update(text.split(","))
-    here = _with_events(lake, window, [*abusers, *(alike or {})])
+    here = _with_events(lake, window.widened(before=LOOKED_BACK), [*abusers, *(alike or {})])
     abusers = {user: kind for user, kind in abusers.items() if user in here}
     alike = {user: kind for user, kind in (alike or {}).items() if user in here}
     fired = Counter(rule for rules in reasons.values() for rule in rules)
@@ -85,6 +88,6 @@ def _with_events(lake: Lake, window: Window, users: list[int]) -> set[int]:
     return set(data["user_id"].unique().to_pylist())
 
 
-def _by_kind(chosen: dict[int, str], flagged) -> dict[str, tuple[int, int]]:
+def _by_kind(chosen: dict[int, str], flagged: Iterable[int]) -> dict[str, tuple[int, int]]:
     all_, found = Counter(chosen.values()), Counter(kind for user, kind in chosen.items() if user in flagged)
     return {kind: (all_[kind], found[kind]) for kind in sorted(all_)}

@@ -6,12 +6,12 @@
 -- description: Accounts that look like spam as of the end of an hour, by what they did in its 24 hours, that hour included.
 --   One row for each hour and account for which a rule fires; the rules, their thresholds and what they miss are in
 --   docs/spam.md. A log whose context names no author_id or device_id goes without the rules that need them.
-{% set peak_actions = 14 %} {# rate: actions in one minute #}
-{% set hour_actions = 200 %} {# rate: actions in one clock hour #}
+{% set peak_actions = 18 %} {# rate: actions in one minute #}
+{% set hour_actions = 150 %} {# rate: actions in one clock hour #}
 {% set regular_gaps = 50 %} {# regular: pauses of at most a minute in one clock hour, and #}
-{% set regular_spread = 0.45 %} {# how far apart their quartiles lie at most, as a share of their median #}
-{% set repeats = 8 %} {# repetition: third and further times of the same action on the same note, and #}
-{% set repeat_share = 0.2 %} {# their share of all actions #}
+{% set regular_spread = 0.5 %} {# how far apart their quartiles lie at most, as a share of their median #}
+{% set repeats = 10 %} {# repetition: third and further times of the same action on the same note, and #}
+{% set repeat_share = 0.3 %} {# their share of all actions #}
 {% set author_actions = 10 %} {# author: comments and shares on one author, and #}
 {% set author_share = 0.3 %} {# their share of all actions #}
 {% set device_accounts = 4 %} {# device: accounts that act from one device, and #}
