@@ -10,8 +10,8 @@
 {% set hour_actions = 150 %} {# rate: actions in one clock hour #}
 {% set regular_gaps = 50 %} {# regular: pauses of at most a minute in one clock hour, and #}
 {% set regular_spread = 0.5 %} {# how far apart their quartiles lie at most, as a share of their median #}
-{% set repeats = 10 %} {# repetition: third and further times of the same action on the same note, and #}
-{% set repeat_share = 0.3 %} {# their share of all actions #}
+{% set repeats = 5 %} {# repetition: third and further times of the same action, not a click, on the same note, and #}
+{% set repeat_share = 0.2 %} {# their share of all actions #}
 {% set author_actions = 10 %} {# author: comments and shares on one author, and #}
 {% set author_share = 0.3 %} {# their share of all actions #}
 {% set device_accounts = 4 %} {# device: accounts that act from one device, and #}
@@ -29,9 +29,10 @@ with shared_devices as (
     having count(distinct c.user_id) >= {{ device_accounts }}
 ),
 of_notes as (
+    -- not clicks: a feed shows a popular note again and again, and readers open it again
     select c.user_id, c.note_id, c.action, sum(c.times) as times
     from account_actions as c
-    where c.hour >= {{ lookback_start }} and c.hour < {{ window_end }}
+    where c.hour >= {{ lookback_start }} and c.hour < {{ window_end }} and c.action <> 'click'
     group by c.user_id, c.note_id, c.action
 ),
 of_authors as (
@@ -100,7 +101,7 @@ actions_of as (
 notes as (
     select a.hour, a.user_id, a.note_id, a.action, sum(a.times) as times
     from actions_of as a
-    where a.hour >= {{ window_start }} and a.hour < {{ window_end }}
+    where a.hour >= {{ window_start }} and a.hour < {{ window_end }} and a.action <> 'click'
     group by a.hour, a.user_id, a.note_id, a.action
 ),
 repetition as (
@@ -210,7 +211,7 @@ select
     cast(r.peak as bigint) as peak_actions_per_minute, -- the greatest of those
     cast(r.hour_actions as bigint) as peak_actions_per_hour, -- in one clock hour
     cast(r.spread as double) as pause_spread, -- (Q3 - Q1) / median of the pauses between events, the most regular busy hour; null without one
-    cast(r.repeats as bigint) as repeats, -- third and further times of the same action on the same note
+    cast(r.repeats as bigint) as repeats, -- third and further times of the same action, not a click, on the same note
     cast(r.repeats / r.actions as double) as repeat_share, -- of all actions
     cast(r.author_actions as bigint) as author_actions, -- comments and shares on the author who got the most of them
     cast(r.accounts as bigint) as accounts_on_device, -- accounts that acted from the same device, if they are suspiciously many; else 0
