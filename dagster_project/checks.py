@@ -1,8 +1,9 @@
 """Asset checks: what must hold before anything downstream runs.
 
 Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
-assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py).
+assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
 A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
+All are, but for the one that measures rules which may be wrong about an account.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,16 @@ from dagster_project.line_assets import clickhouse_key
 from dagster_project.partitions import window_of
 from dagster_project.settings import Settings
 
+ENOUGH = 0.8  # precision and recall of the spam rules
+
 
 def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
     found = [_unique_events(), _accounted_for(), _equals_delta(), _orders_reconcile(), *(_grain(job) for job in jobs)]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
+    if "spam_accounts" in {job.name for job in jobs}:
+        found.append(_spam_precision_recall())
     return found
 
 
@@ -102,6 +107,40 @@ def _no_leak():
         return dg.AssetCheckResult(passed=not found.wrong, metadata=metadata)
 
     return no_leak
+
+
+def _spam_precision_recall():
+    @dg.asset_check(
+        asset="spam_accounts",
+        additional_deps=["events"],
+        blocking=False,
+        description=f"Of the planted abusers, at least {ENOUGH:.0%} are flagged, and of the flagged as many are abusers.",
+    )
+    def spam_precision_recall(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets import spam
+
+        found = spam.measure(settings.lake, window_of(context), settings.truth)
+        if found is None:
+            note = "no truth about abusers here (a log of one's own): nothing to compare with"
+            return dg.AssetCheckResult(passed=True, severity=dg.AssetCheckSeverity.WARN, metadata={"note": note})
+        measured = {"precision": found.precision, "recall": found.recall}
+        return dg.AssetCheckResult(
+            passed=all(value is None or value >= ENOUGH for value in measured.values()),
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                **{name: value for name, value in measured.items() if value is not None},
+                "flagged": found.flagged, "abusers": found.abusers, "right": found.right,
+                "by_kind": _counts(found.by_kind | found.by_lookalike, "kind | accounts | flagged"),
+                "by_rule": _counts(found.by_rule, "rule | accounts | of these abusers"),
+            },
+        )  # fmt: skip
+
+    return spam_precision_recall
+
+
+def _counts(found: dict[str, tuple[int, int]], head: str) -> dg.MetadataValue:
+    lines = [f"| {head} |", "|---|---|---|", *(f"| {name} | {a} | {b} |" for name, (a, b) in found.items())]
+    return dg.MetadataValue.md("\n".join(lines))
 
 
 def _equals_delta():

@@ -69,7 +69,9 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
     # Ends with the last full hour, so that the pages show yesterday and today and `make up` goes on from there.
     end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     window = Window(end - dt.timedelta(hours=hours), end)
-    config = generator.TrafficConfig(seed=seed, start=window.start, hours=hours, events_per_hour=events / hours, tail=False)
+    config = generator.TrafficConfig(
+        seed=seed, start=window.start, hours=hours, events_per_hour=events / hours, tail=False, abusers=services.ABUSERS
+    )
     for folder in (settings.landing, settings.truth, settings.orders):
         shutil.rmtree(folder, ignore_errors=True)  # only what a killed start of this very step left
     say(f"generating about {events:,} events over {hours} hours")
@@ -228,6 +230,7 @@ def _report(settings: Settings, window: Window, repeats: int, seconds: float) ->
 
     if settings.orders.is_dir():
         show.table("What the notes sold", show.order_figures(reconcile.summary(lake)))
+    _report_spam(settings, window)
     version = registry.latest(lake)
     metrics = registry.read_metrics(lake, version)
     show.table(
@@ -235,3 +238,15 @@ def _report(settings: Settings, window: Window, repeats: int, seconds: float) ->
         [(name, head["positives"], head["auc"], head["truth_auc"]) for name, head in metrics["heads"].items()],
         ("head", "positives", "AUC", "AUC of the truth"),
     )
+
+
+def _report_spam(settings: Settings, window: Window) -> None:
+    """Which accounts the spam rules flag and, where abusers were planted, how many of those they are."""
+    from assets import spam
+
+    found = spam.measure(settings.lake, window, settings.truth)
+    if found is None:
+        accounts = settings.lake.read(spam.TABLE, window, ["user_id"])["user_id"]
+        show.table("Spam rules", {"accounts flagged": len(accounts.unique())})
+    else:
+        show.spam(found)

@@ -20,6 +20,7 @@ from dagster_project.settings import ROOT, Settings
 
 BIN = Path(sys.executable).parent
 TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
+ABUSERS = 60  # of the generator's 20,000 users
 STOP_SECONDS = 20  # the live labeler finishes the batch in hand
 
 
@@ -136,7 +137,9 @@ def traffic(settings: Settings) -> None:
     from assets.events import generator
 
     start = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
-    config = generator.TrafficConfig(seed=TRAFFIC_SEED, start=start, events_per_hour=settings.traffic_rate * 3600)
+    config = generator.TrafficConfig(
+        seed=TRAFFIC_SEED, start=start, events_per_hour=settings.traffic_rate * 3600, abusers=ABUSERS
+    )
     interval = min(5.0, settings.live_interval.total_seconds())
     generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals())
 

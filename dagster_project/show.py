@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from assets.spam import Found
 
 # Width is fixed where the output is a file or a pipe, so that a table is not folded at 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -180,6 +183,23 @@ def tidied(found: Mapping[str, Mapping[str, Any]]) -> None:
     ]  # fmt: skip
     table("Tidied", rows, ("table", "files before", "files after", "hours compacted", "files deleted"))
     console.print(f"{moments:,} old moments forgotten")
+
+
+def spam(found: Found) -> None:
+    """The spam rules against the planted abusers."""
+    table(
+        "Spam rules against the planted abusers",
+        {
+            "accounts flagged": found.flagged,
+            "of these abusers": found.right,
+            "abusers in the events": found.abusers,
+            "precision": found.precision,
+            "recall": found.recall,
+        },
+    )
+    rows = [(name, *figures) for name, figures in (found.by_kind | found.by_lookalike).items()]
+    table("By kind (binge and fan are honest accounts that look alike)", rows, ("kind", "accounts", "flagged"))
+    table("By rule", [(name, *figures) for name, figures in found.by_rule.items()], ("rule", "accounts", "of these abusers"))
 
 
 def addresses(found: Mapping[str, str], title: str) -> None:

@@ -1,7 +1,8 @@
 """The traffic generator: a feed's events in the contract's form, drawn from probabilities that are kept aside.
 
 Here: a small world (users with taste, notes with quality), what it displays, what readers do, how the network and
-broken phones distort it. Not here: how events are read (intake.py) or labelled, and the orders after the clicks (shop.py).
+broken phones distort it. Not here: abusers (abusers.py), the orders after the clicks (shop.py), how events are read (intake.py)
+or labelled.
 
 Same seed and start: same bytes, whatever `hours` is. Each slot of time is drawn from its own (seed, slot) stream, so
 memory is bounded by a slot plus what is still on its way. docs/contract.md describes the files.
@@ -25,11 +26,8 @@ import numpy as np
 import polars as pl
 
 from assets.events import shop
+from assets.events.abusers import CODE, HOUR, MINUTE, SECOND, Planted
 from assets.events.contract import ACTIONS, MAX_CLOCK_AHEAD
-
-SECOND = 1_000_000  # all times here are integer microseconds
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
 
 TOPICS = (
     "food", "travel", "beauty", "fashion", "fitness", "home", "pets", "parenting", "cars", "gadgets", "games", "film",
@@ -67,7 +65,6 @@ HEAD_WEIGHTS = np.array(
 CLICK_CONST = -2.66
 LONG_VIEW_US = 10 * SECOND
 
-CODE = {name: code for code, name in enumerate(ACTIONS)}
 UNDO = {"like": ("unlike", 0.03), "fav": ("unfav", 0.03), "follow": ("unfollow", 0.02)}
 
 # Measured: events that one feed request leads to, repeats and second displays included.
@@ -83,7 +80,8 @@ class TrafficConfig:
     start: tz-aware, on a full hour. events_per_hour: the mean over a day, approximate; the hour of day modulates it.
     file_format: `jsonl.gz`, `jsonl` or `parquet`. file_minutes: arrival time in one file; default: 5 to 60 by volume.
     broken, duplicates: share of rows added. tail: also what arrives after the last hour, for late rows travel for hours;
-    without it the log ends as a log does that is read at that moment. Raises ValueError for what cannot be generated.
+    without it the log ends as a log does that is read at that moment. abusers: how many of the users are planted abusers;
+    with any, events carry a `device_id` too. Raises ValueError for what cannot be generated.
     """
 
     seed: int = 7
@@ -97,6 +95,7 @@ class TrafficConfig:
     broken: float = 0.0005
     duplicates: float = 0.01
     tail: bool = True
+    abusers: int = 0
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.start.minute or self.start.second or self.start.microsecond:
@@ -105,6 +104,8 @@ class TrafficConfig:
             raise ValueError("traffic needs at least 10 users, 100 notes, 1 hour and events_per_hour above 0")
         if self.file_format not in ("jsonl.gz", "jsonl", "parquet"):
             raise ValueError(f"file_format is jsonl.gz, jsonl or parquet, not {self.file_format!r}")
+        if not 0 <= self.abusers <= self.users // 4:
+            raise ValueError(f"abusers are at most a quarter of the users, not {self.abusers} of {self.users}")
         if self.file_minutes is not None and (self.file_minutes < 1 or 60 % self.file_minutes):
             raise ValueError(f"file_minutes divides 60, not {self.file_minutes!r}")
 
@@ -122,10 +123,12 @@ def generate(
     """Write the landing files of `config.hours` hours and, apart from them, the truth and the orders.
 
     folder: landing files, named so that their order is that of arrival. truth_folder: Parquet with, for every display,
-    request_id, position, user_id, note_id, event_time and the probabilities. folder/../orders: the change stream of the
-    shop's orders, and which note plants which product (shop.py).
+    request_id, position, user_id, note_id, event_time and the probabilities; with abusers also abusers.parquet and
+    lookalikes.parquet (user_id, kind), and no row for what those add. folder/../orders: the change stream of the shop's
+    orders, and which note plants which product (shop.py).
     progress(share done, rows so far) is called once a slot. Returns counts: rows, events (distinct, good), repeats,
-    broken, wrong_clock (quarantined for it), displays, files, order_changes and one count an action, e.g. action_click.
+    broken, wrong_clock (quarantined for it), displays (those of the truth), planted (rows of abusers and lookalikes; only
+    where there are any), files, order_changes and one count an action, e.g. action_click.
     """
     world = _World(config, config.start_us + shop.COLUMN_AFTER)
     minutes = _slot_minutes(config)
@@ -204,6 +207,7 @@ class _World:
         busy = np.argsort(-np.diff(self.activity, prepend=0), kind="stable")
         self.ahead, self.behind = busy[users // 50 + 1], busy[users // 50 + 2]
         self.shop = shop.Shop(config.seed, self.note_id, self.user_id, column_from)
+        self.planted = Planted(config.seed, users, self.author_id, config.abusers) if config.abusers else None
 
     def age_hours(self, when: int) -> np.ndarray:
         return ((when - self.born) % (14 * 24 * HOUR)) / HOUR
@@ -262,7 +266,9 @@ def _simulate(world: _World, begin: int, end: int, requests: int, prefix: str = 
     chance = _probabilities(world, displays)
     clicked = np.flatnonzero(rng.random(len(displays["user"])) < chance["click"])
     events = _events(rng, displays, chance, clicked)
-    rows = _travel(world, rng, displays, events, begin)
+    rows = _travel(world, rng, displays, events)
+    if world.planted:
+        rows = _with_planted(world, rows, begin, end)
     prefix = f"{prefix}{world.config.seed}-{begin // MINUTE if not prefix else begin // 1000}-"
     truth = _truth(world, displays, chance, prefix)
     orders = world.shop.orders(displays, clicked, begin, prefix)
@@ -391,7 +397,7 @@ def _events(
 
 
 def _travel(
-    world: _World, rng: np.random.Generator, shown: dict[str, np.ndarray], events: dict[str, np.ndarray], begin: int
+    world: _World, rng: np.random.Generator, shown: dict[str, np.ndarray], events: dict[str, np.ndarray]
 ) -> pl.DataFrame:
     """What the platform receives: network delays, phones that were offline, duplicate sends, wrong clocks."""
     display, count = events["display"], len(events["display"])
@@ -431,6 +437,20 @@ def _travel(
             "position": shown["position"][display].astype(np.int32),
         }
     )
+
+
+def _with_planted(world: _World, rows: pl.DataFrame, begin: int, end: int) -> pl.DataFrame:
+    """The rows of a slot with what abusers and those who look like them add, and everyone's device.
+
+    Event and request numbers go on after the readers': nothing in an id tells who sent it.
+    """
+    seed = world.config.seed
+    rng = np.random.default_rng([seed, begin, 4])
+    more = _travel(world, rng, *world.planted.draw(world, rng, begin, end).columns())
+    after = [(pl.col(name) + (rows[name].max() or 0) + 1).alias(name) for name in ("number", "request")]
+    rows = pl.concat([rows.with_columns(planted=False), more.with_columns(*after, planted=True)])
+    rng = np.random.default_rng([seed, begin, 5])
+    return rows.with_columns(device=world.planted.device_of(rng, rows["user"].to_numpy(), rows["request"].to_numpy()))
 
 
 def _truth(world: _World, shown: dict[str, np.ndarray], chance: dict[str, np.ndarray], prefix: str) -> pl.DataFrame:
@@ -476,6 +496,14 @@ class _Output:
         self.jobs: list[Future] = []
 
     def __enter__(self) -> _Output:
+        if planted := self.world.planted:
+            for name, chosen in (("abusers", planted.kind), ("lookalikes", planted.lookalike)):
+                path = self.truth_folder / f"{name}.parquet"
+                truth = planted.truth(self.world.user_id, chosen)
+                # Live traffic of another seed goes on in the folder of the demo: both truths hold.
+                if path.exists():
+                    truth = pl.concat([pl.read_parquet(path), truth]).unique("user_id", keep="first").sort("user_id")
+                _write_truth_file(path, truth)
         return self
 
     def __exit__(self, *_) -> None:
@@ -521,7 +549,9 @@ class _Output:
         rng = np.random.default_rng([self.config.seed, when, 3])
         name = f"events-{_stamp(when)}.{self.config.file_format}"
         self._count(rows)
-        broken = rng.choice(len(rows), rng.binomial(len(rows), self.config.broken))
+        # Of the readers' rows, so that the same ones break whether abusers are planted or not.
+        places = np.flatnonzero(~rows["planted"]) if self.world.planted else np.arange(len(rows))
+        broken = places[rng.choice(len(places), rng.binomial(len(places), self.config.broken))]
         self.counts.update(rows=len(broken), broken=len(broken), files=1)
         self._submit(self._encode_and_write, rows, rng, broken, self.folder / name)
 
@@ -531,6 +561,8 @@ class _Output:
         # A repeat of a row that is quarantined is quarantined too.
         self.counts.update(rows=len(rows), wrong_clock=int(ahead.sum()), events=len(good))
         self.counts["repeats"] += int((rows["repeat"] & ~ahead).sum())
+        if self.world.planted:
+            self.counts["planted"] += int(rows["planted"].sum())
         for code, count in good["action"].value_counts().iter_rows():
             self.counts[f"action_{ACTIONS[code]}"] += count
 
@@ -578,6 +610,7 @@ def _readable(world: _World, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows as the contract names them; null where a column does not apply."""
     user, note = rows["user"].to_numpy(), rows["note"].to_numpy()
     request = rows["prefix"] + rows["request"].cast(pl.String)
+    device = {"device_id": world.planted.device_id[rows["device"].to_numpy()]} if world.planted else {}
     return pl.DataFrame(
         {
             "event_id": rows["prefix"] + rows["number"].cast(pl.String),
@@ -594,6 +627,7 @@ def _readable(world: _World, rows: pl.DataFrame) -> pl.DataFrame:
             "app_version": pl.Series(VERSIONS)[world.version[user]],
             "author_id": world.author_id[note],
             "topic": pl.Series(TOPICS)[world.topic[note]],
+            **device,
         }
     )
 

@@ -73,7 +73,7 @@ def read_truth(folder: Path, keys: pa.Table, window: Window, cutoff: dt.datetime
     A session carries the context of its first display, so a sample is found by request, position, user and note.
     Returns None where the folder holds no truth (a log of one's own).
     """
-    paths = sorted(Path(folder).glob("**/*.parquet"))
+    paths = sorted(Path(folder).glob("**/truth*.parquet"))
     if not paths:
         return None
     slack = dt.timedelta(hours=1)  # a phone's clock may be off by what the contract allows

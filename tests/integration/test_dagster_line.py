@@ -26,7 +26,7 @@ KEYS = {
     "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
     "clickhouse/late_events", "clickhouse/quarantine", "labels", "metrics", "order_changes", "orders", "note_products",
-    "order_quarantine", "order_attributions", "planting_actions",
+    "order_quarantine", "order_attributions", "planting_actions", "account_actions", "account_hours", "spam_accounts",
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_a_lost_session_is_found(result, settings):
         lake.replace_window(CLICK_SESSIONS, whole, hour)
 
 
-def test_every_check_blocks():
+def test_every_check_blocks_but_the_one_that_warns():
     defs = build_defs(load({"GLASSHOUSE_HOME": "build/none"}))
     specs = [spec for checks in defs.asset_checks for spec in checks.check_specs]
-    assert specs and all(spec.blocking for spec in specs)
+    assert specs and {spec.name for spec in specs if not spec.blocking} == {"spam_precision_recall"}

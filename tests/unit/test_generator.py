@@ -168,6 +168,74 @@ def test_a_config_that_makes_no_sense_is_refused():
             dataclasses.replace(CONFIG, **change)
 
 
+# --- planted abusers --------------------------------------------------------------------------------------------------
+
+PLANTED = dataclasses.replace(CONFIG, abusers=24)
+KINDS = {"click_farm": 12, "rate": 6, "repeater": 6}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    root = tmp_path_factory.mktemp("planted")
+    return root, generate(PLANTED, root / "landing", root / "truth")
+
+
+@pytest.fixture(scope="module")
+def planted_read(planted):
+    return read_log(landing(planted[0]))
+
+
+def test_abusers_same_seed_same_bytes(planted, tmp_path):
+    assert generate(PLANTED, tmp_path / "landing", tmp_path / "truth") == planted[1]
+    assert contents(tmp_path) == contents(planted[0])
+
+
+def test_the_readers_rows_are_the_same_with_and_without_abusers(made, read, planted, planted_read):
+    without, with_them = frame(read), frame(planted_read)
+    both = with_them.join(without, on="event_id", suffix="_before")
+    assert len(both) == len(without), "every row of before is there"
+    columns = [name for name in without.columns if name not in ("event_id", "context", "row", "source")]
+    for name in columns:
+        assert both[name].to_list() == both[f"{name}_before"].to_list(), name
+    assert [strip_device(text) for text in both["context"]] == both["context_before"].to_list()
+    added = with_them.join(without, on="event_id", how="anti")
+    chosen = {user for name in ("abusers", "lookalikes") for user in kinds(planted[0], name)}
+    assert set(added["user_id"]) <= chosen and len(added) > 500
+    assert planted_read.quarantine.num_rows >= read.quarantine.num_rows
+    assert made[1]["broken"] == planted[1]["broken"] and made[1]["displays"] == planted[1]["displays"]
+
+
+def strip_device(text):
+    return json.dumps({k: v for k, v in json.loads(text).items() if k != "device_id"}, separators=(",", ":"))
+
+
+def kinds(root, name):
+    return dict(pl.read_parquet(root / "truth" / f"{name}.parquet").iter_rows())
+
+
+def test_the_truth_says_who_and_of_what_kind(planted, planted_read):
+    abusers, alike = kinds(planted[0], "abusers"), kinds(planted[0], "lookalikes")
+    assert {kind: list(abusers.values()).count(kind) for kind in KINDS} == KINDS
+    assert set(alike.values()) == {"binge", "fan"} and not abusers.keys() & alike.keys()
+    assert "planted" in planted[1] and abusers.keys() & set(planted_read.events["user_id"].to_pylist())
+    for text in planted_read.events["context"].to_pylist():
+        assert "kind" not in text and "planted" not in text
+
+
+def test_devices_are_shared_by_farms_and_by_families(planted, planted_read):
+    rows = frame(planted_read).select("user_id", device=pl.col("context").str.json_path_match("$.device_id"))
+    assert rows["device"].null_count() == 0
+    assert rows.group_by("user_id").agg(pl.col("device").n_unique())["device"].max() == 2
+    farms = {user for user, kind in kinds(planted[0], "abusers").items() if kind == "click_farm"}
+    shared = rows.unique().group_by("device").agg("user_id").filter(pl.col("user_id").list.len() > 1)["user_id"].to_list()
+    assert any(set(users) <= farms for users in shared) and any(not set(users) & farms for users in shared)
+
+
+def test_more_abusers_than_a_quarter_are_refused():
+    with pytest.raises(ValueError, match="abusers"):
+        dataclasses.replace(CONFIG, abusers=101)
+
+
 @pytest.mark.slow
 def test_follow_writes_whole_files_of_the_same_world_at_the_asked_rate(made, read, tmp_path):
     config = dataclasses.replace(CONFIG, events_per_hour=3600 * 2000)
