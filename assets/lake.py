@@ -28,16 +28,15 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
-from pyarrow import fs
 
 from assets.commits import CommitError, CommitLog, Moment
 
 if TYPE_CHECKING:
+    import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
 TIME = pa.timestamp("us", "UTC")
@@ -203,6 +202,8 @@ class Lake:
         Never by texts: a column without bounds in Delta's log (the lake writes none of texts) gets the bound "null" from
         delta-rs, and a filter on it finds nothing. Filter the rows that were read.
         """
+        from pyarrow import fs
+
         files = None
         if "://" not in str(self.root):
             # delta-rs's own file system is Python called from Arrow's threads: a process that ends soon after reading aborts.
@@ -217,6 +218,11 @@ class Lake:
         except FileNotFoundError as error:
             raise LakeError(f"the files of moment {moment.number} were tidied away: {error}") from error
         return pa.concat_tables(parts) if parts else table.empty()
+
+    def span(self, name: str) -> Window | None:
+        """From the first to the last hour for which the table holds rows; None without any, and without the table."""
+        hours = self.hours(name) if self.exists(name) else []
+        return Window(hours[0], hours[-1] + dt.timedelta(hours=1)) if hours else None
 
     def hours(self, name: str) -> list[dt.datetime]:
         """The hours for which the table holds rows, ascending."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.metrics import schema
 from assets.samples.sql_job import SqlJob
-from dagster_project.line_assets import clickhouse_key
+from dagster_project.line_assets import COPIED_ORDERS, COPIED_SPAM, clickhouse_key
 from dagster_project.partitions import window_of
 from dagster_project.settings import Settings
 
@@ -20,11 +21,12 @@ ENOUGH = 0.8  # precision and recall of the spam rules
 
 def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
-    found = [_unique_events(), _accounted_for(), _equals_delta(), _orders_reconcile(), *(_grain(job) for job in jobs)]
+    found = [_unique_events(), _accounted_for(), _orders_reconcile(), *(_grain(job) for job in jobs)]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
     if "spam_accounts" in {job.name for job in jobs}:
-        found.append(_spam_precision_recall())
+        found += [_spam_precision_recall(), _equals_delta(COPIED_SPAM, schema.SPAM)]
+    found += [_equals_delta("events", schema.FEED), _equals_delta(COPIED_ORDERS, schema.ORDERS)]
     return found
 
 
@@ -143,11 +145,13 @@ def _counts(found: dict[str, tuple[int, int]], head: str) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def _equals_delta():
+def _equals_delta(name: str, part: str):
+    """Of a part of ClickHouse's tables; orders are compared whole, the others in the run's window."""
+
     @dg.asset_check(
-        asset=clickhouse_key("events"),
+        asset=clickhouse_key(name),
         blocking=True,
-        description="ClickHouse holds what the lake holds, in every table.",
+        description="ClickHouse holds what the lake holds: every row of every table, and every aggregate, per hour.",
     )
     def equals_delta(
         context: dg.AssetCheckExecutionContext,
@@ -156,8 +160,13 @@ def _equals_delta():
     ):
         from assets.metrics.verify import verify_window
 
-        found = verify_window(settings.lake, clickhouse.client(), window_of(context))
-        return dg.AssetCheckResult(passed=not found, metadata={"differences": found})
+        window = settings.lake.span(name) if part == schema.ORDERS else window_of(context)
+        found = []
+        if window:
+            days = min(filter(None, settings.clickhouse_days), default=None)
+            found = verify_window(settings.lake, clickhouse.client(), window, part, days)
+        shown = {"differences": len(found), "examples": [str(one) for one in found[:10]]}
+        return dg.AssetCheckResult(passed=not found, metadata=shown)
 
     return equals_delta
 

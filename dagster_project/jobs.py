@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.lake import Window
-from dagster_project.line_assets import COPIED, LABELS, clickhouse_key
+from dagster_project.line_assets import COPIED, COPIED_ORDERS, COPIED_SPAM, LABELS, clickhouse_key
 from dagster_project.order_assets import KEYS as ORDER_KEYS
 from dagster_project.partitions import range_tags
 
@@ -20,9 +20,9 @@ TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LAB
 def jobs(sql_names: Sequence[str]) -> dict[str, object]:
     """By name. line: everything but notebooks. after_labels: SQL jobs and ClickHouse's copies."""
     sql = dg.AssetSelection.assets(*sql_names)
-    copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in COPIED))
+    copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in (*COPIED, COPIED_SPAM)))
     ranker = dg.AssetSelection.assets("ranker")
-    orders = dg.AssetSelection.assets(*ORDER_KEYS)
+    orders = dg.AssetSelection.assets(*ORDER_KEYS, clickhouse_key(COPIED_ORDERS))
     selections = {
         LINE: (
             dg.AssetSelection.assets(*TO_LABELS) | sql | copies | ranker | orders,

@@ -22,7 +22,10 @@ COUNTED = "raw_is_events_quarantine_and_repeats"
 
 def line_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the line over these partitions, in the order of the data."""
-    return [_raw_events(partitions), _events(partitions), _labels(partitions), _ranker(), _clickhouse(partitions)]
+    return [
+        _raw_events(partitions), _events(partitions), _labels(partitions), _ranker(), _clickhouse(partitions),
+        _clickhouse_spam(partitions), _clickhouse_orders(),
+    ]  # fmt: skip
 
 
 def _spec(table, deps, group, kinds) -> dg.AssetSpec:
@@ -163,7 +166,8 @@ def _ranker_metadata(metrics: dict) -> dict[str, object]:
 
 
 # The lake's tables that ClickHouse holds as well.
-COPIED = tuple(table.name for table in schema.TABLES)
+COPIED = tuple(table.name for table in schema.PARTS[schema.FEED])
+COPIED_SPAM, COPIED_ORDERS = (schema.PARTS[part][0].name for part in (schema.SPAM, schema.ORDERS))
 
 
 def clickhouse_key(table: str) -> dg.AssetKey:
@@ -174,11 +178,7 @@ def _clickhouse(partitions):
     @dg.multi_asset(
         name="load_clickhouse",
         specs=[
-            dg.AssetSpec(
-                clickhouse_key(name), deps=[name], group_name="metrics", kinds={"clickhouse"},
-                description=f"ClickHouse's copy of `{name}`, replaced hour by hour.",
-            )
-            for name in COPIED
+            _copy_spec(name) for name in COPIED
         ],
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
@@ -192,7 +192,45 @@ def _clickhouse(partitions):
 
         client = clickhouse.client()
         counts = loader.load_window(settings.lake, client, window_of(context), progress=progress(context))
+        schema.retain(client, *settings.clickhouse_days)
         for name in COPIED:
             yield dg.MaterializeResult(asset_key=clickhouse_key(name), metadata={"rows_of_run": counts.get(name, 0)})
 
     return load_clickhouse
+
+
+def _copy_spec(name: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        clickhouse_key(name), deps=[name], group_name="metrics", kinds={"clickhouse"},
+        description=f"ClickHouse's copy of `{name}`; what a run loads is shown at one moment.",
+    )  # fmt: skip
+
+
+def _clickhouse_spam(partitions):
+    @dg.multi_asset(
+        name="load_spam", specs=[_copy_spec(COPIED_SPAM)], partitions_def=partitions, backfill_policy=SINGLE_RUN
+    )
+    def load_spam(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        clickhouse: dg.ResourceParam[object],
+    ):
+        from assets.metrics import loader
+
+        counts = loader.load_window(settings.lake, clickhouse.client(), window_of(context), part=schema.SPAM)
+        yield dg.MaterializeResult(asset_key=clickhouse_key(COPIED_SPAM), metadata={"rows_of_run": counts[COPIED_SPAM]})
+
+    return load_spam
+
+
+def _clickhouse_orders():
+    @dg.multi_asset(name="load_orders", specs=[_copy_spec(COPIED_ORDERS)], backfill_policy=SINGLE_RUN)
+    def load_orders(settings: dg.ResourceParam[Settings], clickhouse: dg.ResourceParam[object]):
+        from assets.metrics import loader
+
+        lake, rows = settings.lake, 0
+        if window := lake.span(COPIED_ORDERS):
+            rows = loader.load_window(lake, clickhouse.client(), window, part=schema.ORDERS)[COPIED_ORDERS]
+        yield dg.MaterializeResult(asset_key=clickhouse_key(COPIED_ORDERS), metadata={"rows_of_run": rows})
+
+    return load_orders

@@ -153,7 +153,7 @@ def live(settings: Settings, take_over: bool = False) -> None:
 
     stop = stop_on_signals()
     following = [
-        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse), by=labeler.APP),
+        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days), by=labeler.APP),
         Follower(settings.lake, "dagster", live_reports.Reporter(settings), by=labeler.APP),
     ]
     for follower in following:
@@ -170,16 +170,21 @@ def live(settings: Settings, take_over: bool = False) -> None:
 
 
 def orders(settings: Settings) -> None:
-    """Take the shop's changes as they land, until stopped; Dagster follows the commits in a thread of its own."""
+    """Take the shop's changes as they land, until stopped; Dagster and ClickHouse follow in threads of their own."""
     from assets.followers import Follower
     from assets.lake import LakeError
+    from assets.metrics import loader
     from assets.orders import rules, take
     from dagster_project import live_reports
 
     stop = stop_on_signals()
     chosen = rules.load_rules(settings.order_rules)  # a wrong file stops the start, not the night
-    follower = Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP)
-    follower.start()
+    following = [
+        Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP),
+        Follower(settings.lake, "clickhouse_orders", loader.OrderSink(settings.clickhouse), by=take.APP),
+    ]
+    for follower in following:
+        follower.start()
     try:
         while not stop.is_set():
             try:
@@ -188,7 +193,8 @@ def orders(settings: Settings) -> None:
                 print(f"orders: {error}")
             stop.wait(settings.orders_interval.total_seconds())
     finally:
-        follower.stop()
+        for follower in following:
+            follower.stop()
 
 
 def _on_spark(settings: Settings):

@@ -34,6 +34,8 @@ KNOWN = {
     "USER_KEY": ("", "key of the codes that stand for users on the pages; default: drawn once, in HOME/user_key"),
     "SHOW_USER_IDS": ("0", "1: the pages show users' ids beside their codes"),
     "CLICKHOUSE_PORT": ("8123", "port of the embedded endpoint, on loopback"),
+    "CLICKHOUSE_ROW_DAYS": ("", "days after which ClickHouse forgets rows; the lake keeps them. Default: never"),
+    "CLICKHOUSE_AGGREGATE_DAYS": ("", "days after which ClickHouse forgets minute and hour aggregates. Default: never"),
     "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
     "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
@@ -68,6 +70,8 @@ class Settings:
     user_key: str
     show_user_ids: bool
     clickhouse_port: int
+    clickhouse_row_days: int | None
+    clickhouse_aggregate_days: int | None
     dagster_port: int
     streamlit_port: int
     notebook_port: int
@@ -92,6 +96,11 @@ class Settings:
     def pages_clickhouse(self) -> str:
         """URL by which the pages ask: that of a read-only user where one is set."""
         return self.pages_clickhouse_url or self.clickhouse
+
+    @property
+    def clickhouse_days(self) -> tuple[int | None, int | None]:
+        """For how many days ClickHouse keeps rows and aggregates; None for ever."""
+        return self.clickhouse_row_days, self.clickhouse_aggregate_days
 
     @property
     def clickhouse_folder(self) -> Path:
@@ -168,6 +177,8 @@ def load(env: dict[str, str] | None = None) -> Settings:
         user_key=value["USER_KEY"],
         show_user_ids=choice("SHOW_USER_IDS", ("0", "1")) == "1",
         clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
+        clickhouse_row_days=parsed("CLICKHOUSE_ROW_DAYS", _days, "a whole number of days"),
+        clickhouse_aggregate_days=parsed("CLICKHOUSE_AGGREGATE_DAYS", _days, "a whole number of days"),
         dagster_port=parsed("DAGSTER_PORT", int, "a port number"),
         streamlit_port=parsed("STREAMLIT_PORT", int, "a port number"),
         notebook_port=parsed("NOTEBOOK_PORT", int, "a port number"),
@@ -183,6 +194,12 @@ def load(env: dict[str, str] | None = None) -> Settings:
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
         ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),
     )
+
+
+def _days(text: str) -> int | None:
+    if text and int(text) < 1:
+        raise ValueError(text)
+    return int(text) if text else None
 
 
 def _hour(text: str) -> dt.datetime:

@@ -48,6 +48,7 @@ COMPARE = {"none": "nothing", "before": "the range before", "week": "a week befo
 DEFAULT_COMPARE = "before"
 WEEK = dt.timedelta(days=7)
 BANDS = ("0", "1-2", "3-5", "6-9", "10+", "none")  # of positions in the feed; as the queries spell them
+WITHOUT_SPAM = "_without_spam"  # ending of a query that asks rows in place of aggregates, which know no accounts
 USER_CODE = re.compile(r"[0-9a-f]{12}")
 
 
@@ -185,9 +186,14 @@ def is_zone(name: str) -> bool:
     return name in _known_zones()
 
 
-def can_leave_out_spam() -> bool:
-    """Whether the queries know how: the switch is drawn disabled until they do."""
-    return "{without_spam:" in sql("totals")
+def has(part: str) -> bool:
+    """Whether anything of a part (feed, orders, spam) was ever loaded into ClickHouse."""
+    return part in set(query("parts")["part"])
+
+
+def can_leave_out_spam(name: str) -> bool:
+    """Whether a query can leave out flagged accounts; those of one note or user, and of refused rows, never do."""
+    return (QUERIES / f"{name}{WITHOUT_SPAM}.sql").exists()
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -271,7 +277,9 @@ def query(name: str, seen: dt.datetime | None = None, **parameters) -> pd.DataFr
 
 
 def ask(name: str, choice: Choice, **more) -> pd.DataFrame:
-    """A query about a choice, its times in the choice's zone."""
+    """A query about a choice, its times in the choice's zone; the one without flagged accounts where that is chosen."""
+    if choice.without_spam and can_leave_out_spam(name):
+        name += WITHOUT_SPAM
     return in_zone(query(name, choice.seen, **choice.parameters(**more)), choice.zone)
 
 

@@ -259,13 +259,13 @@ def _filters(names: tuple[str, ...], start: dt.datetime, end: dt.datetime) -> di
     count = sum(bool(_remembered(name, "")) for name in names) + (_remembered("spam", "") == "without")
     with st.popover(f"Filters · {count}" if count else "Filters", icon=":material/tune:"):
         found = {name: _values(name, start, end) for name in names}
-        ready = data.can_leave_out_spam()
+        ready = data.has("spam")
         left_out = st.toggle(
             "Without accounts flagged as spam", value=ready and _remembered("spam", "") == "without", disabled=not ready,
             key="spam_control", help=design.meaning("without_spam"),
         )  # fmt: skip
         if not ready:
-            st.caption("The queries cannot leave them out yet; the page Spam says what share is theirs.")
+            st.caption("No accounts have been looked at yet: materialize `spam_accounts` and its copy in ClickHouse.")
         _remember("spam", "without" if left_out else "")
     return found
 
@@ -292,7 +292,7 @@ def _hour(time: dt.datetime) -> dt.datetime:
 
 
 def _without_spam() -> bool:
-    return data.can_leave_out_spam() and _remembered("spam", "") == "without"
+    return data.has("spam") and _remembered("spam", "") == "without"
 
 
 def _remembered(name: str, default: str) -> str:

@@ -11,7 +11,7 @@ token: a repeat of it, from any point on, changes nothing. A batch that a window
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from assets.lake import Lake, Table, Window
 from assets.metrics import loads
 from assets.metrics.client import connect
 from assets.metrics.loads import NO_MOMENT, LoadError, utc
-from assets.metrics.schema import STORED, TABLES, fed_by, migrate
+from assets.metrics.schema import FEED, ORDERS, PARTS, fed_by, migrate, retain
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -46,45 +46,45 @@ def _no_probe(point: str) -> None:
 
 def load_window(
     lake: Lake, client: Client, window: Window, progress: Progress | None = None, reason: str = "window",
-    probe: Probe = _no_probe,
+    part: str = FEED, probe: Probe = _no_probe,
 ) -> dict[str, int]:  # fmt: skip
     """Make ClickHouse's hours of the window what Delta has now; returns rows per table.
 
     Readers see the old hours until all tables and aggregates of all hours are there, then the new ones. All tables are read
     as of one moment; a table that the lake does not have yet counts as empty. Memory: SLICE_ROWS rows, or one hour.
-    reason: kept in `loads`. Raises LoadError where ClickHouse does not hold what was sent; then nothing has changed.
+    reason: kept in `loads`. part: which tables, see schema.PARTS. Raises LoadError where ClickHouse does not hold what was sent; then nothing has changed.
     """
     migrate(client)
     number = loads.fresh_number()
     try:
         then = latest(lake)
         counts = {}
-        for table in TABLES:
+        for table in PARTS[part]:
             counts[table.name] = _copy(then, client, table, window, number, progress)
             probe(f"copied {table.name}")
         with loads.alone(lake):
             now = latest(lake)
-            for table, part in _changed(then, now, window):
-                loads.drop(client, fed_by(table.name), part.hours, number)
-                _copy(now, client, table, part, number)
-            _check(client, now, window, number)
+            for table, hours in _changed(then, now, window, PARTS[part]):
+                loads.drop(client, fed_by(table.name), hours.hours, number)
+                _copy(now, client, table, hours, number)
+            _check(client, now, window, number, PARTS[part])
             probe("checked")
-            loads.publish(client, window.hours, number, now.moment.number if now.moment else NO_MOMENT, reason)
+            loads.publish(client, window.hours, number, now.moment.number if now.moment else NO_MOMENT, reason, part)
             probe("shown")
     except BaseException:
-        _forget(client, window, number)
+        _forget(client, window, number, part)
         raise
     loads.sweep(client)
     return counts
 
 
-def load_missing(lake: Lake, client: Client) -> list[dt.datetime]:
+def load_missing(lake: Lake, client: Client, part: str = FEED) -> list[dt.datetime]:
     """Load the hours that Delta has and ClickHouse has never held: a new server, an older lake. Returns them."""
     migrate(client)
-    now, known = latest(lake), loads.visible(client)
-    missing = {hour for table in TABLES if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
+    now, known = latest(lake), loads.visible(client, part)
+    missing = {hour for table in PARTS[part] if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
     for window in _windows(missing):
-        load_window(lake, client, window, reason="missing")
+        load_window(lake, client, window, reason="missing", part=part)
     return sorted(missing)
 
 
@@ -104,7 +104,7 @@ def append_owed(
     lake: Lake, client: Client, moment: Moment, probe: Probe = _no_probe
 ) -> tuple[dict[str, int], set[dt.datetime]]:
     """append_moment for who holds loads.alone: rows sent per table, and the hours that must be loaded whole yet."""
-    rows = {table: lake.added(moment, table) for table in TABLES if moment.added.get(table.name)}
+    rows = {table: lake.added(moment, table) for table in PARTS[FEED] if moment.added.get(table.name)}
     shown = loads.visible(client)
     sent = {}
     for table, part in rows.items():
@@ -120,7 +120,28 @@ class LiveSink:
     """Follows the live labeler's commits: appends the rows of each batch to ClickHouse once.
 
     Called with (lake, moment) by assets.followers, which tries again while ClickHouse is away: a repeat is harmless.
+    row_days, aggregate_days: see schema.retain.
     """
+
+    def __init__(self, url: str, row_days: int | None = None, aggregate_days: int | None = None):
+        self.url, self.days = url, (row_days, aggregate_days)
+        self._client: Client | None = None
+
+    def __call__(self, lake: Lake, moment: Moment) -> None:
+        if self._client is None:
+            client = connect(self.url)
+            load_missing(lake, client)
+            retain(client, *self.days)
+            self._client = client
+        try:
+            append_moment(lake, self._client, moment)
+        except Exception:
+            self._client = None
+            raise
+
+
+class OrderSink:
+    """Follows the takes of orders: loads anew the hours whose attributions a take has changed."""
 
     def __init__(self, url: str):
         self.url = url
@@ -129,10 +150,15 @@ class LiveSink:
     def __call__(self, lake: Lake, moment: Moment) -> None:
         if self._client is None:
             client = connect(self.url)
-            load_missing(lake, client)
+            load_missing(lake, client, ORDERS)
             self._client = client
+        table = PARTS[ORDERS][0].name
+        hours = {dt.datetime.fromisoformat(hour) for hour in moment.note.get("hours", {}).get(table, [])}
+        shown = loads.visible(self._client, ORDERS)
+        late = {hour for hour in hours if hour not in shown or shown[hour].moment < moment.number}
         try:
-            append_moment(lake, self._client, moment)
+            for window in _windows(late):
+                load_window(lake, self._client, window, reason="orders", part=ORDERS)
         except Exception:
             self._client = None
             raise
@@ -159,9 +185,9 @@ def _copy(lake: Lake, client: Client, table: Table, window: Window, load: int, p
     return total
 
 
-def _check(client: Client, lake: Lake, window: Window, load: int) -> None:
+def _check(client: Client, lake: Lake, window: Window, load: int, tables: Sequence[Table]) -> None:
     """Raises LoadError unless each hour of the load holds as many rows as Delta's."""
-    for table in TABLES:
+    for table in tables:
         version = lake.version(table.name) if lake.exists(table.name) else None
         wanted = {hour: n for hour, n in delta_counts(lake, table.name, version).items() if hour in set(window.hours)}
         found = client.query(
@@ -174,12 +200,12 @@ def _check(client: Client, lake: Lake, window: Window, load: int) -> None:
             )
 
 
-def _changed(then: Lake, now: Lake, window: Window) -> Iterator[tuple[Table, Window]]:
+def _changed(then: Lake, now: Lake, window: Window, tables: Sequence[Table]) -> Iterator[tuple[Table, Window]]:
     """Tables and runs of hours of the window whose files are others now than then: written by live batches meanwhile."""
     if then.moment == now.moment:
         return
     inside = set(window.hours)
-    for table in TABLES:
+    for table in tables:
         before, after = _files(then, table.name), _files(now, table.name)
         hours = {hour for hour in before.keys() | after.keys() if before.get(hour) != after.get(hour)}
         for part in _windows(hours & inside):
@@ -196,12 +222,13 @@ def _files(lake: Lake, name: str) -> dict[dt.datetime, set[str]]:
     return found
 
 
-def _forget(client: Client, window: Window, load: int) -> None:
+def _forget(client: Client, window: Window, load: int, part: str) -> None:
     """Take back the rows of a load that was not published; what is left where ClickHouse is away, `sweep` finds."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     try:
-        loads.drop(client, STORED, window.hours, load)
+        for table in PARTS[part]:
+            loads.drop(client, fed_by(table.name), window.hours, load)
     except (ClickHouseError, OSError):
         pass
 

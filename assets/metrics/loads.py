@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assets.lake import Lake
-from assets.metrics.schema import STORED
+from assets.metrics.schema import FEED, PARTS, STORED
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -47,18 +47,21 @@ def fresh_number() -> int:
     return time.time_ns() // 1000
 
 
-def visible(client: Client) -> dict[dt.datetime, Visible]:
-    """What readers see, by hour."""
-    rows = client.query("SELECT hour, load, moment FROM visible_loads").result_rows
+def visible(client: Client, part: str = FEED) -> dict[dt.datetime, Visible]:
+    """What readers see of a part's tables, by hour."""
+    sql = "SELECT hour, load, moment FROM visible_loads WHERE part = {part:String}"
+    rows = client.query(sql, parameters={"part": part}).result_rows
     return {utc(hour): Visible(load, moment) for hour, load, moment in rows}
 
 
-def publish(client: Client, hours: Iterable[dt.datetime], load: int, moment: int, reason: str) -> None:
-    """Show `load` in these hours, in all tables and aggregates at once; what they showed before stays for GRACE."""
+def publish(
+    client: Client, hours: Iterable[dt.datetime], load: int, moment: int, reason: str, part: str = FEED
+) -> None:  # fmt: skip
+    """Show `load` in these hours, in all tables and aggregates of the part at once; what was shown stays for GRACE."""
     seq = time.time_ns()
-    rows = [[hour, load, moment, seq, reason] for hour in hours]
+    rows = [[part, hour, load, moment, seq, reason] for hour in hours]
     if rows:  # one block into one part: it is there or not
-        client.insert("loads", rows, column_names=["hour", "load", "moment", "seq", "reason"],
+        client.insert("loads", rows, column_names=["part", "hour", "load", "moment", "seq", "reason"],
                       settings={"max_insert_block_size": len(rows) + 1})  # fmt: skip
 
 
@@ -76,7 +79,7 @@ def sweep(client: Client, grace: dt.timedelta = GRACE) -> int:
 
     Returns how many partitions.
     """
-    shown = {partition(hour, one.load) for hour, one in visible(client).items()}
+    shown = {partition(hour, one.load) for part in PARTS for hour, one in visible(client, part).items()}
     oldest = fresh_number() - grace // dt.timedelta(microseconds=1)
     found = client.query(
         "SELECT DISTINCT table, partition_id FROM system.parts WHERE database = currentDatabase() AND active "

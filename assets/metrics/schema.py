@@ -13,16 +13,37 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
 from assets.events.contract import EVENTS, QUARANTINE
+from assets.lake import HOUR, Table
+from assets.orders.tables import ORDER_ATTRIBUTIONS
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 FOLDER = Path(__file__).resolve().parents[2] / "sql" / "clickhouse" / "tables"
 
-# What ClickHouse holds: the Delta tables of these names, column by column.
-TABLES = (EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, QUARANTINE)
+# Of the rows of sql/lake/spam_accounts.sql what the pages show.
+SPAM_ACCOUNTS = Table(
+    "spam_accounts",
+    pa.schema(
+        [HOUR, ("user_id", pa.int64()), ("reasons", pa.string()), ("score", pa.float64()), ("actions", pa.int64()),
+         ("active_minutes", pa.int64()), ("accounts_on_device", pa.int64())]
+    ),
+    "Accounts that look like spam as of the end of an hour.",
+)  # fmt: skip
+
+# What ClickHouse holds: the Delta tables of these names. Tables of one part are loaded and shown together; orders and spam
+# change at other times than what the labeler writes.
+FEED, ORDERS, SPAM = "feed", "orders", "spam"
+PARTS = {
+    FEED: (EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, QUARANTINE),
+    ORDERS: (ORDER_ATTRIBUTIONS,),
+    SPAM: (SPAM_ACCOUNTS,),
+}
+TABLES = tuple(table for tables in PARTS.values() for table in tables)
 
 # aggregate -> the table whose rows feed it, through a materialized view.
 AGGREGATES = {

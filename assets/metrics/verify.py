@@ -17,7 +17,7 @@ import pyarrow as pa
 from assets.lake import Lake, Table, Window
 from assets.metrics import loader, loads
 from assets.metrics.loads import utc
-from assets.metrics.schema import AGGREGATES, TABLES
+from assets.metrics.schema import AGGREGATES, FEED, PARTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,20 +58,28 @@ class Difference:
         return f"{self.table} {self.hour:%Y-%m-%dT%H:%M}Z: {what}"
 
 
-def verify_window(lake: Lake, client: Client, window: Window) -> list[Difference]:
+def verify_window(
+    lake: Lake, client: Client, window: Window, part: str = FEED, days: int | None = None
+) -> list[Difference]:  # fmt: skip
     """Where ClickHouse differs from Delta in the window, table by table and aggregate by aggregate, per hour.
 
     An empty list means: the same rows. What the live labeler has committed and ClickHouse has not taken yet is no
-    difference: hours that differ are looked at again after its batches were appended, while nobody else writes.
+    difference: hours that differ are looked at again after its batches were appended, while nobody else writes. days: hours
+    that are older are not compared, ClickHouse may forget them (schema.retain).
     """
-    found = list(_differences(loader.latest(lake), client, window))
+    if days is not None:
+        oldest = (dt.datetime.now(dt.UTC) - dt.timedelta(days=days - 1)).replace(minute=0, second=0, microsecond=0)
+        if oldest >= window.end:
+            return []
+        window = Window(max(oldest, window.start), window.end)
+    found = list(_differences(loader.latest(lake), client, window, part))
     if not found:
         return []
     with loads.alone(lake):
         _take_what_is_owed(lake, client)
-        again = [list(_differences(loader.latest(lake), client, Window(hour, hour + loader.ONE_HOUR)))
+        again = [list(_differences(loader.latest(lake), client, Window(hour, hour + loader.ONE_HOUR), part))
                  for hour in sorted({one.hour for one in found})]  # fmt: skip
-    return [one for part in again for one in part]
+    return [one for hour in again for one in hour]
 
 
 def _take_what_is_owed(lake: Lake, client: Client) -> None:
@@ -84,13 +92,13 @@ def _take_what_is_owed(lake: Lake, client: Client) -> None:
             loader.append_owed(lake, client, moment)
 
 
-def _differences(lake: Lake, client: Client, window: Window) -> Iterator[Difference]:
-    for table in TABLES:
+def _differences(lake: Lake, client: Client, window: Window, part: str) -> Iterator[Difference]:
+    for table in PARTS[part]:
         version = lake.version(table.name) if lake.exists(table.name) else None
-        for part, rows in loader.slices(lake, table, window, version):
-            yield from _compare(table.name, _checksums(_frame(rows)), _checksums(_frame(_fetch(client, table, part))))
+        for hours, rows in loader.slices(lake, table, window, version):
+            yield from _compare(table.name, _checksums(_frame(rows)), _checksums(_frame(_fetch(client, table, hours))))
             for name in (name for name, source in AGGREGATES.items() if source == table.name):
-                ours, theirs = _expected(name, rows), _aggregate(client, name, part)
+                ours, theirs = _expected(name, rows), _aggregate(client, name, hours)
                 yield from _compare(name, _checksums(ours), _checksums(theirs))
 
 

@@ -13,15 +13,14 @@ MONEY = {name.removesuffix("_cents"): st.column_config.NumberColumn(format="%.2f
 
 
 def body(choice: data.Choice, span: data.Span) -> None:
-    try:
-        now, before = frame.both("revenue_totals", choice)
-    except data.NoTables:
+    if not data.has("orders"):
         st.info(
             "There are no orders in ClickHouse yet. They come from the change stream of the shop; "
             "once attributed to notes they show here.",
             icon=":material/shopping_cart:",
         )  # fmt: skip
         return
+    now, before = frame.both("revenue_totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
     rows, other = (in_units(part) for part in frame.both("revenue_over_time", choice, step=max(choice.step, 900)))
     rows = frame.whole_steps(rows, choice)

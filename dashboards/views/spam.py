@@ -12,15 +12,14 @@ TILES = (
 
 
 def body(choice: data.Choice, span: data.Span) -> None:
-    try:
-        now, before = frame.both("spam_totals", choice)
-    except data.NoTables:
+    if not data.has("spam"):
         st.info(
             "No accounts have been looked at yet. The job `spam_accounts` flags them by rules in SQL, each hour; materialize "
             "it in Dagster and its findings show here.",
             icon=":material/gpp_maybe:",
         )  # fmt: skip
         return
+    now, before = frame.both("spam_totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice, colour="inverse")
     left, right = st.columns([3, 2])
     with left:

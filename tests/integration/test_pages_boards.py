@@ -3,25 +3,23 @@
 import datetime as dt
 import re
 
+import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from assets.lake import Lake
-from assets.metrics import endpoint, loader
+from assets.metrics import endpoint, loader, schema
 from assets.metrics.client import connect
+from assets.metrics.verify import verify_window
+from assets.orders.tables import ORDER_ATTRIBUTIONS
 from tests import metrics_lake
 from tests.integration.test_pages_apptest import VIEWS, frame, tiles
 
 pytestmark = pytest.mark.slow
 KEY = "a key"
-ORDERS = """CREATE TABLE order_attributions (hour DateTime('UTC'), order_id String, user_id Int64, product_id Int64,
-    note_id Nullable(Int64), author_id Nullable(Int64), channel Nullable(String), click_time Nullable(DateTime64(6, 'UTC')),
-    placed_at DateTime64(6, 'UTC'), amount_cents Int64, refunded_cents Int64, net_cents Int64, status String)
-    ENGINE = MergeTree ORDER BY hour"""
-FLAGGED = """CREATE TABLE spam_accounts (hour DateTime('UTC'), user_id Int64, reasons String, score Float64)
-    ENGINE = MergeTree ORDER BY hour"""
 
 
 @pytest.fixture(scope="module")
@@ -169,19 +167,16 @@ def test_revenue_and_spam_without_and_with_their_tables(served, page):
     lake, url = served
     assert "no orders in ClickHouse yet" in words(page("revenue", range="all"))
     assert "No accounts have been looked at yet" in words(page("spam", range="all"))
-    client, at = connect(url), "2026-03-01 10:20:00"
-    users = frame(lake, "events")["user_id"].unique().to_list()[:3]
-    client.command(ORDERS)
-    client.command(FLAGGED)
+    client, at = connect(url), dt.datetime(2026, 3, 1, 10, 20, tzinfo=dt.UTC)
+    users = frame(lake, "events")["user_id"].unique().sort().to_list()[:3]
+    window = metrics_lake.window(50)
+    lake.replace_window(ORDER_ATTRIBUTIONS, orders(at), window)
+    hours = [hour for hour in window.hours if hour >= at - dt.timedelta(hours=1)]
+    lake.replace_window(schema.SPAM_ACCOUNTS, flagged(users, hours), window)
+    for part in (schema.ORDERS, schema.SPAM):
+        loader.load_window(lake, client, window, part=part)
+        assert verify_window(lake, client, window, part) == []
     try:
-        client.command(
-            f"INSERT INTO order_attributions SELECT toStartOfHour(t), toString(number), 1, 2, if(number < 6, 100 + number % 2, NULL),"
-            f" if(number < 6, 7, NULL), if(number < 6, 'search', NULL), NULL, t, 1000, if(number = 0, 400, 0),"
-            f" if(number = 0, 600, 1000), 'paid' FROM (SELECT number, toDateTime64('{at}', 6, 'UTC') AS t FROM numbers(8))"
-        )
-        client.command(
-            f"INSERT INTO spam_accounts SELECT '2026-03-01 10:00:00', arrayJoin({users}), 'rate,device', 2.5"
-        )
         app = page("revenue", range="all", compare="none")
         assert tiles(app) == {"Net": "76.00", "Gross": "80.00", "Refunds": "4.00", "Orders": "8", "Attributed": "75.00%"}
         notes = table(app, "note_id", "net").set_index("note_id")["net"]
@@ -190,11 +185,55 @@ def test_revenue_and_spam_without_and_with_their_tables(served, page):
         events = frame(lake, "events")
         theirs = events["user_id"].is_in(users).mean()
         assert tiles(app)["Flagged accounts"] == "3" and tiles(app)["of events"] == f"{theirs:.2%}"
-        flagged = table(app, "user", "score")
-        assert set(flagged["user"]) == {code_of(url, user) for user in users} and set(flagged["reasons"]) == {"device, rate"}
+        found = table(app, "user", "score")
+        assert set(found["user"]) == {code_of(url, user) for user in users} and set(found["reasons"]) == {"device, rate"}
+        app = page("overview", range="all", compare="none", spam="without")
+        out = pl.col("user_id").is_in(users) & pl.col("hour").is_in(hours)
+        shown = frame(lake, "impression_sessions").filter(~out)
+        kept = events.filter(~out)
+        assert tiles(app)["Events"] == f"{len(kept):,}" and tiles(app)["Displays"] == f"{len(shown):,}"
+        assert tiles(app)["Active users"] == f"{kept['user_id'].n_unique():,}"
+        assert len(kept) < len(events)
     finally:
-        client.command("DROP TABLE order_attributions")
-        client.command("DROP TABLE spam_accounts")
+        client.command("ALTER TABLE loads DELETE WHERE part != 'feed' SETTINGS mutations_sync = 2")
+
+
+def test_every_board_query_has_a_twin_without_spam_that_agrees_where_nobody_is_flagged(served, page):
+    lake, url = served
+    page("overview")
+    from dashboards import data
+
+    start, end = metrics_lake.START + dt.timedelta(hours=3, minutes=7), metrics_lake.START + dt.timedelta(hours=31)
+    choice = data.Choice(start, end, channels=("homefeed", "none"), devices=("ios",), zone="Asia/Kolkata")
+    twins = sorted(path.stem for path in data.QUERIES.glob(f"*{data.WITHOUT_SPAM}.sql"))
+    assert len(twins) > 9
+    for twin in twins:
+        more = {"long_view_ms": 10_000, "step": 3600, "lengths": [10.0, 60.0, 1200.0]}
+        one, other = (data.fresh(name, **choice.parameters(**more)) for name in (twin.removesuffix(data.WITHOUT_SPAM), twin))
+        if twin.startswith("time_to_click_summary"):  # whole seconds, rounded up, beside exact ones
+            assert abs(one["median_s"][0] - other["median_s"][0]) <= 1.5
+        else:
+            pd.testing.assert_frame_equal(one, other, check_dtype=False)
+
+
+def orders(at):
+    rows = [
+        {"hour": at.replace(minute=0), "order_id": str(i), "user_id": 1, "product_id": 2, "placed_at": at, "status": "paid",
+         "note_id": 100 + i % 2 if i < 6 else None, "author_id": 7 if i < 6 else None, "channel": "search" if i < 6 else None,
+         "click_time": None, "amount_cents": 1000, "gross_cents": 1000, "refunded_cents": 400 if i == 0 else 0,
+         "net_cents": 600 if i == 0 else 1000, "rules": "x"}
+        for i in range(8)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, ORDER_ATTRIBUTIONS.schema)
+
+
+def flagged(users, hours):
+    rows = [
+        {"hour": hour, "user_id": user, "reasons": "rate,device", "score": 2.5, "actions": 1, "active_minutes": 1,
+         "accounts_on_device": 4}
+        for hour in hours for user in users
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema.SPAM_ACCOUNTS.schema)
 
 
 def test_numbers_stay_as_last_known_while_clickhouse_is_away(tmp_path, monkeypatch, served):

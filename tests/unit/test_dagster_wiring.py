@@ -41,7 +41,8 @@ def raw(lake, *hours):
 def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
-        "clickhouse/late_events", "clickhouse/orphan_actions", "clickhouse/quarantine", "daily_active_users", "events",
+        "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
+        "clickhouse/spam_accounts", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "labels", "late_events", "metrics", "note_products", "note_profiles",
         "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "user_profiles",
     ]  # fmt: skip
@@ -55,6 +56,8 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "account_actions:grain_is_unique",
         "account_hours:grain_is_unique",
         "clickhouse/events:equals_delta",
+        "clickhouse/order_attributions:equals_delta",
+        "clickhouse/spam_accounts:equals_delta",
         "daily_active_users:grain_is_unique",
         "events:event_id_is_unique",
         "events:raw_is_events_quarantine_and_repeats",
@@ -87,7 +90,9 @@ def test_every_check_blocks_but_one_and_every_backfill_is_one_run(repository):
 def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
-    assert graph.executable_asset_keys - by_hour == {dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)}
+    assert graph.executable_asset_keys - by_hour == {
+        *(dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
+    }  # fmt: skip
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 
 

@@ -12,7 +12,7 @@ from dashboards import data, design
 QUERIES = sorted(data.QUERIES.glob("*.sql"))
 KINDS = {
     pa.int64(): "Int64", pa.int32(): "Int32", pa.bool_(): "Bool", pa.string(): "String", pa.binary(): "String",
-    pa.timestamp("us", "UTC"): "DateTime64(6, 'UTC')",
+    pa.timestamp("us", "UTC"): "DateTime64(6, 'UTC')", pa.float64(): "Float64",
 }  # fmt: skip
 
 

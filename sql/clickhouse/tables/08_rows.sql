@@ -30,7 +30,7 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS events;
 
 CREATE VIEW IF NOT EXISTS events AS
-SELECT * EXCEPT (load), device, band FROM events_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load), device, band FROM events_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE TABLE IF NOT EXISTS impression_sessions_all
 (
@@ -66,7 +66,7 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS impression_sessions;
 
 CREATE VIEW IF NOT EXISTS impression_sessions AS
-SELECT * EXCEPT (load), device, band FROM impression_sessions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load), device, band FROM impression_sessions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE TABLE IF NOT EXISTS click_sessions_all
 (
@@ -102,7 +102,7 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS click_sessions;
 
 CREATE VIEW IF NOT EXISTS click_sessions AS
-SELECT * EXCEPT (load), device, band FROM click_sessions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load), device, band FROM click_sessions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE TABLE IF NOT EXISTS orphan_actions_all
 (
@@ -122,7 +122,7 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS orphan_actions;
 
 CREATE VIEW IF NOT EXISTS orphan_actions AS
-SELECT * EXCEPT (load) FROM orphan_actions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM orphan_actions_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE TABLE IF NOT EXISTS late_events_all
 (
@@ -150,7 +150,7 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS late_events;
 
 CREATE VIEW IF NOT EXISTS late_events AS
-SELECT * EXCEPT (load), device, band FROM late_events_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load), device, band FROM late_events_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE TABLE IF NOT EXISTS quarantine_all
 (
@@ -169,4 +169,4 @@ SETTINGS non_replicated_deduplication_window = 10000;
 DROP TABLE IF EXISTS quarantine;
 
 CREATE VIEW IF NOT EXISTS quarantine AS
-SELECT * EXCEPT (load) FROM quarantine_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM quarantine_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');

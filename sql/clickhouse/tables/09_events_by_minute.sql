@@ -35,4 +35,4 @@ FROM events_all AS r
 GROUP BY hour, load, minute, channel, device, band, action;
 
 CREATE VIEW IF NOT EXISTS events_by_minute AS
-SELECT * EXCEPT (load) FROM events_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM events_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');

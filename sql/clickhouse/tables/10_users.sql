@@ -28,7 +28,7 @@ FROM events_all AS r
 GROUP BY hour, load, minute, channel, device, band;
 
 CREATE VIEW IF NOT EXISTS users_by_minute AS
-SELECT * EXCEPT (load) FROM users_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM users_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 -- name: users_by_hour
 -- description: The same per hour: for days, weeks and months.
@@ -58,4 +58,4 @@ FROM events_all AS r
 GROUP BY hour, load, channel, device, band;
 
 CREATE VIEW IF NOT EXISTS users_by_hour AS
-SELECT * EXCEPT (load) FROM users_by_hour_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM users_by_hour_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');

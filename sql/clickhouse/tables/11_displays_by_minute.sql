@@ -51,4 +51,4 @@ FROM impression_sessions_all AS r
 GROUP BY hour, load, minute, channel, device, band;
 
 CREATE VIEW IF NOT EXISTS displays_by_minute AS
-SELECT * EXCEPT (load) FROM displays_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM displays_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');

@@ -49,4 +49,4 @@ FROM click_sessions_all AS r
 GROUP BY hour, load, minute, channel, device, band, attributed;
 
 CREATE VIEW IF NOT EXISTS clicks_by_minute AS
-SELECT * EXCEPT (load) FROM clicks_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads);
+SELECT * EXCEPT (load) FROM clicks_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
