@@ -29,17 +29,25 @@ _DIMENSIONS = ("channel", "device", "band")
 _RANGE = "hour >= {start:DateTime('UTC')} AND hour < {end:DateTime('UTC')}"
 
 # aggregate -> (its keys beside hour, its measures as ClickHouse says them so that rows can be compared)
-_SUMS = {"displays_by_minute": ("displays", "impressions", "clicks", "dwell_ms", *BEHAVIOURS.values()),
-         "clicks_by_minute": ("clicks", "dwell_ms", *BEHAVIOURS.values()),
-         "events_by_minute": ("events", "dwell_ms")}  # fmt: skip
+_SUMS = {"displays": ("displays", "impressions", "clicks", "dwell_ms", *BEHAVIOURS.values()),
+         "clicks": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "events": ("events", "dwell_ms")}  # fmt: skip
 _KEYS = {
     "events_by_minute": ("minute", *_DIMENSIONS, "action"),
+    "events_by_hour": (*_DIMENSIONS, "action"),
     "users_by_minute": ("minute", *_DIMENSIONS),
     "users_by_hour": _DIMENSIONS,
     "displays_by_minute": ("minute", *_DIMENSIONS),
+    "displays_by_hour": _DIMENSIONS,
     "clicks_by_minute": ("minute", *_DIMENSIONS, "attributed"),
+    "clicks_by_hour": ("display_hour", *_DIMENSIONS, "attributed"),
 }
-_HISTOGRAMS = {"displays_by_minute": "click_seconds", "clicks_by_minute": "dwell_seconds"}
+_HISTOGRAMS = {"displays": "click_seconds", "clicks": "dwell_seconds"}
+_TIMES = ("hour", "minute", "display_hour")
+
+
+def _kind(name: str) -> str:
+    """What an aggregate is about: events, users, displays or clicks."""
+    return name.split("_")[0]
 
 
 @dataclass(frozen=True)
@@ -151,11 +159,11 @@ def _aggregate(client: Client, name: str, part: Window) -> pl.DataFrame:
     """An aggregate as ClickHouse has it, in the columns of `_expected`."""
     import polars as pl
 
-    keys = ("hour", *_KEYS[name])
-    if name in _SUMS:
-        measures = [f"sum({one}) AS {one}_" for one in _SUMS[name]]
-        if name in _HISTOGRAMS:
-            measures.append(f"toString(sumMap({_HISTOGRAMS[name]})) AS histogram_")
+    keys, kind = ("hour", *_KEYS[name]), _kind(name)
+    if kind in _SUMS:
+        measures = [f"sum({one}) AS {one}_" for one in _SUMS[kind]]
+        if kind in _HISTOGRAMS:
+            measures.append(f"toString(sumMap({_HISTOGRAMS[kind]})) AS histogram_")
     else:
         # A checksum of the ids themselves: as many users are not yet the same users.
         ids = "groupBitmapMergeState(users)"
@@ -164,7 +172,7 @@ def _aggregate(client: Client, name: str, part: Window) -> pl.DataFrame:
     frame = pl.from_arrow(rows)
     if frame.is_empty():
         return frame
-    times = [one for one in ("hour", "minute") if one in frame.columns]
+    times = [one for one in _TIMES if one in frame.columns]
     text = [one for one in frame.columns if frame.schema[one] == pl.Binary]
     return _shaped(frame.with_columns(
         *(pl.from_epoch(pl.col(one).cast(pl.Int64), time_unit="s").alias(one) for one in times),
@@ -177,7 +185,7 @@ def _shaped(frame: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     import polars as pl
 
     measures = sorted(set(frame.columns) - set(keys))
-    kinds = {"hour": pl.Datetime("us"), "minute": pl.Datetime("us"), "attributed": pl.Boolean, "histogram_": pl.String}
+    kinds = {**dict.fromkeys(_TIMES, pl.Datetime("us")), "attributed": pl.Boolean, "histogram_": pl.String}
     kinds |= {one: pl.UInt64 for one in measures if one != "histogram_"}
     return frame.select(pl.col(one).cast(kinds.get(one, pl.String)) for one in (*keys, *measures))
 
@@ -199,6 +207,7 @@ def _expected(name: str, rows: pa.Table) -> pl.DataFrame:
         hour=pl.col("hour").dt.replace_time_zone(None), channel=pl.col("channel").fill_null("none"), device=device,
         band=band.otherwise(pl.lit("10+")),
         minute=_time_of(name).dt.replace_time_zone(None).dt.truncate("1m"),
+        display_hour=_time_of(name).dt.replace_time_zone(None).dt.truncate("1h"),
     )  # fmt: skip
     keys = ("hour", *_KEYS[name])
     return _shaped(frame.group_by(keys).agg(_measures(name)), keys)
@@ -207,9 +216,9 @@ def _expected(name: str, rows: pa.Table) -> pl.DataFrame:
 def _time_of(name: str) -> pl.Expr:
     import polars as pl
 
-    if name == "displays_by_minute":
+    if _kind(name) == "displays":
         return pl.col("session_start")
-    if name == "clicks_by_minute":
+    if _kind(name) == "clicks":
         return pl.when("attributed").then("impression_session_start").otherwise("session_start")
     return pl.col("event_time")
 
@@ -217,16 +226,16 @@ def _time_of(name: str) -> pl.Expr:
 def _measures(name: str) -> list[pl.Expr]:
     import polars as pl
 
-    if name.startswith("users"):
+    if _kind(name) == "users":
         ids = pl.col("user_id").unique()
         # As numbers without a sign, whose sum goes round: what arraySum does.
         return [ids.len().alias("users_"), ids.reinterpret(signed=False).sum().alias("ids_")]
     dwell = pl.col("dwell_ms").fill_null(0).clip(0).cast(pl.UInt64)
     found = [dwell.sum().alias("dwell_ms_")]
-    if name == "events_by_minute":
+    if _kind(name) == "events":
         return [pl.len().alias("events_"), *found]
     found += [pl.col(flag).sum().alias(f"{plural}_") for flag, plural in BEHAVIOURS.items()]
-    if name == "clicks_by_minute":
+    if _kind(name) == "clicks":
         seconds = (dwell // 1000).clip(0, 65535)
         return [pl.len().alias("clicks_"), *found, _histogram(seconds)]
     gone = (pl.col("first_click_time") - pl.col("session_start")).dt.total_microseconds()

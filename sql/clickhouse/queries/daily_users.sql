@@ -1,24 +1,24 @@
 -- name: daily_users
 -- description: Daily active users, exact: different user_id with at least one event in the day of the zone.
 -- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all; zone String, IANA
--- An hour that lies in one day of the zone, and in the range, comes from the bitmaps of hours; any other from those of minutes.
-WITH hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
-    AND toDate(hour, {zone:String}) = toDate(hour + INTERVAL 3599 SECOND, {zone:String}) AS whole
-SELECT day, groupBitmapMerge(users) AS users
+-- Whole hours are read from the aggregates of hours, the range's ends from those of minutes.
+SELECT toDate(at, {zone:String}) AS day, groupBitmapMerge(users) AS users
 FROM
 (
-    SELECT toDate(hour, {zone:String}) AS day, users
+    SELECT hour AS at, users
     FROM users_by_hour
-    WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} AND whole
+    WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        AND toDate(hour, {zone:String}) = toDate(hour + INTERVAL 3599 SECOND, {zone:String})
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
         AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
         AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
     UNION ALL
-    SELECT toDate(minute, {zone:String}) AS day, users
+    SELECT minute AS at, users
     FROM users_by_minute
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
         AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-        AND NOT whole
+        AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        AND toDate(hour, {zone:String}) = toDate(hour + INTERVAL 3599 SECOND, {zone:String}))
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
         AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
         AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))

@@ -5,7 +5,7 @@
 -- at the last straggler: at the last minute with a tenth of an average minute of the last hour that holds a fiftieth of the
 -- busiest.
 WITH
-    hours AS (SELECT hour, sum(e.events) AS n FROM events_by_minute AS e GROUP BY hour),
+    hours AS (SELECT hour, sum(e.events) AS n FROM events_by_hour AS e GROUP BY hour),
     (SELECT max(n) FROM hours) AS most,
     (SELECT maxOrNull(hour) FROM hours WHERE n * 50 >= most) AS busy_hour,
     (SELECT any(n) FROM hours WHERE hour = busy_hour) AS busy_events,

@@ -30,8 +30,7 @@ GROUP BY hour, load, minute, channel, device, band;
 CREATE VIEW IF NOT EXISTS users_by_minute AS
 SELECT * EXCEPT (load) FROM users_by_minute_all WHERE (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
--- name: users_by_hour
--- description: The same per hour: for days, weeks and months.
+-- The same per hour: for days, weeks and months. Fed by what the view above writes.
 CREATE TABLE IF NOT EXISTS users_by_hour_all
 (
     hour DateTime('UTC') CODEC(Delta, ZSTD),
@@ -47,14 +46,9 @@ ORDER BY (channel, device, band)
 SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS users_by_hour_feed TO users_by_hour_all AS
-SELECT
-    hour,
-    load,
-    ifNull(r.channel, 'none') AS channel,
-    r.device AS device,
-    r.band AS band,
-    groupBitmapState(toUInt64(r.user_id)) AS users
-FROM events_all AS r
+SELECT hour, load, channel, device, band,
+    groupBitmapMergeState(r.users) AS users
+FROM users_by_minute_all AS r
 GROUP BY hour, load, channel, device, band;
 
 CREATE VIEW IF NOT EXISTS users_by_hour AS
