@@ -85,6 +85,7 @@ def test_rows_that_nobody_sees_are_swept_after_a_while(client, filled):
 def test_a_load_that_is_not_what_delta_has_changes_nothing(client, filled, monkeypatch):
     lake, window = filled
     rows = loader.load_window(lake, client, window)
+    monkeypatch.setattr(loader, "_readable_files", lambda *how: {})
     insert = loader._insert
     monkeypatch.setattr(loader, "_insert", lambda client, table, rows, *how: insert(client, table, rows.slice(1), *how))
     with pytest.raises(loader.LoadError, match="nothing has changed"):
@@ -128,10 +129,24 @@ def test_readers_see_all_hours_of_all_tables_and_aggregates_change_at_one_moment
 
 def test_slices_of_an_hour_load_the_same(client, filled, monkeypatch):
     lake, window = filled
+    monkeypatch.setattr(loader, "_readable_files", lambda *how: {})  # as with a server on another machine
     monkeypatch.setattr(loader, "SLICE_ROWS", 1)
     monkeypatch.setattr(loader, "BATCH_ROWS", 100)
     loader.load_window(lake, client, window)
     assert verify_window(lake, client, window) == []
+
+
+def test_what_is_sent_and_what_clickhouse_reads_itself_is_the_same(client, filled, monkeypatch):
+    lake, window = filled
+    asked = []
+    copy_files = loader._copy_files
+    monkeypatch.setattr(loader, "_copy_files", lambda *how: asked.append(how[1].name) or copy_files(*how))
+    loader.load_window(lake, client, window)
+    assert set(asked) == {table.name for table in schema.PARTS[schema.FEED]}, "the embedded engine reads the files"
+    found = client.query("SELECT * FROM events ORDER BY event_id").result_rows
+    monkeypatch.setattr(loader, "_readable_files", lambda *how: {})
+    loader.load_window(lake, client, window)
+    assert client.query("SELECT * FROM events ORDER BY event_id").result_rows == found
 
 
 def test_only_the_window_changes(client, filled):
