@@ -18,7 +18,7 @@ import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -98,6 +98,17 @@ class Window:
 
     def widened(self, before: dt.timedelta = dt.timedelta(0), after: dt.timedelta = dt.timedelta(0)) -> Window:
         return Window(self.start - before, self.end + after)
+
+
+def windows(hours: Iterable[dt.datetime]) -> list[Window]:
+    """Hours as windows, neighbours in one."""
+    found: list[Window] = []
+    for hour in sorted(hours):
+        if found and found[-1].end == hour:
+            found[-1] = Window(found[-1].start, hour + dt.timedelta(hours=1))
+        else:
+            found.append(Window(hour, hour + dt.timedelta(hours=1)))
+    return found
 
 
 def _sql_time(time: dt.datetime) -> str:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.events.contract import TIME
-from assets.lake import Lake, Table, Window
+from assets.lake import Lake, Table, Window, windows
 from assets.metrics import loads
 from assets.metrics.client import connect
 from assets.metrics.loads import NO_MOMENT, LoadError, utc
@@ -90,7 +90,7 @@ def load_missing(lake: Lake, client: Client, part: str = FEED) -> list[dt.dateti
     migrate(client)
     now, known = latest(lake), loads.visible(client, part)
     missing = {hour for table in PARTS[part] if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
-    for window in _windows(missing):
+    for window in windows(missing):
         load_window(lake, client, window, reason="missing", part=part)
     return sorted(missing)
 
@@ -102,7 +102,7 @@ def append_moment(lake: Lake, client: Client, moment: Moment, probe: Probe = _no
     """
     with loads.alone(lake):
         sent, missing = append_owed(lake, client, moment, probe)
-    for window in _windows(missing):
+    for window in windows(missing):
         load_window(lake, client, window, reason="new hour", probe=probe)
     return sent
 
@@ -164,7 +164,7 @@ class OrderSink:
         shown = loads.visible(self._client, ORDERS)
         late = {hour for hour in hours if hour not in shown or shown[hour].moment < moment.number}
         try:
-            for window in _windows(late):
+            for window in windows(late):
                 load_window(lake, self._client, window, reason="orders", part=ORDERS)
         except Exception:
             self._client = None
@@ -260,7 +260,7 @@ def _changed(then: Lake, now: Lake, window: Window, tables: Sequence[Table]) -> 
     for table in tables:
         before, after = _files(then, table.name), _files(now, table.name)
         hours = {hour for hour in before.keys() | after.keys() if before.get(hour) != after.get(hour)}
-        for part in _windows(hours & inside):
+        for part in windows(hours & inside):
             yield table, part
 
 
@@ -283,17 +283,6 @@ def _forget(client: Client, window: Window, load: int, part: str) -> None:
             loads.drop(client, fed_by(table.name), window.hours, load)
     except (ClickHouseError, OSError):
         pass
-
-
-def _windows(hours: set[dt.datetime]) -> list[Window]:
-    """The hours as runs without a gap."""
-    found: list[Window] = []
-    for hour in sorted(hours):
-        if found and found[-1].end == hour:
-            found[-1] = Window(found[-1].start, hour + ONE_HOUR)
-        else:
-            found.append(Window(hour, hour + ONE_HOUR))
-    return found
 
 
 # --- a batch --------------------------------------------------------------------------------------------------------

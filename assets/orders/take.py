@@ -29,7 +29,7 @@ import xxhash
 from deltalake.exceptions import DeltaError
 
 from assets.events.contract import TIME
-from assets.lake import Lake, LakeError, Moment, Table, Window, Write
+from assets.lake import Lake, LakeError, Moment, Table, Window, Write, windows
 from assets.orders import clicks, credit
 from assets.orders.changes import Broken, Change, Reader, note_product
 from assets.orders.current import Row, apply, hour_of, time_of
@@ -398,17 +398,6 @@ def _hours_reached(now: Lake, added: pl.DataFrame, planted: pl.DataFrame, rules:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def windows(hours: Iterable[dt.datetime]) -> list[Window]:
-    """Hours as windows, neighbours in one."""
-    found: list[Window] = []
-    for hour in sorted(hours):
-        if found and found[-1].end == hour:
-            found[-1] = Window(found[-1].start, hour + ONE_HOUR)
-        else:
-            found.append(Window(hour, hour + ONE_HOUR))
-    return found
 
 
 def _read_hours(now: Lake, table: Table, hours: Iterable[dt.datetime]) -> pa.Table:

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from assets.events.contract import EVENTS
-from assets.lake import Window, Write
+from assets.lake import Window, Write, windows
 from assets.orders import reconcile
 from assets.orders.tables import ORDER_ATTRIBUTIONS, ORDERS
-from assets.orders.take import OrderError, take, windows
+from assets.orders.take import OrderError, take
 from assets.tidy import tidy
 from tests.orders import (
     RULES, T0, added_column, at, attributed, canal, catalogue, click, debezium, events, expected, lines, row, standing, us,
