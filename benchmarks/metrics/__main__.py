@@ -47,13 +47,15 @@ def main() -> int:
         report |= _load(lake, window, url)
         _write(report, options.report)
         client = connect(url)
-        timed = boards.aggregates(client, window)
-        if "rows" not in skip:
-            timed += boards.raw(client, window)
+        report["queries"] = []
+        for part, ask in (("aggregates", boards.aggregates), ("rows", boards.raw)):
+            if part not in skip:
+                report["queries"] += [asdict(one) for one in ask(client, window)]
+                _write(report, options.report)
+                print(f"{part}: asked", flush=True)
     if "duckdb" not in skip:
-        timed += boards.duckdb(lake, window, options.folder)
-    report["queries"] = [asdict(one) for one in timed]
-    _write(report, options.report)
+        report["queries"] += [asdict(one) for one in boards.duckdb(lake, window, options.folder)]
+        _write(report, options.report)
     _show(report)
     shutil.rmtree(work)
     return 0

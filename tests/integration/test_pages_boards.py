@@ -281,3 +281,24 @@ def test_nobody_is_asked_to_log_in_unless_the_secrets_say_so(served, monkeypatch
     app.secrets["auth"] = {"client_id": "x"}
     app.run()
     assert not app.metric and (app.error or app.button)
+
+
+def test_twenty_viewers_at_once_get_the_same_numbers(served):
+    """What twenty open overviews and funnels ask, all at one time, through one client as Streamlit's threads share it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    _, url = served
+    from dashboards import data
+
+    client = connect(url, read_only=True)
+    start, end = metrics_lake.START, metrics_lake.START + dt.timedelta(hours=49, minutes=30)
+    asked = {key: data._bound(value) for key, value in data.Choice(start, end).parameters(step=900, long_view_ms=10_000).items()}
+    names = ("totals", "active_users", "actions_over_time", "daily_users", "displays_over_time", "funnel_by_hour", "time_to_click")
+
+    def view(_):
+        return [client.query(data.sql(name), parameters=asked).result_rows for name in names]
+
+    alone = view(0)
+    with ThreadPoolExecutor(20) as viewers:
+        for seen in viewers.map(view, range(20)):
+            assert seen == alone

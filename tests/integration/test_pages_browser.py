@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from assets.lake import Lake
+from assets.events.contract import EVENTS
+from assets.lake import Lake, Write
 from assets.metrics import endpoint, loader
 from assets.metrics.client import connect
 from dagster_project import services
@@ -176,7 +177,8 @@ def test_it_says_when_clickhouse_is_away_and_recovers_and_does_not_flicker(tmp_p
         for name, column in put.items():
             place, field = more.schema.get_field_index(name), more.schema.field(name)
             more = more.set_column(place, field, pa.array(column, field.type))
-        loader.append_batch(connect(url), {"events": more}, "more")
+        step = lake.stage(Write(EVENTS, more))
+        loader.append_moment(lake, connect(url), lake.commit([step], by="live", app=("live", 0), note={"batch_id": "more-0"}))
         grown = f"{int(before['Events'].replace(',', '')) + 40:,}"
         driver.execute_script(f"document.querySelectorAll('{marks}').forEach(found => found.marked = true)")
         drawn = []
