@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SLICE_ROWS = 500_000  # rows of Delta in memory at a time; an hour is never split
 BATCH_ROWS = 100_000
+COPIES = 2  # hours that ClickHouse reads at a time
 ONE_HOUR = dt.timedelta(hours=1)
 # Rows of a load are new whatever they hold; what arrived is counted afterwards.
 _LOAD_SETTINGS = {"insert_deduplicate": 0, "max_partitions_per_insert_block": 0}
@@ -215,17 +217,21 @@ def _readable_files(lake: Lake, client: Client, table: Table, version: int | Non
 def _copy_files(client: Client, table: Table, window: Window, files, load: int, progress: Progress | None) -> int:
     """Let ClickHouse read the files of each hour, which takes less time than sending the rows."""
     names = [field.name for field in table.schema if field.name != "hour"]
-    target = f"{table.name}_all (hour, load, {', '.join(names)})"
-    hours = window.hours
-    for number, hour in enumerate(hours):
+    target, hours = f"{table.name}_all (hour, load, {', '.join(names)})", window.hours
+
+    def copy(hour: dt.datetime) -> None:
         if hour in files:
             client.command(
                 f"INSERT INTO {target} SELECT toDateTime({int(hour.timestamp())}, 'UTC'), {load}, {', '.join(names)} "
                 f"FROM {_source(table, files[hour])}",
-                settings={**_LOAD_SETTINGS, "max_insert_threads": 2, "parallel_view_processing": 1},
+                settings={**_LOAD_SETTINGS, "parallel_view_processing": 1},
             )
-        if progress:
-            progress(table.name, number + 1, len(hours))
+
+    # An hour is a file of one row group, which one thread reads: two hours at a time keep two cores busy.
+    with ThreadPoolExecutor(COPIES) as copies:
+        for number, _ in enumerate(copies.map(copy, hours)):
+            if progress:
+                progress(table.name, number + 1, len(hours))
     return client.query(f"SELECT count() FROM {table.name}_all WHERE load = {load}").result_rows[0][0]
 
 

@@ -36,7 +36,9 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     work = options.folder / "metrics-work"
     shutil.rmtree(work, ignore_errors=True)
-    report: dict = {"cores": os.cpu_count()}
+    # What is skipped keeps the figures of the run before.
+    report: dict = json.loads(options.report.read_text()) if skip and options.report.exists() else {}
+    report["cores"] = os.cpu_count()
     if "fresh" not in skip:
         found = fresh.run(work / "fresh")
         report |= {"freshness_p50_s": found["p50_s"], "freshness_p95_s": found["p95_s"]}

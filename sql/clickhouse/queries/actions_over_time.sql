@@ -11,7 +11,7 @@ FROM
 (
     SELECT hour AS at, action, events
     FROM events_by_hour
-    WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND {step:UInt32} % 3600 = 0
+    WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')}) AND {step:UInt32} % 3600 = 0
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
         AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
         AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -20,7 +20,7 @@ FROM
     FROM events_by_minute
     WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
         AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-        AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND {step:UInt32} % 3600 = 0)
+        AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}) OR {step:UInt32} % 3600 != 0)
         AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
         AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
         AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))

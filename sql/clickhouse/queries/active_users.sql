@@ -16,7 +16,7 @@ FROM
     (
         SELECT hour AS at, users
         FROM users_by_hour
-        WHERE hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (toMinute({end:DateTime64(6, 'UTC')}) = 0 OR hour NOT IN (toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY), toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY)))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
@@ -26,8 +26,8 @@ FROM
         FROM users_by_minute
         WHERE hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY)) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY)) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
-            AND (toMinute({end:DateTime64(6, 'UTC')}) = 0 OR hour NOT IN (toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY), toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY))))
+            AND (hour < toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')})
+                OR (toMinute({end:DateTime64(6, 'UTC')}) != 0 AND hour IN (toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY), toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY))))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))

@@ -14,7 +14,7 @@ FROM
     (
         SELECT hour AS at, displays, click_seconds
         FROM displays_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -23,7 +23,7 @@ FROM
         FROM displays_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))

@@ -16,7 +16,8 @@ FROM
     (
         SELECT hour AS at, displays, clicks
         FROM displays_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND toHour(hour, {zone:String}) = toHour(hour + INTERVAL 3599 SECOND, {zone:String})
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
+            AND ((timezoneOffset(toDateTime({start:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND timezoneOffset(toDateTime({end:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND {zone:String} != 'Australia/Lord_Howe') OR toHour(hour, {zone:String}) = toHour(hour + INTERVAL 3599 SECOND, {zone:String}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -25,7 +26,7 @@ FROM
         FROM displays_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND toHour(hour, {zone:String}) = toHour(hour + INTERVAL 3599 SECOND, {zone:String}))
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}) OR (NOT (timezoneOffset(toDateTime({start:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND timezoneOffset(toDateTime({end:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND {zone:String} != 'Australia/Lord_Howe') AND NOT toHour(hour, {zone:String}) = toHour(hour + INTERVAL 3599 SECOND, {zone:String})))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -41,7 +42,8 @@ FROM
         SELECT display_hour AS at, dwell_seconds, likes, favs, comments, shares, follows, profile_enters, hides
         FROM clicks_by_hour
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
-            AND display_hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND display_hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND toHour(display_hour, {zone:String}) = toHour(display_hour + INTERVAL 3599 SECOND, {zone:String})
+            AND display_hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND display_hour < toStartOfHour({end:DateTime64(6, 'UTC')})
+            AND ((timezoneOffset(toDateTime({start:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND timezoneOffset(toDateTime({end:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND {zone:String} != 'Australia/Lord_Howe') OR toHour(display_hour, {zone:String}) = toHour(display_hour + INTERVAL 3599 SECOND, {zone:String}))
             AND attributed
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
@@ -51,7 +53,8 @@ FROM
         FROM clicks_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (toStartOfHour(minute, 'UTC') >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND toStartOfHour(minute, 'UTC') + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')} AND toHour(toStartOfHour(minute, 'UTC'), {zone:String}) = toHour(toStartOfHour(minute, 'UTC') + INTERVAL 3599 SECOND, {zone:String}))
+            AND ((hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) + INTERVAL 1 DAY AND toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) > {start:DateTime64(6, 'UTC')}) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}) OR NOT (timezoneOffset(toDateTime({start:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND timezoneOffset(toDateTime({end:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND {zone:String} != 'Australia/Lord_Howe'))
+            AND (minute < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR minute >= toStartOfHour({end:DateTime64(6, 'UTC')}) OR (NOT (timezoneOffset(toDateTime({start:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND timezoneOffset(toDateTime({end:DateTime64(6, 'UTC')}, {zone:String})) % 3600 = 0 AND {zone:String} != 'Australia/Lord_Howe') AND NOT toHour(toStartOfHour(minute, 'UTC'), {zone:String}) = toHour(toStartOfHour(minute, 'UTC') + INTERVAL 3599 SECOND, {zone:String})))
             AND attributed
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))

@@ -16,7 +16,7 @@ FROM
     (
         SELECT hour AS at, band, displays, clicks
         FROM displays_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -26,7 +26,7 @@ FROM
         FROM displays_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -43,7 +43,7 @@ FROM
         SELECT display_hour AS at, band, dwell_seconds, likes, favs, comments, shares, follows, profile_enters, hides
         FROM clicks_by_hour
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
-            AND display_hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND display_hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+            AND display_hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND display_hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND attributed
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
@@ -54,7 +54,8 @@ FROM
         FROM clicks_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (toStartOfHour(minute, 'UTC') >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND toStartOfHour(minute, 'UTC') + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND ((hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) + INTERVAL 1 DAY AND toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) > {start:DateTime64(6, 'UTC')}) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
+            AND (minute < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR minute >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND attributed
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))

@@ -10,7 +10,7 @@ FROM
     (
         SELECT hour AS at, users
         FROM users_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -19,7 +19,7 @@ FROM
         FROM users_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -32,7 +32,7 @@ CROSS JOIN
     (
         SELECT hour AS at, events
         FROM events_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -41,7 +41,7 @@ CROSS JOIN
         FROM events_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -54,7 +54,7 @@ CROSS JOIN
     (
         SELECT hour AS at, displays, clicks
         FROM displays_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')}
+        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
@@ -63,7 +63,7 @@ CROSS JOIN
         FROM displays_by_minute
         WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
             AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND NOT (hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour + INTERVAL 1 HOUR <= {end:DateTime64(6, 'UTC')})
+            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
             AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
             AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
             AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
