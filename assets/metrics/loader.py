@@ -207,6 +207,8 @@ def _readable_files(lake: Lake, client: Client, table: Table, version: int | Non
         return {}
     files = {hour: [f"{lake.path(table.name)}/{unquote(one)}" for one in sorted(paths)]
              for hour, paths in _files(lake, table.name).items()}  # fmt: skip
+    if any(len({one.rpartition("/")[0] for one in paths}) > 1 for paths in files.values()):
+        return {}
     first = next(iter(files.values()), None)
     try:
         return files if first and client.query(f"SELECT 1 FROM {_source(table, first[:1])} LIMIT 1") else {}
@@ -238,7 +240,8 @@ def _copy_files(client: Client, table: Table, window: Window, files, load: int, 
 def _source(table: Table, paths: list[str]) -> str:
     """Parquet files as a table function; a column that an older file lacks is null."""
     quoted = ["".join(f"\\{one}" if one in "'\\" else one for one in path) for path in paths]
-    pattern = quoted[0] if len(quoted) == 1 else "{" + ",".join(quoted) + "}"
+    folder, _, _ = quoted[0].rpartition("/")  # of the hour; braces must not reach over a folder
+    pattern = quoted[0] if len(quoted) == 1 else folder + "/{" + ",".join(one.rpartition("/")[2] for one in quoted) + "}"
     columns = ", ".join(f"{field.name} Nullable({_KINDS[field.type]})" for field in table.schema if field.name != "hour")
     return f"file('{pattern}', 'Parquet', '{columns}')"
 
