@@ -49,6 +49,7 @@ def main() -> int:
         report |= _load(lake, window, url)
         _write(report, options.report)
         client = connect(url)
+        report["settled_s"] = _settled(client)
         report["queries"] = []
         for part, ask in (("aggregates", boards.aggregates), ("rows", boards.raw)):
             if part not in skip:
@@ -83,6 +84,16 @@ def _load(lake: Lake, window: Window, url: str) -> dict:
         "load_events_per_s": counts["events"] / marks["copied events"], "load_marks_s": marks,
         "loader_gib": tree_rss(os.getpid()) / 2**30,
     }  # fmt: skip
+
+
+def _settled(client, patience_s: float = 180.0) -> float:
+    """Wait until ClickHouse has merged what the load left, as it has some moments after any load; returns seconds."""
+    began = quiet = time.perf_counter()
+    while (now := time.perf_counter()) - quiet < 5 and now - began < patience_s:
+        if client.query("SELECT count() FROM system.merges").result_rows[0][0]:
+            quiet = now
+        time.sleep(0.5)
+    return time.perf_counter() - began
 
 
 def _write(report: dict, path: Path) -> None:
