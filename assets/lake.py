@@ -600,4 +600,6 @@ def _with_hour(data: pa.Table, path: str, table: Table) -> pa.Table:
     if table.partitioned:
         hour = dt.datetime.strptime(Path(path).parent.name, HOUR_FOLDER).replace(tzinfo=dt.UTC)
         data = data.append_column("hour", pa.array([hour] * data.num_rows, TIME))
+    for name in set(table.schema.names) - set(data.column_names):  # a column that came later
+        data = data.append_column(name, pa.nulls(data.num_rows, table.schema.field(name).type))
     return _conform(table, data)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assets.attribution.rules import Rules, parse_duration
+from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
 from assets.spark import SparkSettings
 
@@ -23,9 +23,10 @@ KNOWN = {
     "LAKE": ("", "root of the Delta tables, a path or a URI; default HOME/lake"),
     "LANDING": ("", "folder in which logs land; default HOME/landing"),
     "FIRST_HOUR": ("", "first hourly partition, like 2026-01-31T05:00; default: the first hour of the lake's events"),
-    "WINDOW": ("20m", "length of a session window"),
-    "DELAY": ("2m", "how far the watermark lies behind the newest event"),
-    "LONG_VIEW": ("10s", "dwell from which a view counts as long"),
+    "RULES": ("", "the labeler's rules file (TOML); default assets/attribution/rules.toml"),
+    "WINDOW": ("", "length of a session window, in place of the rules file's (20m)"),
+    "DELAY": ("", "how far the watermark lies behind the newest event, in place of the rules file's (2m)"),
+    "LONG_VIEW": ("", "dwell from which a view counts as long, in place of the rules file's (10s)"),
     "SPARK_MASTER": ("local[2]", "Spark master URL"),
     "SPARK_DELTA": ("jar", "where Delta's classes come from: jar, maven or provided"),
     "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
@@ -162,11 +163,10 @@ def load(env: dict[str, str] | None = None) -> Settings:
         lake=Lake(value["LAKE"] or str(home / "lake")),
         landing=Path(value["LANDING"] or home / "landing"),
         first_hour=parsed("FIRST_HOUR", _hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
-        rules=Rules(
-            window=parsed("WINDOW", parse_duration, "a duration like 20m"),
-            delay=parsed("DELAY", parse_duration, "a duration like 2m"),
-            long_view=parsed("LONG_VIEW", parse_duration, "a duration like 10s"),
-        ),
+        rules=_rules(Path(value["RULES"] or SHIPPED), {
+            name.lower(): parsed(name, parse_duration, f"a duration like {like}")
+            for name, like in (("WINDOW", "20m"), ("DELAY", "2m"), ("LONG_VIEW", "10s")) if value[name]
+        }),
         spark=SparkSettings(
             master=value["SPARK_MASTER"],
             delta=choice("SPARK_DELTA", ("jar", "maven", "provided")),
@@ -194,6 +194,20 @@ def load(env: dict[str, str] | None = None) -> Settings:
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
         ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),
     )
+
+
+def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
+    """The file's rules with single settings over them; their name says so."""
+    try:
+        rules = load_rules(path)
+        if not over:
+            return rules
+        named = ", ".join(f"{PREFIX}{name.upper()}" for name in over)
+        return replace(rules, **over, version=f"{rules.version} with {named}")
+    except FileNotFoundError:
+        raise SettingsError(f"{PREFIX}RULES={str(path)!r}: there is no such file") from None
+    except RulesError as error:
+        raise SettingsError(f"{PREFIX}RULES: {error}") from error
 
 
 def _days(text: str) -> int | None:
