@@ -92,10 +92,10 @@ class Limits:
         return FIELDS + len(SINCE_COLUMNS) * any(self.stays)
 
     @property
-    def stay_of_action(self) -> np.ndarray:
-        """int64[actions]: the stay that an action's stretch needs, 0 for none; empty where no rule asks for one."""
+    def stay_of_action(self) -> np.ndarray | None:
+        """int64[actions]: the stay that an action's stretch needs, 0 for none; None where no rule asks for one."""
         if not any(self.stays):
-            return np.empty(0, np.int64)
+            return None
         stays = np.zeros(len(ACTIONS), np.int64)
         for name, stay in zip(UNDOABLE, self.stays, strict=True):
             stays[_ACTION[name]] = stays[_ACTION["un" + name]] = stay
@@ -189,7 +189,8 @@ def fold(
         _own(events.user, np.int64), _own(events.note, np.int64), _own(events.time, np.int64),
         _own(events.action, np.int8), _own(events.dwell, np.int32), _own(events.ctx, np.int64),
         _own(widened(open_impressions, limits.fields), np.int64), _own(widened(open_clicks, limits.fields), np.int64),
-        np.int64(limits.window), np.int64(limits.horizon), np.int64(limits.short_dwell_ms), np.int64(watermark),
+        np.int64(limits.window), np.int64(limits.horizon), np.int64(limits.short_dwell_ms) if limits.short_dwell_ms else None,
+        np.int64(watermark),
         SETS, CLEARS, limits.stay_of_action, SINCE,
     )  # fmt: skip
     found = Folded(*arrays, dict(zip(COUNTS, counts.tolist(), strict=True)))
@@ -204,20 +205,23 @@ def _own(array: np.ndarray, kind: type) -> np.ndarray:
     return np.require(array, kind, ("C", "W"))
 
 
+# A rule that is not asked for is None to the kernels: numba compiles them without it, and the default costs nothing.
+
+
 @numba.njit(nogil=True)
-def put_column(matrix, place, session):
+def put_column(matrix, place, session, stays):
     for i in range(FIELDS):
         matrix[i, place] = session[i]
-    if matrix.shape[0] > FIELDS:
+    if stays is not None:
         for i in range(FIELDS, matrix.shape[0]):
             matrix[i, place] = session[i + 1]
 
 
 @numba.njit(nogil=True)
-def _get_column(session, matrix, place):
+def _get_column(session, matrix, place, stays):
     for i in range(FIELDS):
         session[i] = matrix[i, place]
-    if matrix.shape[0] > FIELDS:
+    if stays is not None:
         for i in range(FIELDS, matrix.shape[0]):
             session[i + 1] = matrix[i, place]
     session[OPEN] = 1
@@ -226,23 +230,26 @@ def _get_column(session, matrix, place):
 @numba.njit(nogil=True)
 def _mark(session, t, action, sets, clears, stays, since):
     """What an action does to its bit. A stretch that has stood for its stay is never ended."""
-    if stays.size == 0 or stays[action] == 0:
+    if stays is None:
         session[6] = (session[6] | sets[action]) & ~clears[action]
-        return
-    bit, place = sets[action] | clears[action], since[action]
-    if sets[action]:
-        if session[6] & bit == 0:
-            session[6] |= bit
-            session[place] = t
-    elif session[6] & bit and t - session[place] < stays[action]:
-        session[6] &= ~bit
+    elif stays[action] == 0:
+        session[6] = (session[6] | sets[action]) & ~clears[action]
+    else:
+        bit, place = sets[action] | clears[action], since[action]
+        if sets[action]:
+            if session[6] & bit == 0:
+                session[6] |= bit
+                session[place] = t
+        elif session[6] & bit and t - session[place] < stays[action]:
+            session[6] &= ~bit
 
 
 @numba.njit(nogil=True)
 def apply_event(user, note, t, action, dwell, ctx, imp, clk, horizon, short, sets, clears, stays, since):
     """The rules, for one event of a key whose sessions that had ended by then are closed already.
 
-    imp, clk: int64[WORKING], changed in place. short: whether a click session that this event opens has too little dwell.
+    imp, clk: int64[WORKING], changed in place. short: whether a click session that this event opens has too little
+    dwell, None where no rule asks.
     Returns the place in COUNTS where the event belongs and the start of its session (NONE for an orphan).
     """
     if action == _IMPRESSION:
@@ -250,7 +257,7 @@ def apply_event(user, note, t, action, dwell, ctx, imp, clk, horizon, short, set
             imp[0], imp[1], imp[2], imp[3] = user, note, t, ctx
             imp[4], imp[5], imp[6], imp[7], imp[8] = 0, 0, 0, 0, NONE
             imp[OPEN] = 1
-            if stays.size:
+            if stays is not None:
                 imp[OPEN + 1 :] = 0
         imp[7] += 1
         return (5 if imp[4] else 0), imp[2]
@@ -258,19 +265,21 @@ def apply_event(user, note, t, action, dwell, ctx, imp, clk, horizon, short, set
         near = imp[OPEN] and t < imp[2] + horizon
         if clk[OPEN] == 0:
             clk[0], clk[1], clk[2], clk[3] = user, note, t, imp[3] if near else ctx
-            clk[4], clk[5], clk[6], clk[7], clk[8] = SHORT if short else 0, 0, 0, 0, imp[2] if near else NONE
+            clk[4], clk[5], clk[6], clk[7], clk[8] = 0, 0, 0, 0, imp[2] if near else NONE
             clk[OPEN] = 1
-            if stays.size:
+            if short is not None:
+                clk[4] = SHORT if short else 0
+            if stays is not None:
                 clk[OPEN + 1 :] = 0
         clk[7] += 1
-        if clk[4] & SHORT == 0:
+        if short is None or clk[4] & SHORT == 0:
             if near and imp[8] == NONE:
                 imp[8] = t
             return (5 if clk[4] else 1), clk[2]
     elif clk[OPEN]:
         if action == _VIEW_END:
             clk[5] += dwell
-        if clk[4] & SHORT == 0:
+        if short is None or clk[4] & SHORT == 0:
             _mark(clk, t, action, sets, clears, stays, since)
             return (5 if clk[4] else 2), clk[2]
     # No click session, or one that is no click: what it has collected is the display's.
@@ -283,8 +292,12 @@ def apply_event(user, note, t, action, dwell, ctx, imp, clk, horizon, short, set
 
 
 @numba.njit(nogil=True)
-def _dwells_less(i, user, note, time, action, dwell, window, short_ms):
-    """Whether the click session that event i opens collects less dwell: all of its key's until the window's end."""
+def _is_short(i, user, note, time, action, dwell, window, clk, short_ms):
+    """Whether event i opens a click session that collects less dwell: all of its key's until the window's end."""
+    if short_ms is None:
+        return None
+    if action[i] != _CLICK or clk[OPEN]:
+        return False
     total = np.int64(0)
     for j in range(i + 1, user.size):
         if user[j] != user[i] or note[j] != note[i] or time[j] >= time[i] + window:
@@ -341,10 +354,10 @@ def _fold(
             ku, kn = clks[0, c], clks[1, c]
         imp[OPEN], clk[OPEN] = 0, 0
         if p < n_imps and imps[0, p] == ku and imps[1, p] == kn:
-            _get_column(imp, imps, p)
+            _get_column(imp, imps, p, stays)
             p += 1
         if c < n_clks and clks[0, c] == ku and clks[1, c] == kn:
-            _get_column(clk, clks, c)
+            _get_column(clk, clks, c, stays)
             c += 1
 
         while i < n and user[i] == ku and note[i] == kn:
@@ -357,18 +370,15 @@ def _fold(
                 continue
             if imp[OPEN] and t >= imp[2] + window:
                 if imp[4] == 0:
-                    put_column(out_imps, oi, imp)
+                    put_column(out_imps, oi, imp, stays)
                     oi += 1
                 imp[OPEN] = 0
             if clk[OPEN] and t >= clk[2] + window:
                 if clk[4] & 1 == 0:
-                    put_column(out_clks, oc, clk)
+                    put_column(out_clks, oc, clk, stays)
                     oc += 1
                 clk[OPEN] = 0
-            short = (
-                short_ms > 0 and action[i] == _CLICK and clk[OPEN] == 0
-                and _dwells_less(i, user, note, time, action, dwell, window, short_ms)
-            )  # fmt: skip
+            short = _is_short(i, user, note, time, action, dwell, window, clk, short_ms)
             kind, owner = apply_event(
                 ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, horizon, short, sets, clears, stays, since
             )  # fmt: skip
@@ -382,17 +392,17 @@ def _fold(
 
         if imp[OPEN]:
             if imp[2] + window > watermark:
-                put_column(new_imps, ni, imp)
+                put_column(new_imps, ni, imp, stays)
                 ni += 1
             elif imp[4] == 0:
-                put_column(out_imps, oi, imp)
+                put_column(out_imps, oi, imp, stays)
                 oi += 1
         if clk[OPEN]:
             if clk[2] + window > watermark:
-                put_column(new_clks, nc, clk)
+                put_column(new_clks, nc, clk, stays)
                 nc += 1
             elif clk[4] & 1 == 0:
-                put_column(out_clks, oc, clk)
+                put_column(out_clks, oc, clk, stays)
                 oc += 1
 
     counts[4], counts[6] = no, npend

@@ -291,7 +291,7 @@ def _erase(index, place):
 
 
 @numba.njit(nogil=True)
-def _store(session, had, place, rows, index, free, unused, mark, opened, n_opened, old_start):
+def _store(session, had, place, rows, index, free, unused, mark, opened, n_opened, old_start, stays):
     """Put a key's session back after its events: changed, new, or gone. Returns (unused, n_opened)."""
     if session[OPEN]:
         if had:
@@ -302,7 +302,7 @@ def _store(session, had, place, rows, index, free, unused, mark, opened, n_opene
             index[place] = (mark << 32) | (slot + 1)
         for i in range(FIELDS):
             rows[slot, i] = session[i]
-        if rows.shape[1] > FIELDS:
+        if stays is not None:
             for i in range(FIELDS, rows.shape[1]):
                 rows[slot, i] = session[i + 1]
         if not had or old_start != session[2]:
@@ -317,7 +317,7 @@ def _store(session, had, place, rows, index, free, unused, mark, opened, n_opene
 
 
 @numba.njit(nogil=True)
-def _load(session, rows, index, place):
+def _load(session, rows, index, place, stays):
     entry = index[place]
     if entry == 0:
         session[OPEN] = 0
@@ -325,7 +325,7 @@ def _load(session, rows, index, place):
     slot = (entry & 0xFFFFFFFF) - 1
     for i in range(FIELDS):
         session[i] = rows[slot, i]
-    if rows.shape[1] > FIELDS:
+    if stays is not None:
         for i in range(FIELDS, rows.shape[1]):
             session[i + 1] = rows[slot, i]
     session[OPEN] = 1
@@ -333,9 +333,9 @@ def _load(session, rows, index, place):
 
 
 @numba.njit(nogil=True)
-def _emit(out, n_out, session):
+def _emit(out, n_out, session, stays):
     if session[4] == 0:
-        put_column(out, n_out, session)
+        put_column(out, n_out, session, stays)
         n_out += 1
     session[OPEN] = 0
     return n_out
@@ -366,16 +366,16 @@ def _apply_all(
         ku, kn = user[i], note[i]
         mark = _hash(ku, kn)
         i_place, c_place = _find(i_index, i_rows, ku, kn, mark), _find(c_index, c_rows, ku, kn, mark)
-        had_imp, had_clk = _load(imp, i_rows, i_index, i_place), _load(clk, c_rows, c_index, c_place)
+        had_imp, had_clk = _load(imp, i_rows, i_index, i_place, stays), _load(clk, c_rows, c_index, c_place, stays)
         imp_start, clk_start = imp[2], clk[2]
         while i < n and user[i] == ku and note[i] == kn:
             t = time[i]
             if imp[OPEN] and t >= imp[2] + window:
-                oi = _emit(out_imps, oi, imp)
+                oi = _emit(out_imps, oi, imp, stays)
             if clk[OPEN] and t >= clk[2] + window:
-                oc = _emit(out_clks, oc, clk)
+                oc = _emit(out_clks, oc, clk, stays)
             kind, owner = apply_event(
-                ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, horizon, False, sets, clears, stays, since
+                ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, horizon, None, sets, clears, stays, since
             )  # fmt: skip
             owners[i] = owner
             if kind == 4:
@@ -384,10 +384,10 @@ def _apply_all(
             counts[kind] += 1
             i += 1
         i_unused, io = _store(
-            imp, had_imp, i_place, i_rows, i_index, i_free, i_unused, mark, opened_imps, io, imp_start
+            imp, had_imp, i_place, i_rows, i_index, i_free, i_unused, mark, opened_imps, io, imp_start, stays
         )  # fmt: skip
         c_unused, co = _store(
-            clk, had_clk, c_place, c_rows, c_index, c_free, c_unused, mark, opened_clks, co, clk_start
+            clk, had_clk, c_place, c_rows, c_index, c_free, c_unused, mark, opened_clks, co, clk_start, stays
         )  # fmt: skip
     return (
         out_imps[:, :oi], out_clks[:, :oc], opened_imps[:, :io].copy(), opened_clks[:, :co].copy(), orphans[:no],
@@ -413,7 +413,9 @@ def _close_all(rows, index, free, unused, slots, starts):
         if entry == 0 or (entry & 0xFFFFFFFF) - 1 != slot:
             continue  # closed before: the row is free
         if rows[slot, 4] == 0:
-            for i in range(rows.shape[1]):
+            for i in range(FIELDS):
+                out[i, n_out] = rows[slot, i]
+            for i in range(FIELDS, rows.shape[1]):
                 out[i, n_out] = rows[slot, i]
             n_out += 1
         _erase(index, place)
