@@ -47,7 +47,7 @@ KNOWN = {
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
     "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
     "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
-    "KEEP_DAYS": ("7", "days for which old files and moments are kept: how far back a version can be read"),
+    "KEEP_DAYS": ("7", "days for which old files, moments and plans are kept: how far back a version can be read, a backfill undone"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
     "RANKER_EPOCHS": ("1", "passes over the training samples"),
@@ -162,7 +162,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         home=home,
         lake=Lake(value["LAKE"] or str(home / "lake")),
         landing=Path(value["LANDING"] or home / "landing"),
-        first_hour=parsed("FIRST_HOUR", _hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
+        first_hour=parsed("FIRST_HOUR", parse_hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
         rules=_rules(Path(value["RULES"] or SHIPPED), {
             name.lower(): parsed(name, parse_duration, f"a duration like {like}")
             for name, like in (("WINDOW", "20m"), ("DELAY", "2m"), ("LONG_VIEW", "10s")) if value[name]
@@ -216,7 +216,8 @@ def _days(text: str) -> int | None:
     return int(text) if text else None
 
 
-def _hour(text: str) -> dt.datetime:
+def parse_hour(text: str) -> dt.datetime:
+    """An hour like 2026-01-31T05:00, UTC where it names no zone. Raises ValueError for any other text."""
     time = dt.datetime.fromisoformat(text)
     time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
     if time.minute or time.second or time.microsecond:

@@ -64,12 +64,17 @@ SETS, CLEARS = _masks()
 
 @dataclass(frozen=True)
 class Limits:
-    """What of the rules the kernels need, in µs (dwell in ms). stays: in the order of UNDOABLE."""
+    """What of the rules the kernels need, in µs (dwell in ms). stays: in the order of UNDOABLE.
+
+    later_dwell_ms: the dwell that a click session needs which starts at `border` or after it, where other rules hold.
+    """
 
     window: int
     horizon: int
     short_dwell_ms: int = 0
     stays: tuple[int, ...] = (0, 0, 0)
+    later_dwell_ms: int = 0
+    border: int = NEVER
 
     @classmethod
     def of(cls, rules: Rules | Limits | int) -> Limits:
@@ -78,9 +83,19 @@ class Limits:
             return rules
         if isinstance(rules, Rules):
             window, *stays = (_us(span) for span in (rules.window, *rules.stays))
-            short = -(-rules.valid_click_dwell // dt.timedelta(milliseconds=1))
-            return cls(window, _us(rules.horizon or rules.window), short, tuple(stays))
+            return cls(window, _us(rules.horizon or rules.window), dwell_ms(rules), tuple(stays))
         return cls(int(rules), int(rules))
+
+    def then(self, rules: Rules, border: int) -> Limits:
+        """Where other rules hold for the sessions that start at `border` or after it."""
+        return replace(self, later_dwell_ms=dwell_ms(rules), border=border)
+
+    @property
+    def short(self) -> np.ndarray | None:
+        """For the kernel; None where no click needs dwell."""
+        if not (self.short_dwell_ms or self.later_dwell_ms):
+            return None
+        return np.array([self.short_dwell_ms, self.later_dwell_ms, self.border])
 
     def __post_init__(self) -> None:
         if self.window <= 0:
@@ -104,6 +119,11 @@ class Limits:
 
 def _us(span: dt.timedelta) -> int:
     return span // dt.timedelta(microseconds=1)
+
+
+def dwell_ms(rules: Rules) -> int:
+    """The dwell that a click session needs; whole ms, as events bear it."""
+    return -(-rules.valid_click_dwell // dt.timedelta(milliseconds=1))
 
 
 def _since_places() -> np.ndarray:
@@ -185,16 +205,19 @@ def fold(
     Where the rules ask for dwell in a click, the events must reach to watermark + window: a click is judged when it comes.
     """
     limits = Limits.of(rules)
+    shorts = limits.short
+    if shorts is None and (open_clicks[CARRIED] & SHORT).any():  # of hours with other rules
+        shorts = np.array([0, 0, NEVER])
     *arrays, counts = _fold(
         _own(events.user, np.int64), _own(events.note, np.int64), _own(events.time, np.int64),
         _own(events.action, np.int8), _own(events.dwell, np.int32), _own(events.ctx, np.int64),
         _own(widened(open_impressions, limits.fields), np.int64), _own(widened(open_clicks, limits.fields), np.int64),
-        np.int64(limits.window), np.int64(limits.horizon), np.int64(limits.short_dwell_ms) if limits.short_dwell_ms else None,
+        np.int64(limits.window), np.int64(limits.horizon), shorts,
         np.int64(watermark),
         SETS, CLEARS, limits.stay_of_action, SINCE,
     )  # fmt: skip
     found = Folded(*arrays, dict(zip(COUNTS, counts.tolist(), strict=True)))
-    if not limits.short_dwell_ms:
+    if limits.short is None:
         return found
     short = found.clicks[CARRIED] == SHORT
     return replace(found, clicks=found.clicks[:, ~short], short=found.clicks[:, short])
@@ -292,11 +315,14 @@ def apply_event(user, note, t, action, dwell, ctx, imp, clk, horizon, short, set
 
 
 @numba.njit(nogil=True)
-def _is_short(i, user, note, time, action, dwell, window, clk, short_ms):
+def _is_short(i, user, note, time, action, dwell, window, clk, shorts):
     """Whether event i opens a click session that collects less dwell: all of its key's until the window's end."""
-    if short_ms is None:
+    if shorts is None:
         return None
     if action[i] != _CLICK or clk[OPEN]:
+        return False
+    short_ms = shorts[0] if time[i] < shorts[2] else shorts[1]
+    if short_ms == 0:
         return False
     total = np.int64(0)
     for j in range(i + 1, user.size):
@@ -323,7 +349,7 @@ def count_openers(action):
 
 @numba.njit(cache=True, nogil=True)
 def _fold(
-    user, note, time, action, dwell, ctx, imps, clks, window, horizon, short_ms, watermark, sets, clears, stays, since
+    user, note, time, action, dwell, ctx, imps, clks, window, horizon, shorts, watermark, sets, clears, stays, since
 ):  # fmt: skip
     n, n_imps, n_clks = user.size, imps.shape[1], clks.shape[1]
     opens, follows = count_openers(action)
@@ -378,7 +404,7 @@ def _fold(
                     put_column(out_clks, oc, clk, stays)
                     oc += 1
                 clk[OPEN] = 0
-            short = _is_short(i, user, note, time, action, dwell, window, clk, short_ms)
+            short = _is_short(i, user, note, time, action, dwell, window, clk, shorts)
             kind, owner = apply_event(
                 ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, horizon, short, sets, clears, stays, since
             )  # fmt: skip

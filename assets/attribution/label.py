@@ -32,7 +32,7 @@ from assets.attribution.convert import (
     sorted_columns,
     to_labels,
 )
-from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, SHORT, fold, key_order, no_sessions
+from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, SHORT, Limits, fold, key_order, no_sessions
 from assets.attribution.provenance import booked, register
 from assets.attribution.rules import Rules
 from assets.attribution.tables import (
@@ -215,7 +215,8 @@ class WindowRun:
 
     version: of `events`. target: the lake that gets the rows; None for the one that is read. labels: what answers
     read(name, window, columns) and exists(name) for the tables of labels; None for the lake. late: the late events
-    that are used, by their event time, all others being left out; None for all, as label_window says. probe: called
+    that are used, by their event time, all others being left out; None for all, as label_window says. settles: whether late_events that are used leave their table.
+    after: the rules of the hours after the window, None for the same: a session follows those of the hour in which it starts. probe: called
     with the name of each point passed (tests kill the process there).
     """
 
@@ -226,6 +227,8 @@ class WindowRun:
     target: Lake | None = None
     labels: Any = None
     late: Window | None = None
+    settles: bool = True
+    after: Rules | None = None
     by: str = "window"
     probe: Callable[[str], None] = lambda point: None
     counts: dict[str, int] = field(default_factory=Counter)
@@ -234,6 +237,8 @@ class WindowRun:
     def __post_init__(self) -> None:
         self.target, self.labels = self.target or self.lake, self.labels or self.lake
         self.window_us = microseconds(self.rules.window)
+        self.limits = Limits.of(self.rules).then(self.after or self.rules, _us(self.window.end))
+        self.ahead = max(reach(one) for one in (self.rules, self.after or self.rules))
         self.margin = ONE_HOUR * hours_up(self.rules.window)
         self.committed_to = self.window.start
         # Late events that this run can put into a session: in the window, or after it in a session that began in it.
@@ -261,14 +266,14 @@ class WindowRun:
             carried=open_impressions.shape[1] + open_clicks.shape[1],
             hours_before=(self.window.start - first) // ONE_HOUR,
         )  # fmt: skip
-        last = self.window.end + ONE_HOUR * hours_up(reach(self.rules))
+        last = self.window.end + ONE_HOUR * hours_up(self.ahead)
         total = (last - first) // ONE_HOUR
         with ThreadPoolExecutor(1) as writer:
             writing: list[Future] = []
             for start, end in _slices(rows, first, last):
                 columns, frame = self._events(start, end, strings)
                 watermark = NEVER if end == last else _us(end)
-                folded = fold(columns, open_impressions, open_clicks, self.rules, watermark)
+                folded = fold(columns, open_impressions, open_clicks, self.limits, watermark)
                 labels = to_labels(folded, columns, from_frame(frame), self.rules)
                 self._note_late(late_ids, columns, folded, frame)
                 open_impressions, open_clicks, strings = _renumbered(folded, frame)
@@ -314,8 +319,8 @@ class WindowRun:
 
     def _events(self, start: dt.datetime, end: dt.datetime, strings: pl.DataFrame):
         """The slice's events for the fold; its frame begins with the strings of the open sessions."""
-        edge = end + self.rules.window if self.rules.valid_click_dwell else end  # a click is judged when it comes
-        edge = min(edge, self.window.end + reach(self.rules))
+        edge = end + self.rules.window if self.limits.short is not None else end  # a click is judged when it comes
+        edge = min(edge, self.window.end + self.ahead)
         if edge <= start:
             events = EVENT_SCHEMA.empty_table()
         else:
@@ -378,7 +383,7 @@ class WindowRun:
             self.staged[name] = [add for add in adds if _hour_of(add) >= end]
             steps.append({"table": name, "window": [[part.start.isoformat(), part.end.isoformat()]], "adds": now})
             self.counts[name] += sum(add["rows"] for add in now)
-        if end == self.window.end:
+        if end == self.window.end and self.settles:
             steps += [self.target.stage(write) for write in self._settled_late(late)]
         self.probe("staged")
         self.target.commit(steps, by="label_window", probe=self.probe)

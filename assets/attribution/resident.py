@@ -156,7 +156,7 @@ class Resident:
         rules that ask for a stay where the sessions were not made for one.
         """
         limits = Limits.of(rules)
-        if limits.short_dwell_ms or limits.fields != self._fields:
+        if limits.short is not None or limits.fields != self._fields:
             raise ValueError(f"these open sessions ({self._fields} fields) cannot be folded by {limits}")
         imps, clks = self.impressions, self.clicks
         opens, follows = count_openers(events.action)

@@ -61,18 +61,27 @@ def by_hour(adds: Adds) -> dict[str, list[str]]:
     return {hour: sorted(paths) for hour, paths in sorted(found.items())}
 
 
-def moved(lake: Lake, name: str, then: dict[str, list[str]], window: Window) -> tuple[list[str], dict[str, list[str]]]:
-    """(hours whose rows are others than in the files `then`, files now). Compaction changes files and no row."""
+def moved(
+    lake: Lake, name: str, then: dict[str, list[str]], window: Window, kept: Lake | None = None
+) -> tuple[list[str], dict[str, list[str]]]:
+    """(hours whose rows are others than in the files `then`, files now). Compaction changes files and no row.
+
+    kept: a lake that still holds files which the table no longer names.
+    """
     now = by_hour(adds_of(lake, name, window))
     differ = [hour for hour in sorted(then.keys() | now.keys()) if then.get(hour) != now.get(hour)]
-    return [hour for hour in differ if not _same_rows(lake, name, then.get(hour, []), now.get(hour, []))], now
+    return [hour for hour in differ if not _same_rows(lake, kept, name, then.get(hour, []), now.get(hour, []))], now
 
 
-def _same_rows(lake: Lake, name: str, then: list[str], now: list[str]) -> bool:
-    one, other = ([Path(lake.path(name), path) for path in paths if path not in both] for paths, both in ((then, now), (now, then)))
-    if not all(path.exists() for path in one):
-        return False
-    return _checksum(one) == _checksum(other)
+def _same_rows(lake: Lake, kept: Lake | None, name: str, then: list[str], now: list[str]) -> bool:
+    gone = [_place(lake, kept, name, path) for path in then if path not in now]
+    come = [Path(lake.path(name), path) for path in now if path not in then]
+    return all(path.exists() for path in gone) and _checksum(gone) == _checksum(come)
+
+
+def _place(lake: Lake, kept: Lake | None, name: str, path: str) -> Path:
+    here = Path(lake.path(name), path)
+    return here if here.exists() or kept is None else Path(kept.path(name), path)
 
 
 def _checksum(paths: Iterable[Path]) -> tuple[int, int]:
@@ -82,7 +91,7 @@ def _checksum(paths: Iterable[Path]) -> tuple[int, int]:
     for path in paths:
         frame = pl.read_parquet(path, hive_partitioning=False)
         rows += frame.height
-        total += int((frame.select(sorted(frame.columns)).hash_rows(seed=1) >> 20).sum())
+        total += int((frame.select(sorted(frame.columns)).hash_rows(seed=1) // 2**20).sum())
     return rows, total
 
 

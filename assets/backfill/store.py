@@ -89,6 +89,32 @@ def new_id() -> str:
     return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
+def listed(lake: Lake) -> list[dict[str, Any]]:
+    """Plans, oldest first: plan, status, window, rules (name and fingerprint), changed (rows, None while it is computed),
+    changed_at."""
+    found = []
+    for plan_id in ids(lake):
+        run = Folder(lake, plan_id)
+        journal = run.read("journal")
+        report = run.read("report") if (run.root / "report.json").exists() else None
+        found.append({
+            "plan": plan_id, "status": journal["status"], "window": run.read("plan")["window"],
+            "rules": report and report["rules"]["version"], "fingerprint": run.read("plan")["fingerprint"],
+            "changed": report and sum(sum(kinds.values()) for kinds in report["rows"].values()),
+            "changed_at": journal["changed_at"],
+        })  # fmt: skip
+    return found
+
+
+def shown(lake: Lake, plan_id: str) -> dict[str, Any]:
+    """The report of a plan, and its status. Raises BackfillError where there is none."""
+    run = Folder(lake, plan_id)
+    journal = run.read("journal")
+    if journal["status"] == COMPUTING:
+        raise BackfillError(f"plan {plan_id} was not finished; plan the range again, which goes on where it was")
+    return {**run.read("report"), "status": journal["status"]}
+
+
 def window_of(body: dict[str, Any], name: str = "window") -> Window:
     start, end = (dt.datetime.fromisoformat(one) for one in body[name])
     return Window(start, end)
@@ -152,6 +178,16 @@ def next_number(lake: Lake) -> int:
         number = max(last, newest.apps.get("backfill", 0) if newest else 0) + 1
         write_durably(path, json.dumps({"number": number}).encode())
         return number
+
+
+def discard(lake: Lake, plan_id: str) -> None:
+    """Delete a plan that is not in force. Raises BackfillError for one that is: undo it first."""
+    found = Folder(lake, plan_id)
+    status = found.read("journal")["status"]
+    if status not in (COMPUTING, PLANNED, UNDONE):
+        raise BackfillError(f"plan {plan_id} is {status}; `glasshouse backfill undo {plan_id}` first")
+    (found.root / "journal.json").unlink()
+    shutil.rmtree(found.root)
 
 
 def forget(lake: Lake, keep: dt.timedelta, now: dt.datetime | None = None) -> list[str]:

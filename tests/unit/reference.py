@@ -38,29 +38,35 @@ def label(events, window=20 * MINUTE, short_clicks=None):
     window: µs, or Plain rules. short_clicks: a list that takes the click windows that were no clicks.
     """
     rules = window if isinstance(window, Plain) else Plain(window)
+    return label_by(events, lambda start: rules, short_clicks)
+
+
+def label_by(events, rules_at, short_clicks=None):
+    """The same where rules change: a session follows those of its start, rules_at(µs). They have one window."""
     by_key = {}
     for event in first_of_each_id(events):
         by_key.setdefault((event["user_id"], event["note_id"]), []).append(event)
     impressions, clicks, orphans = [], [], []
     for key in sorted(by_key):
         ordered = sorted(by_key[key], key=lambda e: (e["event_time"], ORDER.index(e["action"]), e["event_id"]))
-        spans = _click_spans(ordered, rules)
+        spans = _click_spans(ordered, rules_at(0).window)
+        short = [one for one in spans if one["dwell_ms"] < rules_at(one["session_start"]).short]
         if short_clicks is not None:
-            short_clicks.extend({"user_id": key[0], "note_id": key[1], **one} for one in spans if one["dwell_ms"] < rules.short)
-        _label_key(key, ordered, rules, spans, impressions, clicks, orphans)
+            short_clicks.extend({"user_id": key[0], "note_id": key[1], **one} for one in short)
+        _label_key(key, ordered, rules_at, short, impressions, clicks, orphans)
     for session in [*impressions, *clicks]:
-        _settle(session, session.pop("did"), rules)
+        _settle(session, session.pop("did"), rules_at(session["session_start"]))
     return impressions, clicks, orphans
 
 
-def _click_spans(events, rules):
+def _click_spans(events, window):
     """The click windows of a key, whatever becomes of them: start, end, clicks, dwell."""
     spans = []
     for event in events:
         inside = spans and event["event_time"] < spans[-1]["session_end"]
         if event["action"] == "click" and not inside:
             now = event["event_time"]
-            spans.append({"session_start": now, "session_end": now + rules.window, "clicks": 1, "dwell_ms": 0})
+            spans.append({"session_start": now, "session_end": now + window, "clicks": 1, "dwell_ms": 0})
         elif inside and event["action"] == "click":
             spans[-1]["clicks"] += 1
         elif inside and event["action"] == "view_end":
@@ -68,8 +74,8 @@ def _click_spans(events, rules):
     return spans
 
 
-def _label_key(key, events, rules, spans, impressions, clicks, orphans):
-    short = [one for one in spans if one["dwell_ms"] < rules.short]
+def _label_key(key, events, rules_at, short, impressions, clicks, orphans):
+    window = rules_at(0).window
     impression = click = None
     for event in events:
         now, action = event["event_time"], event["action"]
@@ -81,17 +87,18 @@ def _label_key(key, events, rules, spans, impressions, clicks, orphans):
 
         if action == "impression":
             if impression is None:
-                impression = _session(key, now, rules.window, event)
+                impression = _session(key, now, window, event)
                 impression.update(impressions=0, clicked=False, first_click_time=None)
                 impressions.append(impression)
             impression["impressions"] += 1
         elif action == "click" and not no_click:
-            near = impression is not None and now < impression["session_start"] + rules.horizon
-            if near and not impression["clicked"]:
+            since = None if impression is None else now - impression["session_start"]
+            if since is not None and since < rules_at(impression["session_start"]).horizon and not impression["clicked"]:
                 impression["clicked"] = True
                 impression["first_click_time"] = now
             if click is None:
-                click = _session(key, now, rules.window, impression if near else event)
+                near = since is not None and since < rules_at(now).horizon
+                click = _session(key, now, window, impression if near else event)
                 click["clicks"] = 0
                 click["attributed"] = near
                 click["impression_session_start"] = impression["session_start"] if near else None

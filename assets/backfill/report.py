@@ -1,0 +1,324 @@
+"""What a plan would change: rows, rates, funnel, users, samples and models that have seen the old rows. An hour at a time.
+
+Here: the comparison of the lake's hours with the shadow's. Not here: how the shadow came about (plan.py), how it is shown
+(dagster_project/show.py and the pages).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from assets.attribution.provenance import code_version
+from assets.attribution.rules import Rules, changes, parse_rules
+from assets.attribution.tables import (
+    CLICK_SESSIONS,
+    FLAGS,
+    IMPRESSION_SESSIONS,
+    LABELED_HOURS,
+    LATE_EVENTS,
+    ORPHAN_ACTIONS,
+    RULE_VERSIONS,
+    SHORT_CLICKS,
+)
+from assets.backfill import files, store
+from assets.lake import Lake, Window
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EXAMPLES = 10
+ONE_HOUR = dt.timedelta(hours=1)
+KEYS = {
+    IMPRESSION_SESSIONS.name: ["user_id", "note_id", "session_start"],
+    CLICK_SESSIONS.name: ["user_id", "note_id", "session_start"],
+    SHORT_CLICKS.name: ["user_id", "note_id", "session_start"],
+    ORPHAN_ACTIONS.name: ["event_id"],
+}
+KINDS = ("added", "removed", "changed")
+# Rows and aggregates that the loader brings into the embedded ClickHouse in a second, as docs/metrics.md measured them.
+CLICKHOUSE_ROWS_PER_S = 950_000
+
+
+def make(
+    now: Lake, run: store.Folder, swap: Window, rules: Rules, counts: dict[str, int], progress: Callable[..., None]
+) -> dict[str, Any]:
+    """The report of a plan, as plain values for JSON.
+
+    plan, window, swap (hours that apply writes), rules (name, fingerprint, changes against those of the hours), rows: table
+    -> added, removed, changed; late_used, edge_before, edge_after (rows of hours beside the range that change); totals:
+    measure -> before, after; rates: the same as shares; by_hour, by_channel: rows of hour or channel and the measures
+    before and after; users: day -> before, after; revenue; examples: kind -> ten rows with their events; seen_by: hours
+    of training_samples, model versions; stale; cost; apply_cost.
+    """
+    shadow, rows, figures = run.rows, {name: Counter() for name in KEYS}, []
+    examples: dict[str, list] = {kind: [] for kind in KINDS}
+    changed_hours = []
+    for number, hour in enumerate(swap.hours):
+        before = len(changed_hours)
+        for name in KEYS:
+            found = _differences(now, shadow, name, hour)
+            for kind in KINDS:
+                rows[name][kind] += found[kind].height
+                _collect(examples[kind], name, found[kind])
+            if before == len(changed_hours) and any(found[kind].height for kind in KINDS):
+                changed_hours.append(hour)
+        figures += _figures(now, "before", hour) + _figures(shadow, "after", hour)
+        progress(stage="comparing", hours_done=number + 1, hours_total=len(swap.hours))
+    totals = _summed(figures, lambda one: "all").get("all", {"before": {}, "after": {}})
+    users = _users(now, swap)
+    return {
+        "plan": run.plan_id, "window": run.read("journal")["window"], "swap": store.texts(swap),
+        "rules": _rules(now, swap, rules), "rows": {name: {kind: found[kind] for kind in KINDS} for name, found in rows.items()},
+        "hours_changed": [hour.isoformat() for hour in changed_hours],
+        "late_used": counts["late_used"], "late_kept": counts["late_kept"],
+        "edge_before": counts["edge_before"], "edge_after": counts["edge_after"],
+        "totals": _paired(totals), "rates": _paired({side: _rates(one) for side, one in totals.items()}),
+        "by_hour": _listed("hour", _summed(figures, lambda one: one["hour"])),
+        "by_channel": _listed("channel", _summed(figures, lambda one: one["channel"])),
+        "users": users, "revenue": _revenue(now, swap),
+        "examples": {kind: [_with_events(now, one) for one in some] for kind, some in examples.items()},
+        "seen_by": _seen_by(now, changed_hours), "stale": stale(now, changed_hours),
+        "cost": {"events": counts["events"], "rows": _shadow_rows(shadow, swap), "bytes": _shadow_bytes(shadow, swap)},
+        "apply_cost": _apply_cost(now, shadow, swap),
+    }  # fmt: skip
+
+
+def count_changes(now: Lake, shadow: Lake, hour: dt.datetime) -> int:
+    """How many rows of an hour differ, over all tables."""
+    return sum(frame.height for name in KEYS for frame in _differences(now, shadow, name, hour).values())
+
+
+def _read(lake: Lake, name: str, hour: dt.datetime, columns: list[str] | None = None) -> pl.DataFrame | None:
+    import polars as pl
+
+    if not lake.exists(name):
+        return None
+    return pl.from_arrow(lake.read(name, Window(hour, hour + ONE_HOUR), columns))
+
+
+def _differences(now: Lake, shadow: Lake, name: str, hour: dt.datetime) -> dict[str, pl.DataFrame]:
+    """Rows of an hour by what becomes of them; changed ones as they will be, with `was`: column -> value now."""
+    import polars as pl
+
+    old, new = _read(now, name, hour), _read(shadow, name, hour)
+    if old is None and new is None:
+        return dict.fromkeys(KINDS, pl.DataFrame())
+    old, new = (new.clear() if old is None else old), (old.clear() if new is None else new)
+    if old.height == new.height and old.equals(new):
+        return dict.fromkeys(KINDS, old.clear())
+    # Nearly all rows are the same: they go by their hashes, and only the others are compared column by column.
+    here, there = old.hash_rows(seed=7), new.hash_rows(seed=7)
+    gone, come = old.filter(~here.is_in(there.implode())), new.filter(~there.is_in(here.implode()))
+    key = KEYS[name]
+    both = come.join(gone, on=key, how="semi")
+    was = gone.join(both, on=key, how="semi")
+    return {
+        "added": come.join(gone, on=key, how="anti"), "removed": gone.join(come, on=key, how="anti"),
+        "changed": _changed(both, was, key),
+    }  # fmt: skip
+
+
+def _changed(new: pl.DataFrame, old: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    import polars as pl
+
+    joined = new.join(old, on=key, how="left", suffix=" was")
+    values = [name for name in new.columns if name not in (*key, "hour")]
+    differ = [pl.col(name).ne_missing(pl.col(f"{name} was")) for name in values]
+    return joined.filter(pl.any_horizontal(differ)) if differ else joined.clear()
+
+
+def _collect(examples: list, name: str, frame: pl.DataFrame) -> None:
+    for row in frame.head(max(0, EXAMPLES - len(examples))).iter_rows(named=True):
+        was = {key.removesuffix(" was"): value for key, value in row.items() if key.endswith(" was")}
+        plain = {key: value for key, value in row.items() if not key.endswith(" was")}
+        changed = {key: [value, plain[key]] for key, value in was.items() if value != plain[key]}
+        examples.append({"table": name, "row": plain, "changed": changed})
+
+
+def _with_events(now: Lake, example: dict[str, Any]) -> dict[str, Any]:
+    """The example, its times as texts, and the events of its key from a session before it to its end."""
+    row = example["row"]
+    start = row.get("session_start", row.get("event_time"))
+    end = row.get("session_end", row.get("event_time"))
+    span = end - start
+    hours = Window(_floor(start - span), _floor(end) + ONE_HOUR)
+    inside = (
+        (pc.field("hour") >= hours.start) & (pc.field("hour") < hours.end)
+        & (pc.field("user_id") == row["user_id"]) & (pc.field("note_id") == row["note_id"])
+        & (pc.field("event_time") >= start - span) & (pc.field("event_time") <= end)
+    )  # fmt: skip
+    columns = ["event_time", "action", "dwell_ms", "channel", "event_id"]
+    events = now.dataset("events").to_table(columns=columns, filter=inside).sort_by("event_time").to_pylist()
+    return json.loads(json.dumps({**example, "events": events}, default=_text))
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
+
+
+def _floor(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _figures(lake: Lake, side: str, hour: dt.datetime) -> list[dict[str, Any]]:
+    """Measures of an hour, a row a channel."""
+    import polars as pl
+
+    found: dict[str, Counter] = {}
+    flags = [pl.col(flag).sum().alias(flag) for flag in FLAGS]
+    asked = {
+        IMPRESSION_SESSIONS.name: [
+            pl.len().alias("displays"), pl.col("clicked").sum().alias("clicked_displays"),
+            pl.col("dwell_ms").sum().alias("dwell_ms_without_click"), *(flag.name.suffix("_without_click") for flag in flags),
+        ],
+        CLICK_SESSIONS.name: [
+            pl.len().alias("clicks"), pl.col("attributed").sum().alias("attributed_clicks"),
+            pl.col("dwell_ms").sum().alias("dwell_ms"), *flags,
+        ],
+    }  # fmt: skip
+    needed = {IMPRESSION_SESSIONS.name: ["clicked"], CLICK_SESSIONS.name: ["attributed"]}
+    for name, measures in asked.items():
+        rows = _read(lake, name, hour, ["channel", "dwell_ms", *FLAGS, *needed[name]])
+        if rows is not None and rows.height:
+            for row in rows.group_by(pl.col("channel").fill_null("none")).agg(measures).iter_rows(named=True):
+                found.setdefault(row.pop("channel"), Counter()).update(row)
+    for name, measure in ((ORPHAN_ACTIONS.name, "orphans"), (SHORT_CLICKS.name, "short_clicks")):
+        rows = _read(lake, name, hour, ["user_id"])
+        if rows is not None and rows.height:
+            found.setdefault("none", Counter())[measure] += rows.height
+    return [{"side": side, "hour": hour.isoformat(), "channel": channel, **one} for channel, one in found.items()]
+
+
+def _summed(figures: list[dict], name: Callable[[dict], str]) -> dict[str, dict[str, Counter]]:
+    found: dict[str, dict[str, Counter]] = {}
+    for one in figures:
+        sides = found.setdefault(name(one), {"before": Counter(), "after": Counter()})
+        sides[one["side"]].update({key: value for key, value in one.items() if key not in ("side", "hour", "channel")})
+    return found
+
+
+def _rates(one: Counter) -> dict[str, float | None]:
+    """Shares: of displays that were clicked, and of clicks that were followed by each label."""
+    displays, clicks = one.get("displays", 0), one.get("clicks", 0)
+    found = {"ctr": one.get("clicked_displays", 0) / displays if displays else None}
+    return found | {flag: one.get(flag, 0) / clicks if clicks else None for flag in FLAGS}
+
+
+def _paired(sides: dict[str, dict]) -> dict[str, dict[str, Any]]:
+    names = list(dict.fromkeys([*sides.get("before", {}), *sides.get("after", {})]))
+    return {name: {side: sides[side].get(name, 0) for side in ("before", "after")} for name in names}
+
+
+def _listed(head: str, found: dict[str, dict[str, Counter]]) -> list[dict[str, Any]]:
+    return [{head: name, **_paired(sides), "rates": _paired({side: _rates(one) for side, one in sides.items()})}
+            for name, sides in sorted(found.items())]  # fmt: skip
+
+
+def _users(now: Lake, swap: Window) -> dict[str, Any]:
+    """Active users a day of the range, of `events`: counted once, since a backfill writes no events."""
+    import polars as pl
+
+    days: dict[str, list] = {}
+    for hour in swap.hours:
+        rows = _read(now, "events", hour, ["user_id"])
+        if rows is not None and rows.height:
+            seen = days.setdefault(f"{hour:%Y-%m-%d}", [])
+            seen.append(rows["user_id"].unique())
+            if len(seen) > 1:
+                days[f"{hour:%Y-%m-%d}"] = [pl.concat(seen).unique()]
+    counted = {day: int(seen[0].len()) for day, seen in days.items()}
+    return {"by_day": {day: {"before": n, "after": n} for day, n in counted.items()},
+            "note": "active users are counted in events, which a backfill of labels does not change"}  # fmt: skip
+
+
+def _revenue(now: Lake, swap: Window) -> dict[str, Any] | None:
+    if not now.exists("order_attributions"):
+        return None
+    rows = now.read("order_attributions", swap, ["net_cents", "note_id"])
+    net = pc.sum(rows["net_cents"]).as_py() or 0
+    return {"orders": rows.num_rows, "net_cents": {"before": net, "after": net},
+            "note": "orders are attributed by events (planting_actions), which a backfill of labels does not change"}  # fmt: skip
+
+
+# --- who has seen the old rows ----------------------------------------------------------------------------------------
+
+
+def _touched(hours: list[dt.datetime]) -> set[dt.datetime]:
+    """Hours whose samples read rows of these: a click session's display may be of the hour before."""
+    return {hour - back for hour in hours for back in (dt.timedelta(0), ONE_HOUR)}
+
+
+def stale(now: Lake, hours: list[dt.datetime]) -> dict[str, list[str]]:
+    """Tables downstream that hold hours computed from the rows of these: table -> hours to launch again."""
+    found = {}
+    for name in ("training_samples", "hourly_funnel", "note_profiles", "user_profiles"):
+        if now.exists(name) and _has_hours(now, name):
+            there = sorted(set(now.hours(name)) & _touched(hours))
+            if there:
+                found[name] = [hour.isoformat() for hour in there]
+    return found
+
+
+def _has_hours(now: Lake, name: str) -> bool:
+    return "hour" in {field.name for field in now.open(name).schema().fields}
+
+
+def _seen_by(now: Lake, hours: list[dt.datetime]) -> dict[str, Any]:
+    """Hours of training_samples and versions of the ranker that were made of the rows which change."""
+    from assets.ranking import registry
+
+    models = []
+    for version in registry.versions(now) if hours else []:
+        config = json.loads((registry.folder(now) / version / "config.json").read_text())
+        start, end = (dt.datetime.fromisoformat(one) for one in config["window"])
+        if any(start <= hour < end for hour in _touched(hours)):
+            models.append(version)
+    return {"training_samples": stale(now, hours).get("training_samples", []), "models": models}
+
+
+def _rules(now: Lake, swap: Window, rules: Rules) -> dict[str, Any]:
+    """The plan's rules, and what they change against each of those that the hours bear now."""
+    book = now.read(LABELED_HOURS.name, swap).to_pylist()
+    names = sorted({one for row in book for one in (row.get("rules") or "").split(",") if one})
+    texts = {row["rules"]: row for row in now.read(RULE_VERSIONS.name).to_pylist()} if now.exists(RULE_VERSIONS.name) else {}
+    windows = sorted({row["window_us"] for row in book})
+    return {
+        "version": rules.version, "fingerprint": rules.fingerprint, "code": code_version(),
+        "was": [{"fingerprint": name, "version": texts[name]["version"],
+                 "changes": changes(parse_rules(texts[name]["text"], name), rules)} for name in names if name in texts],
+        "codes_were": sorted({row["code"] for row in book if row.get("code")}),
+        "windows_were_s": [value / 1e6 for value in windows],
+    }  # fmt: skip
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def _shadow_adds(shadow: Lake, swap: Window) -> list[dict]:
+    return [add for name in (*KEYS, LABELED_HOURS.name, LATE_EVENTS.name) for add in files.adds_of(shadow, name, swap)]
+
+
+def _shadow_rows(shadow: Lake, swap: Window) -> int:
+    return sum(add["rows"] for add in _shadow_adds(shadow, swap))
+
+
+def _shadow_bytes(shadow: Lake, swap: Window) -> int:
+    return sum(add["size"] for add in _shadow_adds(shadow, swap))
+
+
+def _apply_cost(now: Lake, shadow: Lake, swap: Window) -> dict[str, Any]:
+    """What apply will do: files that are linked and committed, rows that ClickHouse loads, and how long that takes about."""
+    same = ("events", "quarantine", LATE_EVENTS.name)
+    loaded = sum(add["rows"] for name in same for add in files.adds_of(now, name, swap)) + _shadow_rows(shadow, swap)
+    return {"files": len(_shadow_adds(shadow, swap)), "clickhouse_rows": loaded, "clickhouse_s": loaded / CLICKHOUSE_ROWS_PER_S}
+
+
