@@ -60,15 +60,20 @@ def make(
     examples: dict[str, list] = {kind: [] for kind in KINDS}
     changed_hours = []
     for number, hour in enumerate(swap.hours):
-        before = len(changed_hours)
+        changed = False
         for name in KEYS:
-            found = _differences(now, shadow, name, hour)
+            old, new = _read(now, name, hour), _read(shadow, name, hour)
+            found = _differences(name, old, new)
             for kind in KINDS:
                 rows[name][kind] += found[kind].height
                 _collect(examples[kind], name, found[kind])
-            if before == len(changed_hours) and any(found[kind].height for kind in KINDS):
-                changed_hours.append(hour)
-        figures += _figures(now, "before", hour) + _figures(shadow, "after", hour)
+            same = not any(found[kind].height for kind in KINDS)
+            changed |= not same
+            measured = _figures(name, old, hour)
+            figures += [{"side": "before", **one} for one in measured]
+            figures += [{"side": "after", **one} for one in (measured if same else _figures(name, new, hour))]
+        if changed:
+            changed_hours.append(hour)
         progress(stage="comparing", hours_done=number + 1, hours_total=len(swap.hours))
     totals = _summed(figures, lambda one: "all").get("all", {"before": {}, "after": {}})
     users = _users(now, swap)
@@ -91,7 +96,8 @@ def make(
 
 def count_changes(now: Lake, shadow: Lake, hour: dt.datetime) -> int:
     """How many rows of an hour differ, over all tables."""
-    return sum(frame.height for name in KEYS for frame in _differences(now, shadow, name, hour).values())
+    frames = ((name, _read(now, name, hour), _read(shadow, name, hour)) for name in KEYS)
+    return sum(frame.height for one in frames for frame in _differences(*one).values())
 
 
 def _read(lake: Lake, name: str, hour: dt.datetime, columns: list[str] | None = None) -> pl.DataFrame | None:
@@ -102,11 +108,10 @@ def _read(lake: Lake, name: str, hour: dt.datetime, columns: list[str] | None = 
     return pl.from_arrow(lake.read(name, Window(hour, hour + ONE_HOUR), columns))
 
 
-def _differences(now: Lake, shadow: Lake, name: str, hour: dt.datetime) -> dict[str, pl.DataFrame]:
-    """Rows of an hour by what becomes of them; changed ones as they will be, with `was`: column -> value now."""
+def _differences(name: str, old: pl.DataFrame | None, new: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
+    """Rows of an hour by what becomes of them; changed ones as they will be, with `COLUMN was`: the value now."""
     import polars as pl
 
-    old, new = _read(now, name, hour), _read(shadow, name, hour)
     if old is None and new is None:
         return dict.fromkeys(KINDS, pl.DataFrame())
     old, new = (new.clear() if old is None else old), (old.clear() if new is None else new)
@@ -169,33 +174,29 @@ def _floor(moment: dt.datetime) -> dt.datetime:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _figures(lake: Lake, side: str, hour: dt.datetime) -> list[dict[str, Any]]:
-    """Measures of an hour, a row a channel."""
+def _figures(name: str, rows: pl.DataFrame | None, hour: dt.datetime) -> list[dict[str, Any]]:
+    """Measures of a table's rows of an hour, by channel."""
     import polars as pl
 
-    found: dict[str, Counter] = {}
+    if rows is None or not rows.height:
+        return []
     flags = [pl.col(flag).sum().alias(flag) for flag in FLAGS]
-    asked = {
-        IMPRESSION_SESSIONS.name: [
+    head = {"hour": hour.isoformat()}
+    if name == IMPRESSION_SESSIONS.name:
+        measures = [
             pl.len().alias("displays"), pl.col("clicked").sum().alias("clicked_displays"),
             pl.col("dwell_ms").sum().alias("dwell_ms_without_click"), *(flag.name.suffix("_without_click") for flag in flags),
-        ],
-        CLICK_SESSIONS.name: [
+        ]  # fmt: skip
+    elif name == CLICK_SESSIONS.name:
+        measures = [
             pl.len().alias("clicks"), pl.col("attributed").sum().alias("attributed_clicks"),
             pl.col("dwell_ms").sum().alias("dwell_ms"), *flags,
-        ],
-    }  # fmt: skip
-    needed = {IMPRESSION_SESSIONS.name: ["clicked"], CLICK_SESSIONS.name: ["attributed"]}
-    for name, measures in asked.items():
-        rows = _read(lake, name, hour, ["channel", "dwell_ms", *FLAGS, *needed[name]])
-        if rows is not None and rows.height:
-            for row in rows.group_by(pl.col("channel").fill_null("none")).agg(measures).iter_rows(named=True):
-                found.setdefault(row.pop("channel"), Counter()).update(row)
-    for name, measure in ((ORPHAN_ACTIONS.name, "orphans"), (SHORT_CLICKS.name, "short_clicks")):
-        rows = _read(lake, name, hour, ["user_id"])
-        if rows is not None and rows.height:
-            found.setdefault("none", Counter())[measure] += rows.height
-    return [{"side": side, "hour": hour.isoformat(), "channel": channel, **one} for channel, one in found.items()]
+        ]  # fmt: skip
+    else:
+        measure = {ORPHAN_ACTIONS.name: "orphans", SHORT_CLICKS.name: "short_clicks"}[name]
+        return [{**head, "channel": "none", measure: rows.height}]
+    found = rows.group_by(pl.col("channel").fill_null("none")).agg(measures)
+    return [{**head, **row} for row in found.iter_rows(named=True)]
 
 
 def _summed(figures: list[dict], name: Callable[[dict], str]) -> dict[str, dict[str, Counter]]:

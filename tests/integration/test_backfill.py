@@ -305,3 +305,39 @@ def test_dice_of_ranges_applied_one_after_the_other(written, tmp_path):
     for one in reversed(done):
         undo(lake, one)
     assert state(lake) == old
+
+
+def test_the_command_line(on_time, tmp_path):
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    lake, _ = copy_of(on_time, tmp_path)
+    path = tmp_path / "mine.toml"
+    path.write_text(Rules(like_stay=dt.timedelta(minutes=2), version="likes stay 2 m").to_toml())
+    root = Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ, "GLASSHOUSE_HOME": str(tmp_path), "GLASSHOUSE_CLICKHOUSE_PORT": "1", "PYTHONPATH": str(root)
+    }  # fmt: skip
+
+    def glasshouse(*words):
+        command = [sys.executable, "-c", "from dagster_project.cli import main; main()", "backfill", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
+        return done.returncode, done.stdout + done.stderr
+
+    before = state(lake)
+    code, said = glasshouse("plan", "--from", "2026-01-01T02:00", "--to", "2026-01-01T04:00", "--rules", str(path))
+    (plan_id,) = store.ids(lake)
+    assert code == 0 and "likes stay 2 m" in said and "like_stay 0s → 2m" in said and f"backfill apply {plan_id}" in said, said
+    code, said = glasshouse("apply", plan_id)
+    assert code == 0 and "applied" in said and "does not answer; start it" in said, said
+    assert state(lake) != before
+    code, said = glasshouse("list")
+    assert code == 0 and plan_id in said and "applied" in said, said
+    code, said = glasshouse("undo", plan_id)
+    assert code == 0 and state(lake) == before, said
+    code, said = glasshouse("show", "nothing")
+    assert code == 1 and f"no journal of a plan nothing; plans: {plan_id}" in said, said
+    code, said = glasshouse("plan", "--from", "2026-01-01T02:30", "--to", "2026-01-01T04:00")
+    assert code != 0 and "2026-01-31T05:00" in said, said
