@@ -55,16 +55,15 @@ def apply(
     with store.claim(lake, swap, f"apply of plan {plan_id}"):
         lake.recover()
         journal = run.read("journal")
-        if journal["status"] in (PLANNED, UNDONE):
+        seen = None
+        if journal["status"] in (PLANNED, UNDONE) or _not_begun(lake, journal):
             refuse_what_is_live(lake, store.window_of(body), rules_of(body))
             seen = _unmoved(lake, body, plan_id)
             before = {name: files.adds_of(lake, name, _hours_of(name, body)) for name in _names(lake, run, body)}
             journal = run.note(
                 status=APPLYING, number=store.next_number(lake), before=before, delta=None, clickhouse=False,
-                loads=_loads(clickhouse, swap), moved=None,
+                loads=_loads(clickhouse, swap),
             )  # fmt: skip
-        else:
-            seen = None
         probe("journaled")
         if journal["delta"] is None:
             journal = _commit_rows(lake, run, body, journal, seen, probe)
@@ -165,6 +164,11 @@ def _more(hours: list[str]) -> str:
     return f" and {len(hours) - 1} more hours" if len(hours) > 1 else ""
 
 
+def _not_begun(lake: Lake, journal: dict) -> bool:
+    """Whether an apply was killed before its commit: it is prepared anew, for files may have been compacted since."""
+    return journal["status"] == APPLYING and journal["delta"] is None and _committed(lake, journal) is None
+
+
 def _commit_rows(lake: Lake, run: Folder, body: dict, journal: dict, seen: dict | None, probe: Probe) -> dict[str, Any]:
     done = _committed(lake, journal)
     if done is None:
@@ -180,7 +184,11 @@ def _commit_rows(lake: Lake, run: Folder, body: dict, journal: dict, seen: dict 
                 files.link(Path(run.rows.path(name), add["path"]), Path(lake.path(name), add["path"]))
             steps.append({"table": name, "window": [store.texts(hours)], "adds": adds})
         probe("linked")
-        done = _commit(lake, run, "apply", journal, steps, lambda: _fence(lake, body, seen, run.plan_id), probe)
+        try:
+            done = _commit(lake, run, "apply", journal, steps, lambda: _fence(lake, body, seen, run.plan_id), probe)
+        except BackfillError:
+            run.note(status=PLANNED)
+            raise
     probe("committed")
     return run.note(delta=done)
 
@@ -204,7 +212,11 @@ def _commit_back(lake: Lake, run: Folder, body: dict, journal: dict, plan_id: st
             steps.append(step)
         probe("linked")
         fence = lambda: _still_ours(lake, run, body, journal, plan_id)  # noqa: E731
-        done = _commit(lake, run, "undo", journal, steps, fence, probe)
+        try:
+            done = _commit(lake, run, "undo", journal, steps, fence, probe)
+        except BackfillError:
+            run.note(status=APPLIED)
+            raise
     probe("committed")
     return run.note(undone=done)
 

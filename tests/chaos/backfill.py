@@ -200,7 +200,7 @@ class Reader:
             thread.join()
 
     def _delta(self) -> None:
-        while not self._done.wait(0.02):
+        while not self._done.wait(0.1):
             found = delta_sums(self.lake, self.old.window)
             self.delta += 1
             self.half += found not in (self.old.delta, self.new.delta)
@@ -208,7 +208,7 @@ class Reader:
 
     def _clickhouse(self) -> None:
         client = connect(self.url)
-        while not self._done.wait(0.02):
+        while not self._done.wait(0.1):
             before = loads.visible(client)
             found = {table.name: clickhouse_sum(client, table, self.old.window) for table in LABELS}
             sums = aggregate_sums(client, self.old.window)
