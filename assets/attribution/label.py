@@ -215,9 +215,10 @@ class WindowRun:
 
     version: of `events`. target: the lake that gets the rows; None for the one that is read. labels: what answers
     read(name, window, columns) and exists(name) for the tables of labels; None for the lake. late: the late events
-    that are used, by their event time, all others being left out; None for all, as label_window says. settles: whether late_events that are used leave their table.
-    after: the rules of the hours after the window, None for the same: a session follows those of the hour in which it starts. probe: called
-    with the name of each point passed (tests kill the process there).
+    that are used, by their event time, all others being left out; None for all, as label_window says. settles: whether
+    late_events that are used leave their table. after: the rules of the hours after the window, None for the same: a session
+    follows those of the hour in which it starts. probe: called with the name of each point passed (tests kill the process
+    there).
     """
 
     lake: Lake

@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.attribution.provenance import code_version
@@ -27,12 +28,13 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.backfill import files, store
-from assets.lake import Lake, Window
+from assets.lake import TIME, Lake, Window
 
 if TYPE_CHECKING:
     import polars as pl
 
 EXAMPLES = 10
+PAIR_ROWS = 1_500_000  # label rows of an hour that are compared at once
 ONE_HOUR = dt.timedelta(hours=1)
 KEYS = {
     IMPRESSION_SESSIONS.name: ["user_id", "note_id", "session_start"],
@@ -61,8 +63,7 @@ def make(
     changed_hours = []
     for number, hour in enumerate(swap.hours):
         changed = False
-        for name in KEYS:
-            old, new = _read(now, name, hour), _read(shadow, name, hour)
+        for name, old, new in _pairs(now, shadow, hour):
             found = _differences(name, old, new)
             for kind in KINDS:
                 rows[name][kind] += found[kind].height
@@ -96,16 +97,30 @@ def make(
 
 def count_changes(now: Lake, shadow: Lake, hour: dt.datetime) -> int:
     """How many rows of an hour differ, over all tables."""
-    frames = ((name, _read(now, name, hour), _read(shadow, name, hour)) for name in KEYS)
-    return sum(frame.height for one in frames for frame in _differences(*one).values())
+    return sum(frame.height for one in _pairs(now, shadow, hour) for frame in _differences(*one).values())
 
 
-def _read(lake: Lake, name: str, hour: dt.datetime, columns: list[str] | None = None) -> pl.DataFrame | None:
+def _pairs(now: Lake, shadow: Lake, hour: dt.datetime) -> Iterator[tuple[str, pl.DataFrame | None, pl.DataFrame | None]]:
+    """(table, rows now, rows as they would be) of an hour, cut by time so that no more than about PAIR_ROWS are in memory."""
+    window = Window(hour, hour + ONE_HOUR)
+    for name in KEYS:
+        rows = max(sum(add["rows"] for add in files.adds_of(lake, name, window)) for lake in (now, shadow))
+        pieces = max(1, -(-rows // PAIR_ROWS))
+        cuts = [hour + ONE_HOUR * n / pieces for n in range(pieces)] + [window.end]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            yield name, _read(now, name, hour, start, end), _read(shadow, name, hour, start, end)
+
+
+def _read(lake: Lake, name: str, hour: dt.datetime, start: dt.datetime, end: dt.datetime) -> pl.DataFrame | None:
     import polars as pl
 
     if not lake.exists(name):
         return None
-    return pl.from_arrow(lake.read(name, Window(hour, hour + ONE_HOUR), columns))
+    inside = pc.field("hour") == pa.scalar(hour, TIME)
+    if end - start < ONE_HOUR:
+        time = pc.field("event_time" if name == ORPHAN_ACTIONS.name else "session_start")
+        inside &= (time >= pa.scalar(start, TIME)) & (time < pa.scalar(end, TIME))
+    return pl.from_arrow(lake.dataset(name).to_table(filter=inside))
 
 
 def _differences(name: str, old: pl.DataFrame | None, new: pl.DataFrame | None) -> dict[str, pl.DataFrame]:
@@ -230,8 +245,8 @@ def _users(now: Lake, swap: Window) -> dict[str, Any]:
 
     days: dict[str, list] = {}
     for hour in swap.hours:
-        rows = _read(now, "events", hour, ["user_id"])
-        if rows is not None and rows.height:
+        rows = pl.from_arrow(now.read("events", Window(hour, hour + ONE_HOUR), ["user_id"]))
+        if rows.height:
             seen = days.setdefault(f"{hour:%Y-%m-%d}", [])
             seen.append(rows["user_id"].unique())
             if len(seen) > 1:

@@ -194,6 +194,17 @@ def test_the_report_says_what_changes(on_time, tmp_path):
     assert store.Folder(lake, found["plan"]).read("report")["totals"] == found["totals"]
 
 
+def test_an_hour_compared_in_pieces_gives_the_same_report(written, tmp_path, monkeypatch):
+    from assets.backfill import report
+
+    lake, _ = copy_of(written, tmp_path)
+    one = plan(lake, Window(hour(2), hour(4)), Rules())
+    monkeypatch.setattr(report, "PAIR_ROWS", 20)
+    other = plan(lake, Window(hour(2), hour(4)), Rules())
+    same = ("rows", "totals", "rates", "by_hour", "by_channel", "edge_before", "edge_after")
+    assert [one[name] for name in same] == [other[name] for name in same]
+
+
 def test_a_plan_whose_inputs_moved_is_refused(written, tmp_path):
     lake, _ = copy_of(written, tmp_path)
     found = plan(lake, Window(hour(2), hour(4)), Rules())
