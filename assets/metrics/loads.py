@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assets.lake import Lake
-from assets.metrics.schema import FEED, PARTS, STORED
+from assets.metrics.schema import AGGREGATES, FEED, PARTS, STORED
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -69,32 +69,56 @@ def publish(
 
 
 def drop(client: Client, tables: Iterable[str], hours: Iterable[dt.datetime], load: int) -> None:
-    """Take the rows of a load out of these tables; hours that have none are no error."""
-    ids = [partition(hour, load) for hour in hours]
+    """Take the rows of a load out of these tables and aggregates; hours that have none are no error."""
+    hours = list(hours)
     for table in tables:
-        for i in range(0, len(ids), 200):
-            drops = ", ".join(f"DROP PARTITION ID '{one}'" for one in ids[i : i + 200])
-            client.command(f"ALTER TABLE {table}_all {drops}")
+        if table in AGGREGATES:
+            _delete(client, table, [(hour, load) for hour in hours])
+        else:
+            _drop_partitions(client, table, [partition(hour, load) for hour in hours])
 
 
 def sweep(client: Client, grace: dt.timedelta = GRACE) -> int:
-    """Drop the rows that nobody sees and that are older than `grace`: of replaced loads, and of loads that were killed.
+    """Take out the rows that nobody sees and that are older than `grace`: of replaced loads, and of loads that were killed.
 
-    Returns how many partitions.
+    Returns of how many (hour, load) of all tables and aggregates.
     """
-    shown = {partition(hour, one.load) for part in PARTS for hour, one in visible(client, part).items()}
+    shown = {(hour, one.load) for part in PARTS for hour, one in visible(client, part).items()}
     oldest = fresh_number() - grace // dt.timedelta(microseconds=1)
-    found = client.query(
-        "SELECT DISTINCT table, partition_id FROM system.parts WHERE database = currentDatabase() AND active "
-        "AND has({tables:Array(String)}, table)",
-        parameters={"tables": [f"{name}_all" for name in STORED]},
-    ).result_rows
     gone = 0
-    for table, one in found:
-        if one not in shown and int(one.rsplit("-", 1)[1]) < oldest:
-            client.command(f"ALTER TABLE {table} DROP PARTITION ID '{one}'")
-            gone += 1
+    for table in STORED:
+        unseen = [one for one in _held(client, table) if one not in shown and one[1] < oldest]
+        if table in AGGREGATES:
+            _delete(client, table, unseen)
+        else:
+            _drop_partitions(client, table, [partition(hour, load) for hour, load in unseen])
+        gone += len(unseen)
     return gone
+
+
+def _held(client: Client, table: str) -> list[tuple[dt.datetime, int]]:
+    """The hours and loads of which a table or aggregate has rows."""
+    if table in AGGREGATES:
+        found = client.query(f"SELECT DISTINCT hour, load FROM {table}_all").result_rows
+        return [(utc(hour), load) for hour, load in found]
+    found = client.query(
+        "SELECT DISTINCT partition_id FROM system.parts WHERE database = currentDatabase() AND active AND table = {table:String}",
+        parameters={"table": f"{table}_all"},
+    ).result_rows
+    return [(dt.datetime.fromtimestamp(int(hour), dt.UTC), int(load)) for (one,) in found for hour, load in [one.split("-")]]
+
+
+def _drop_partitions(client: Client, table: str, ids: list[str]) -> None:
+    for i in range(0, len(ids), 200):
+        drops = ", ".join(f"DROP PARTITION ID '{one}'" for one in ids[i : i + 200])
+        client.command(f"ALTER TABLE {table}_all {drops}")
+
+
+def _delete(client: Client, table: str, held: list[tuple[dt.datetime, int]]) -> None:
+    """Mask rows of an aggregate; the next merges leave them out. Its partitions are months, which hold other loads too."""
+    for i in range(0, len(held), 200):
+        pairs = ", ".join(f"({int(hour.timestamp())}, {load})" for hour, load in held[i : i + 200])
+        client.command(f"DELETE FROM {table}_all WHERE (toUnixTimestamp(hour), load) IN ({pairs})")
 
 
 @contextmanager

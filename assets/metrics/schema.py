@@ -47,14 +47,10 @@ TABLES = tuple(table for tables in PARTS.values() for table in tables)
 
 # aggregate -> the table whose rows feed it, through materialized views.
 AGGREGATES = {
-    "events_by_minute": EVENTS.name,
-    "events_by_hour": EVENTS.name,
-    "users_by_minute": EVENTS.name,
-    "users_by_hour": EVENTS.name,
-    "displays_by_minute": IMPRESSION_SESSIONS.name,
-    "displays_by_hour": IMPRESSION_SESSIONS.name,
-    "clicks_by_minute": CLICK_SESSIONS.name,
-    "clicks_by_hour": CLICK_SESSIONS.name,
+    "event_totals": EVENTS.name,
+    "user_totals": EVENTS.name,
+    "display_totals": IMPRESSION_SESSIONS.name,
+    "click_totals": CLICK_SESSIONS.name,
 }
 # What lies in NAME_all with the rows of every load; the view NAME shows what is visible.
 STORED = (*(table.name for table in TABLES), *AGGREGATES)

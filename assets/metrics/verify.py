@@ -28,26 +28,19 @@ BEHAVIOURS = {"like": "likes", "fav": "favs", "comment": "comments", "share": "s
 _DIMENSIONS = ("channel", "device", "band")
 _RANGE = "hour >= {start:DateTime('UTC')} AND hour < {end:DateTime('UTC')}"
 
-# aggregate -> (its keys beside hour, its measures as ClickHouse says them so that rows can be compared)
-_SUMS = {"displays": ("displays", "impressions", "clicks", "dwell_ms", *BEHAVIOURS.values()),
-         "clicks": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "events": ("events", "dwell_ms")}  # fmt: skip
+# aggregate -> its sums, its keys beside hour, grain and at, its histogram.
+_SUMS = {"display_totals": ("displays", "impressions", "clicks", "dwell_ms", *BEHAVIOURS.values()),
+         "click_totals": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "event_totals": ("events", "dwell_ms")}  # fmt: skip
 _KEYS = {
-    "events_by_minute": ("minute", *_DIMENSIONS, "action"),
-    "events_by_hour": (*_DIMENSIONS, "action"),
-    "users_by_minute": ("minute", *_DIMENSIONS),
-    "users_by_hour": _DIMENSIONS,
-    "displays_by_minute": ("minute", *_DIMENSIONS),
-    "displays_by_hour": _DIMENSIONS,
-    "clicks_by_minute": ("minute", *_DIMENSIONS, "attributed"),
-    "clicks_by_hour": ("display_hour", *_DIMENSIONS, "attributed"),
+    "event_totals": (*_DIMENSIONS, "action"),
+    "user_totals": ("rolled", *_DIMENSIONS),
+    "display_totals": _DIMENSIONS,
+    "click_totals": (*_DIMENSIONS, "attributed"),
 }
-_HISTOGRAMS = {"displays": "click_seconds", "clicks": "dwell_seconds"}
-_TIMES = ("hour", "minute", "display_hour")
-
-
-def _kind(name: str) -> str:
-    """What an aggregate is about: events, users, displays or clicks."""
-    return name.split("_")[0]
+_HISTOGRAMS = {"display_totals": "click_seconds", "click_totals": "dwell_seconds"}
+_TIMES = ("hour", "at")
+# Seconds of a row of an aggregate -> which dimensions it leaves out: 4 for the channel, 2 the device, 1 the band, added up.
+_ROLLED = {60: (0, 7), 3600: tuple(range(8))}
 
 
 @dataclass(frozen=True)
@@ -159,15 +152,18 @@ def _aggregate(client: Client, name: str, part: Window) -> pl.DataFrame:
     """An aggregate as ClickHouse has it, in the columns of `_expected`."""
     import polars as pl
 
-    keys, kind = ("hour", *_KEYS[name]), _kind(name)
-    if kind in _SUMS:
-        measures = [f"sum({one}) AS {one}_" for one in _SUMS[kind]]
-        if kind in _HISTOGRAMS:
-            measures.append(f"toString(sumMap({_HISTOGRAMS[kind]})) AS histogram_")
+    keys = ("hour", "grain", "at", *_KEYS[name])
+    if name in _SUMS:
+        measures = [f"sum({one}) AS {one}_" for one in _SUMS[name]]
     else:
         # A checksum of the ids themselves: as many users are not yet the same users.
         ids = "groupBitmapMergeState(users)"
         measures = [f"toUInt64(bitmapCardinality({ids})) AS users_", f"arraySum(bitmapToArray({ids})) AS ids_"]
+    if name in _HISTOGRAMS:
+        measures.append(f"toString(sumMap({_HISTOGRAMS[name]})) AS histogram_")
+    if name == "event_totals":
+        measures += [f"toUInt64(toUnixTimestamp64Micro({time})) AS {column}_" for column, time in
+                     (("first", "min(first)"), ("newest", "max(newest)"))]  # fmt: skip
     rows = _query(client, f"SELECT {', '.join([*keys, *measures])} FROM {name} WHERE {_RANGE} GROUP BY {', '.join(keys)}", part)
     frame = pl.from_arrow(rows)
     if frame.is_empty():
@@ -185,7 +181,7 @@ def _shaped(frame: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     import polars as pl
 
     measures = sorted(set(frame.columns) - set(keys))
-    kinds = {**dict.fromkeys(_TIMES, pl.Datetime("us")), "attributed": pl.Boolean, "histogram_": pl.String}
+    kinds = {**dict.fromkeys(_TIMES, pl.Datetime("us")), "rolled": pl.Int64, "grain": pl.Int64, "attributed": pl.Boolean, "histogram_": pl.String}
     kinds |= {one: pl.UInt64 for one in measures if one != "histogram_"}
     return frame.select(pl.col(one).cast(kinds.get(one, pl.String)) for one in (*keys, *measures))
 
@@ -206,19 +202,32 @@ def _expected(name: str, rows: pa.Table) -> pl.DataFrame:
     frame = frame.with_columns(
         hour=pl.col("hour").dt.replace_time_zone(None), channel=pl.col("channel").fill_null("none"), device=device,
         band=band.otherwise(pl.lit("10+")),
-        minute=_time_of(name).dt.replace_time_zone(None).dt.truncate("1m"),
-        display_hour=_time_of(name).dt.replace_time_zone(None).dt.truncate("1h"),
+        time=_time_of(name).dt.replace_time_zone(None),
     )  # fmt: skip
-    keys = ("hour", *_KEYS[name])
-    return _shaped(frame.group_by(keys).agg(_measures(name)), keys)
+    keys = ("hour", "grain", "at", *_KEYS[name])
+    return _shaped(pl.concat(part.group_by(keys).agg(_measures(name)) for part in _grains(name, frame)), keys)
+
+
+def _grains(name: str, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """All rows once for each grain and, of users, once more for each set of dimensions that is left out."""
+    import polars as pl
+
+    for grain in (60, 3600):
+        part = frame.with_columns(pl.lit(grain).alias("grain"), pl.col("time").dt.truncate(f"{grain}s").alias("at"))
+        if name != "user_totals":
+            yield part
+            continue
+        for rolled in _ROLLED[grain]:
+            out = [pl.lit("").alias(one) for one, bit in zip(_DIMENSIONS, (4, 2, 1), strict=True) if rolled & bit]
+            yield part.with_columns(pl.lit(rolled).alias("rolled"), *out)
 
 
 def _time_of(name: str) -> pl.Expr:
     import polars as pl
 
-    if _kind(name) == "displays":
+    if name == "display_totals":
         return pl.col("session_start")
-    if _kind(name) == "clicks":
+    if name == "click_totals":
         return pl.when("attributed").then("impression_session_start").otherwise("session_start")
     return pl.col("event_time")
 
@@ -226,16 +235,17 @@ def _time_of(name: str) -> pl.Expr:
 def _measures(name: str) -> list[pl.Expr]:
     import polars as pl
 
-    if _kind(name) == "users":
+    if name == "user_totals":
         ids = pl.col("user_id").unique()
         # As numbers without a sign, whose sum goes round: what arraySum does.
         return [ids.len().alias("users_"), ids.reinterpret(signed=False).sum().alias("ids_")]
     dwell = pl.col("dwell_ms").fill_null(0).clip(0).cast(pl.UInt64)
     found = [dwell.sum().alias("dwell_ms_")]
-    if _kind(name) == "events":
-        return [pl.len().alias("events_"), *found]
+    if name == "event_totals":
+        times = pl.col("event_time").dt.epoch("us")
+        return [pl.len().alias("events_"), times.min().alias("first_"), times.max().alias("newest_"), *found]
     found += [pl.col(flag).sum().alias(f"{plural}_") for flag, plural in BEHAVIOURS.items()]
-    if _kind(name) == "clicks":
+    if name == "click_totals":
         seconds = (dwell // 1000).clip(0, 65535)
         return [pl.len().alias("clicks_"), *found, _histogram(seconds)]
     gone = (pl.col("first_click_time") - pl.col("session_start")).dt.total_microseconds()

@@ -56,7 +56,7 @@ def aggregates(client, window: Window, runs: int = 50) -> list[Timed]:
     found = []
     for path in sorted(QUERIES.glob("*.sql")):
         text = path.read_text()
-        if path.stem.endswith(TWIN) or not re.search(r"FROM \w+_by_(minute|hour)\b", text):
+        if path.stem.endswith(TWIN) or not re.search(r"\w+_in\(|FROM \w+_totals\b", text):
             continue
         for label, parameters in _asked(window, "{start:" in text, "{channels:" in text).items():
             found.append(_timed(f"{path.stem}, {label}", "aggregates", client, text, parameters, runs))

@@ -1,7 +1,13 @@
 -- name: active_users
 -- description: DAU, WAU and MAU, exact: different users in the 1, 7 and 30 days before `end`.
 -- parameters: end DateTime64(6, 'UTC'), whole minutes; channels, devices, bands Array(String), empty for all
--- Each bitmap is read once: the days before are added to the newest day's.
+-- Bitmaps of the last day, the six before and the 23 before those, read once; of whole hours, and of minutes in the hours that one
+-- of the four borders cuts: they lie whole days apart, hence all at the same minute.
+WITH
+    {end:DateTime64(6, 'UTC')} AS range_end,
+    toStartOfHour(range_end) = range_end AS whole_hours,
+    arrayMap(days -> toStartOfHour(range_end - toIntervalDay(days)), [0, 1, 7, 30]) AS cut,
+    4 * empty({channels:Array(String)}) + 2 * empty({devices:Array(String)}) + empty({bands:Array(String)}) AS left_out
 SELECT
     bitmapCardinality(day) AS dau,
     bitmapCardinality(bitmapOr(day, week)) AS wau,
@@ -9,27 +15,18 @@ SELECT
 FROM
 (
     SELECT
-        groupBitmapMergeStateIf(users, at >= {end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY) AS day,
-        groupBitmapMergeStateIf(users, at < {end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY AND at >= {end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY) AS week,
-        groupBitmapMergeStateIf(users, at < {end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY) AS month
-    FROM
-    (
-        SELECT hour AS at, users
-        FROM users_by_hour
-        WHERE hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
-            AND (toMinute({end:DateTime64(6, 'UTC')}) = 0 OR hour NOT IN (toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY), toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY)))
-            AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
-            AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
-            AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
-        UNION ALL
-        SELECT minute AS at, users
-        FROM users_by_minute
-        WHERE hour >= toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY)) AND hour < {end:DateTime64(6, 'UTC')}
-            AND minute >= toStartOfMinute(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY)) AND minute < {end:DateTime64(6, 'UTC')}
-            AND (hour < toStartOfHour(({end:DateTime64(6, 'UTC')} - INTERVAL 30 DAY) + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')})
-                OR (toMinute({end:DateTime64(6, 'UTC')}) != 0 AND hour IN (toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 1 DAY), toStartOfHour({end:DateTime64(6, 'UTC')} - INTERVAL 7 DAY))))
-            AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
-            AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
-            AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
-    )
+        groupBitmapMergeStateIf(users, at >= range_end - INTERVAL 1 DAY) AS day,
+        groupBitmapMergeStateIf(users, at < range_end - INTERVAL 1 DAY AND at >= range_end - INTERVAL 7 DAY) AS week,
+        groupBitmapMergeStateIf(users, at < range_end - INTERVAL 7 DAY) AS month
+    FROM user_totals
+    WHERE hour >= toStartOfHour(range_end - INTERVAL 30 DAY) AND hour < range_end
+        AND at >= range_end - INTERVAL 30 DAY AND at < range_end
+        AND
+        (
+            (grain = 3600 AND rolled = left_out AND (whole_hours OR hour NOT IN cut))
+            OR (grain = 60 AND rolled = if(left_out = 7, 7, 0) AND NOT whole_hours AND hour IN cut)
+        )
+        AND (empty({channels:Array(String)}) OR channel IN {channels:Array(String)})
+        AND (empty({devices:Array(String)}) OR device IN {devices:Array(String)})
+        AND (empty({bands:Array(String)}) OR band IN {bands:Array(String)})
 )

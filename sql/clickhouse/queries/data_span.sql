@@ -3,20 +3,27 @@
 -- parameters: none
 -- A log has stragglers: a few events hours after the traffic ended. Ranges end where traffic ended (`busy_until`), not
 -- at the last straggler: at the last minute with a tenth of an average minute of the last hour that holds a fiftieth of the
--- busiest.
+-- busiest. Hours are read once: a WITH of rows would be run anew wherever it is named, one of a single value is not.
 WITH
-    hours AS (SELECT hour, sum(e.events) AS n FROM events_by_hour AS e GROUP BY hour),
-    (SELECT max(n) FROM hours) AS most,
-    (SELECT maxOrNull(hour) FROM hours WHERE n * 50 >= most) AS busy_hour,
-    (SELECT any(n) FROM hours WHERE hour = busy_hour) AS busy_events,
-    minutes AS
     (
-        SELECT minute, sum(e.events) AS n
-        FROM events_by_minute AS e
-        WHERE hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
-        GROUP BY minute
-    )
+        SELECT (min(first), max(newest), groupArray((hour, n)))
+        FROM (SELECT hour, min(e.first) AS first, max(e.newest) AS newest, sum(e.events) AS n FROM event_totals AS e WHERE grain = 3600 GROUP BY hour)
+    ) AS span,
+    tupleElement(span, 3) AS hours,
+    arrayMax(one -> one.2, hours) AS most,
+    arrayMax(one -> one.1, arrayFilter(one -> one.2 * 50 >= most, hours)) AS busy_hour,
+    arrayFirst(one -> one.1 = busy_hour, hours).2 AS busy_events
 SELECT
-    (SELECT minOrNull(event_time) FROM events WHERE hour = (SELECT min(hour) FROM hours)) AS first,
-    (SELECT maxOrNull(event_time) FROM events WHERE hour = (SELECT max(hour) FROM hours)) AS newest,
-    (SELECT maxOrNull(minute) + INTERVAL 1 MINUTE FROM minutes WHERE n * 600 >= busy_events) AS busy_until
+    if(empty(hours), NULL, toDateTime64(tupleElement(span, 1), 6, 'UTC')) AS first,
+    if(empty(hours), NULL, toDateTime64(tupleElement(span, 2), 6, 'UTC')) AS newest,
+    (
+        SELECT maxOrNull(minute) + INTERVAL 1 MINUTE
+        FROM
+        (
+            SELECT at AS minute, sum(e.events) AS n
+            FROM event_totals AS e
+            WHERE grain = 60 AND hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
+            GROUP BY minute
+        )
+        WHERE n * 600 >= busy_events
+    ) AS busy_until

@@ -1,30 +1,9 @@
 -- name: time_to_click_summary
 -- description: Median and 90th percentile of the time from display to first click, in seconds, rounded up.
 -- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all
--- Whole hours are read from the aggregates of hours, the range's ends from those of minutes.
 SELECT
     toFloat64OrNull(toString(quantileExactWeightedOrNull(0.5)(seconds, n))) AS median_s,
     toFloat64OrNull(toString(quantileExactWeightedOrNull(0.9)(seconds, n))) AS p90_s
-FROM
-(
-    SELECT sum(d.displays) AS displays, sumMap(d.click_seconds) AS counted
-    FROM
-    (
-        SELECT hour AS at, displays, click_seconds
-        FROM displays_by_hour
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) AND hour < toStartOfHour({end:DateTime64(6, 'UTC')})
-            AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
-            AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
-            AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
-        UNION ALL
-        SELECT minute AS at, displays, click_seconds
-        FROM displays_by_minute
-        WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-            AND minute >= toStartOfMinute({start:DateTime64(6, 'UTC')}) AND minute < {end:DateTime64(6, 'UTC')}
-            AND (hour < toStartOfHour({start:DateTime64(6, 'UTC')} + INTERVAL 3599 SECOND) OR hour >= toStartOfHour({end:DateTime64(6, 'UTC')}))
-            AND (empty({channels:Array(String)}) OR has({channels:Array(String)}, channel))
-            AND (empty({devices:Array(String)}) OR has({devices:Array(String)}, device))
-            AND (empty({bands:Array(String)}) OR has({bands:Array(String)}, band))
-    ) AS d
-)
+FROM (SELECT sum(d.displays) AS displays, sumMap(d.click_seconds) AS counted FROM displays_in(start = {start:DateTime64(6, 'UTC')}, end = {end:DateTime64(6, 'UTC')}, zone = 'UTC', step = 3600,
+    channels = {channels:Array(String)}, devices = {devices:Array(String)}, bands = {bands:Array(String)}) AS d)
 ARRAY JOIN mapKeys(counted) AS seconds, mapValues(counted) AS n
