@@ -234,7 +234,7 @@ def sides(
     tall = frame.melt([name], list(columns), "side", "value").dropna()
     names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=130)
     legend = alt.Legend(orient="bottom", title=None)
-    return alt.Chart(tall, height=max(120, 12 * len(columns) * len(frame) + 90)).mark_bar(cornerRadiusEnd=2).encode(
+    return alt.Chart(tall, height=max(190, 14 * len(columns) * len(frame) + 130)).mark_bar(cornerRadiusEnd=2).encode(
         y=alt.Y(f"{name}:N", title=None, sort=list(frame[name]), axis=names),
         yOffset=alt.YOffset("side:N", sort=list(columns)),
         x=alt.X("value:Q", title=title, scale=alt.Scale(type=scale), axis=alt.Axis(format=axis, tickCount=4)),

@@ -140,7 +140,7 @@ def figure(report: dict) -> str:
     """The choice of what to follow by hour and channel; at first, what changes most."""
     there = {name: words for name, words in {**STEPS, **OTHERS}.items() if name in report["totals"]}
     names = list(there)
-    change = {name: abs((one["after"] or 0) - (one["before"] or 0)) / (one["before"] or 1) for name, one in report["totals"].items() if name in STEPS}
+    change = {name: abs((one["after"] or 0) - (one["before"] or 0)) for name, one in report["totals"].items() if name in STEPS}
     first = names.index(max(change, key=change.get)) if change else 0
     return st.selectbox("Figure by hour and by channel", names, index=first, format_func=there.get, key=f"figure_{report['plan']}", width=260)
 
