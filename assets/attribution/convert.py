@@ -31,6 +31,7 @@ HOUR_US = 3_600_000_000
 CONTEXT_NAMES = [column.name for column in CONTEXT]
 Strings = Callable[[np.ndarray, list[str]], pa.Table]
 _CODES = pl.Enum(ACTIONS)
+_NEEDED = ("event_id", "user_id", "note_id", "action", "event_time")
 
 
 class LabelError(Exception):
@@ -63,6 +64,12 @@ def sorted_columns(events: pa.Table, first_ctx: int = 0) -> tuple[Columns, pl.Da
     return in_order(columns, lambda rows: ids.gather(rows).to_list()), frame
 
 
+def sorted_frame(events: pl.DataFrame, first_ctx: int = 0) -> Columns:
+    """Events as the fold's columns, in its order; `ctx` numbers their rows from first_ctx."""
+    columns = to_columns(events.select(*_NEEDED, "dwell_ms").to_arrow(compat_level=pl.CompatLevel.newest()), first_ctx)
+    return in_order(columns, lambda rows: events["event_id"].gather(rows).to_list())
+
+
 def in_order(columns: Columns, event_ids: Callable[[np.ndarray], list[str]]) -> Columns:
     """The columns in the fold's order. event_ids: answers the ids of rows (places in `columns`) that tie."""
     return columns.take(fold_order(columns.user, columns.note, columns.time, columns.action, event_ids))
@@ -70,7 +77,7 @@ def in_order(columns: Columns, event_ids: Callable[[np.ndarray], list[str]]) -> 
 
 def to_columns(events: pa.Table, first_ctx: int) -> Columns:
     """Events of EVENT_SCHEMA in the order given; `ctx` counts from first_ctx. Raises LabelError as label() does."""
-    for name in ("event_id", "user_id", "note_id", "action", "event_time"):
+    for name in _NEEDED:
         if events[name].null_count:
             raise LabelError(
                 f"events: `{name}` is null in {events[name].null_count} rows; intake quarantines such rows, "

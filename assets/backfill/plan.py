@@ -17,6 +17,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ from assets.attribution.tables import (
 )
 from assets.backfill import files, report, store
 from assets.backfill.store import COMPUTING, PLANNED, BackfillError, Folder
+from assets.backfill.sums import Sums
 from assets.events.contract import EVENTS, TIME
 from assets.lake import Lake, LakeError, Window
 
@@ -81,9 +83,15 @@ def plan(
         run = _unfinished(now, window, rules) or _begun(now, window, rules)
         probe("begun")
         work = _Work(now, run, window, rules, progress, probe)
-        work.compute()
-        probe("computed")
-        found = report.make(now, run, work.swap, rules, work.counts, progress)
+        with ThreadPoolExecutor(1) as beside:
+            before = report.Before(now, window, beside)  # read while the new rows are made
+            try:
+                work.compute()
+            except BaseException:
+                before.stop()
+                raise
+            probe("computed")
+            found = report.make(now, run, work.swap, rules, work.counts, progress, before, work.sums)
         found["cost"] |= {
             "seconds": time.perf_counter() - began, "events_per_s": work.counts["events"] / (time.perf_counter() - began),
             "peak_gib": _peak_gib(),
@@ -174,6 +182,7 @@ class _Work:
         self.now, self.run, self.window, self.rules, self.progress, self.probe = now, run, window, rules, progress, probe
         self.body = run.read("plan")
         self.shadow = run.rows
+        self.sums = Sums()
         self.labels = Overlay(now, self.shadow)
         self.window_us = rules.window // dt.timedelta(microseconds=1)
         self.counts: dict[str, int] = {"events": 0, "late_used": 0, "late_kept": 0, "edge_before": 0, "edge_after": 0}
@@ -199,6 +208,7 @@ class _Work:
         one = WindowRun(
             self.now, window, rules, version=self.body["events_version"], target=self.shadow, labels=self.labels,
             late=self.window, settles=settles, after=self._rules_at(window.end), by="backfill", probe=self.probe,
+            seen=self.sums.add,
         )  # fmt: skip
         one.go(lambda **done: self.progress(stage=stage, **done))
         return one

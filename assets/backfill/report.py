@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.backfill import files, store
+from assets.backfill.sums import Sum, Sums, of_files
 from assets.lake import TIME, Lake, Window
 
 if TYPE_CHECKING:
@@ -47,11 +49,45 @@ KINDS = ("added", "removed", "changed")
 CLICKHOUSE_ROWS_PER_S = 950_000
 
 
+class Before:
+    """What the lake's hours add up to now, read in a thread while a plan makes the new rows."""
+
+    def __init__(self, now: Lake, window: Window, beside: Executor):
+        self.now, self.window, self.stopped = now, window, False
+        self.adds = _adds(now, window)
+        self.sums = {
+            (name, hour): beside.submit(self._sum, name, hour, adds.get(hour, []))
+            for hour in window.hours for name, adds in self.adds.items()
+        }  # fmt: skip
+        self.users = beside.submit(self._users)
+
+    def of(self, name: str, hour: dt.datetime) -> Sum:
+        """Of an hour of the range, or one beside it."""
+        found = self.sums.get((name, hour))
+        return found.result() if found else of_files(self.now, name, hour, _adds(self.now, _hour(hour))[name].get(hour, []))
+
+    def users_of(self, swap: Window) -> dict[str, Any]:
+        return self.users.result() if swap == self.window else _users(self.now, swap)
+
+    def stop(self) -> None:
+        """Leave out what has not begun: nobody will ask."""
+        self.stopped = True
+
+    def _sum(self, name: str, hour: dt.datetime, adds: files.Adds) -> Sum:
+        return Sum() if self.stopped else of_files(self.now, name, hour, adds)
+
+    def _users(self) -> dict[str, Any]:
+        return {} if self.stopped else _users(self.now, self.window)
+
+
 def make(
-    now: Lake, run: store.Folder, swap: Window, rules: Rules, counts: dict[str, int], progress: Callable[..., None]
-) -> dict[str, Any]:
+    now: Lake, run: store.Folder, swap: Window, rules: Rules, counts: dict[str, int], progress: Callable[..., None],
+    before: Before, made: Sums,
+) -> dict[str, Any]:  # fmt: skip
     """The report of a plan, as plain values for JSON.
 
+    before, made: sums of the lake's rows and of those that this process has written; hours that add up to the same are
+    looked at no further. Returns
     plan, window, swap (hours that apply writes), rules (name, fingerprint, changes against those of the hours), rows: table
     -> added, removed, changed; late_used, edge_before, edge_after (rows of hours beside the range that change); totals:
     measure -> before, after; rates: the same as shares; by_hour, by_channel: rows of hour or channel and the measures
@@ -60,24 +96,27 @@ def make(
     """
     shadow, rows, figures = run.rows, {name: Counter() for name in KEYS}, []
     examples: dict[str, list] = {kind: [] for kind in KINDS}
-    changed_hours = []
+    changed_hours, shadow_adds = [], _adds(shadow, swap)
     for number, hour in enumerate(swap.hours):
         changed = False
-        for name, old, new in _pairs(now, shadow, hour):
-            found = _differences(name, old, new)
-            for kind in KINDS:
-                rows[name][kind] += found[kind].height
-                _collect(examples[kind], name, found[kind])
-            same = not any(found[kind].height for kind in KINDS)
-            changed |= not same
-            measured = _figures(name, old, hour)
-            figures += [{"side": "before", **one} for one in measured]
-            figures += [{"side": "after", **one} for one in (measured if same else _figures(name, new, hour))]
+        for name in KEYS:
+            old, new = before.of(name, hour), _made(shadow, name, hour, shadow_adds[name].get(hour, []), made)
+            figures += [{"side": side, **one} for side, sums in (("before", old), ("after", new)) for one in sums.figures]
+            if old.same(new):
+                continue
+            for _, was, will in _pairs(now, shadow, hour, [name]):
+                found = _differences(name, was, will)
+                changed |= any(found[kind].height for kind in KINDS)
+                for kind in KINDS:
+                    rows[name][kind] += found[kind].height
+                    _collect(examples[kind], name, found[kind])
         if changed:
             changed_hours.append(hour)
         progress(stage="comparing", hours_done=number + 1, hours_total=len(swap.hours))
     totals = _summed(figures, lambda one: "all").get("all", {"before": {}, "after": {}})
-    users = _users(now, swap)
+    written = [add for name in shadow_adds for adds in shadow_adds[name].values() for add in adds]
+    written += [add for name in (LABELED_HOURS.name, LATE_EVENTS.name) for add in files.adds_of(shadow, name, swap)]
+    new_rows = sum(add["rows"] for add in written)
     return {
         "plan": run.plan_id, "window": run.read("journal")["window"], "swap": store.texts(swap),
         "rules": _rules(now, swap, rules), "rows": {name: {kind: found[kind] for kind in KINDS} for name, found in rows.items()},
@@ -87,12 +126,31 @@ def make(
         "totals": _paired(totals), "rates": _paired({side: _rates(one) for side, one in totals.items()}),
         "by_hour": _listed("hour", _summed(figures, lambda one: one["hour"])),
         "by_channel": _listed("channel", _summed(figures, lambda one: one["channel"])),
-        "users": users, "revenue": _revenue(now, swap),
-        "examples": {kind: [_with_events(now, one) for one in some] for kind, some in examples.items()},
+        "users": before.users_of(swap), "revenue": _revenue(now, swap),
+        "examples": _with_events(now, examples),
         "seen_by": _seen_by(now, changed_hours), "stale": stale(now, changed_hours),
-        "cost": {"events": counts["events"], "rows": _shadow_rows(shadow, swap), "bytes": _shadow_bytes(shadow, swap)},
-        "apply_cost": _apply_cost(now, shadow, swap),
+        "cost": {"events": counts["events"], "rows": new_rows, "bytes": sum(add["size"] for add in written)},
+        "apply_cost": _apply_cost(now, swap, len(written), new_rows),
     }  # fmt: skip
+
+
+def _hour(hour: dt.datetime) -> Window:
+    return Window(hour, hour + ONE_HOUR)
+
+
+def _adds(lake: Lake, window: Window) -> dict[str, dict[dt.datetime, files.Adds]]:
+    """Data files by table and hour."""
+    found: dict[str, dict[dt.datetime, files.Adds]] = {name: {} for name in KEYS}
+    for name, hours in found.items():
+        for add in files.adds_of(lake, name, window):
+            hours.setdefault(dt.datetime.fromisoformat(add["hour"]).replace(tzinfo=dt.UTC), []).append(add)
+    return found
+
+
+def _made(shadow: Lake, name: str, hour: dt.datetime, adds: files.Adds, made: Sums) -> Sum:
+    """What this process has added up while it wrote the hour; of an hour that another one wrote, before a crash, its files."""
+    found = made.of(name, hour)
+    return found if found.rows == sum(add["rows"] for add in adds) else of_files(shadow, name, hour, adds)
 
 
 def count_changes(now: Lake, shadow: Lake, hour: dt.datetime) -> int:
@@ -100,10 +158,12 @@ def count_changes(now: Lake, shadow: Lake, hour: dt.datetime) -> int:
     return sum(frame.height for one in _pairs(now, shadow, hour) for frame in _differences(*one).values())
 
 
-def _pairs(now: Lake, shadow: Lake, hour: dt.datetime) -> Iterator[tuple[str, pl.DataFrame | None, pl.DataFrame | None]]:
+def _pairs(
+    now: Lake, shadow: Lake, hour: dt.datetime, names: Iterable[str] = tuple(KEYS)
+) -> Iterator[tuple[str, pl.DataFrame | None, pl.DataFrame | None]]:
     """(table, rows now, rows as they would be) of an hour, cut by time so that no more than about PAIR_ROWS are in memory."""
-    window = Window(hour, hour + ONE_HOUR)
-    for name in KEYS:
+    window = _hour(hour)
+    for name in names:
         rows = max(sum(add["rows"] for add in files.adds_of(lake, name, window)) for lake in (now, shadow))
         pieces = max(1, -(-rows // PAIR_ROWS))
         cuts = [hour + ONE_HOUR * n / pieces for n in range(pieces)] + [window.end]
@@ -161,21 +221,38 @@ def _collect(examples: list, name: str, frame: pl.DataFrame) -> None:
         examples.append({"table": name, "row": plain, "changed": changed})
 
 
-def _with_events(now: Lake, example: dict[str, Any]) -> dict[str, Any]:
-    """The example, its times as texts, and the events of its key from a session before it to its end."""
-    row = example["row"]
-    start = row.get("session_start", row.get("event_time"))
-    end = row.get("session_end", row.get("event_time"))
-    span = end - start
-    hours = Window(_floor(start - span), _floor(end) + ONE_HOUR)
-    inside = (
-        (pc.field("hour") >= hours.start) & (pc.field("hour") < hours.end)
-        & (pc.field("user_id") == row["user_id"]) & (pc.field("note_id") == row["note_id"])
-        & (pc.field("event_time") >= start - span) & (pc.field("event_time") <= end)
-    )  # fmt: skip
-    columns = ["event_time", "action", "dwell_ms", "channel", "event_id"]
-    events = now.dataset("events").to_table(columns=columns, filter=inside).sort_by("event_time").to_pylist()
-    return json.loads(json.dumps({**example, "events": events}, default=_text))
+def _with_events(now: Lake, examples: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The examples, their times as texts, each with the events of its key from a session before it to its end."""
+    spans = [_span(one["row"]) for some in examples.values() for one in some]
+    events = _events_of(now, [one["row"] for some in examples.values() for one in some], spans)
+    return {
+        kind: [json.loads(json.dumps({**one, "events": _events_in(events, one["row"])}, default=_text)) for one in some]
+        for kind, some in examples.items()
+    }
+
+
+def _span(row: dict[str, Any]) -> tuple[dt.datetime, dt.datetime]:
+    start, end = row.get("session_start", row.get("event_time")), row.get("session_end", row.get("event_time"))
+    return start - (end - start), end
+
+
+def _events_of(now: Lake, rows: list[dict[str, Any]], spans: list[tuple[dt.datetime, dt.datetime]]) -> list[dict[str, Any]]:
+    """Events of the rows' keys in the hours of the spans, by time: each hour is read once, whatever the number of rows."""
+    if not rows:
+        return []
+    hours = {_floor(start) + ONE_HOUR * n for start, end in spans for n in range((_floor(end) - _floor(start)) // ONE_HOUR + 1)}
+    inside = pc.field("hour").isin(pa.array(sorted(hours), TIME))
+    for name in ("user_id", "note_id"):
+        inside &= pc.field(name).isin(pa.array(sorted({row[name] for row in rows}), pa.int64()))
+    columns = ["event_time", "action", "dwell_ms", "channel", "event_id", "user_id", "note_id"]
+    return now.dataset("events").to_table(columns=columns, filter=inside).sort_by("event_time").to_pylist()
+
+
+def _events_in(events: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    start, end = _span(row)
+    key = ("user_id", "note_id")
+    mine = [one for one in events if start <= one["event_time"] <= end and all(one[name] == row[name] for name in key)]
+    return [{name: value for name, value in one.items() if name not in key} for one in mine]
 
 
 def _text(value: Any) -> str:
@@ -187,31 +264,6 @@ def _floor(moment: dt.datetime) -> dt.datetime:
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
-
-
-def _figures(name: str, rows: pl.DataFrame | None, hour: dt.datetime) -> list[dict[str, Any]]:
-    """Measures of a table's rows of an hour, by channel."""
-    import polars as pl
-
-    if rows is None or not rows.height:
-        return []
-    flags = [pl.col(flag).sum().alias(flag) for flag in FLAGS]
-    head = {"hour": hour.isoformat()}
-    if name == IMPRESSION_SESSIONS.name:
-        measures = [
-            pl.len().alias("displays"), pl.col("clicked").sum().alias("clicked_displays"),
-            pl.col("dwell_ms").sum().alias("dwell_ms_without_click"), *(flag.name.suffix("_without_click") for flag in flags),
-        ]  # fmt: skip
-    elif name == CLICK_SESSIONS.name:
-        measures = [
-            pl.len().alias("clicks"), pl.col("attributed").sum().alias("attributed_clicks"),
-            pl.col("dwell_ms").sum().alias("dwell_ms"), *flags,
-        ]  # fmt: skip
-    else:
-        measure = {ORPHAN_ACTIONS.name: "orphans", SHORT_CLICKS.name: "short_clicks"}[name]
-        return [{**head, "channel": "none", measure: rows.height}]
-    found = rows.group_by(pl.col("channel").fill_null("none")).agg(measures)
-    return [{**head, **row} for row in found.iter_rows(named=True)]
 
 
 def _summed(figures: list[dict], name: Callable[[dict], str]) -> dict[str, dict[str, Counter]]:
@@ -319,22 +371,8 @@ def _rules(now: Lake, swap: Window, rules: Rules) -> dict[str, Any]:
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
-def _shadow_adds(shadow: Lake, swap: Window) -> list[dict]:
-    return [add for name in (*KEYS, LABELED_HOURS.name, LATE_EVENTS.name) for add in files.adds_of(shadow, name, swap)]
-
-
-def _shadow_rows(shadow: Lake, swap: Window) -> int:
-    return sum(add["rows"] for add in _shadow_adds(shadow, swap))
-
-
-def _shadow_bytes(shadow: Lake, swap: Window) -> int:
-    return sum(add["size"] for add in _shadow_adds(shadow, swap))
-
-
-def _apply_cost(now: Lake, shadow: Lake, swap: Window) -> dict[str, Any]:
+def _apply_cost(now: Lake, swap: Window, count: int, new_rows: int) -> dict[str, Any]:
     """What apply will do: files that are linked and committed, rows that ClickHouse loads, and how long that takes about."""
     same = ("events", "quarantine", LATE_EVENTS.name)
-    loaded = sum(add["rows"] for name in same for add in files.adds_of(now, name, swap)) + _shadow_rows(shadow, swap)
-    return {"files": len(_shadow_adds(shadow, swap)), "clickhouse_rows": loaded, "clickhouse_s": loaded / CLICKHOUSE_ROWS_PER_S}
-
-
+    loaded = sum(add["rows"] for name in same for add in files.adds_of(now, name, swap)) + new_rows
+    return {"files": count, "clickhouse_rows": loaded, "clickhouse_s": loaded / CLICKHOUSE_ROWS_PER_S}
