@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-metrics clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-backfill chaos-metrics clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -54,11 +54,17 @@ bench-labeler: setup  ## the live labeler beside Flink and Spark's join on one l
 chaos: setup  ## 200 kills of the live labeler and other faults, the rows compared with the rules' reference (a quarter of an hour)
 	@$(BIN)/python -m tests.chaos.live $(CHAOS_ARGS)
 
+chaos-backfill: setup  ## 100 kills of plan, apply and undo under a reader of Delta and ClickHouse (a quarter of an hour)
+	@$(BIN)/python -m tests.chaos.backfill $(CHAOS_ARGS)
+
 chaos-metrics: setup  ## 100 kills of ClickHouse and of what loads it, then every row and aggregate compared with Delta (a quarter of an hour)
 	@$(BIN)/python -m tests.chaos.metrics $(CHAOS_ARGS)
 
 bench-metrics: setup  ## 100 million events into ClickHouse, every board's query, freshness (half an hour the first time)
 	@$(BIN)/python -m benchmarks.metrics $(BENCH_ARGS)
+
+bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse, one pass of polars, Flink (half an hour; installs Flink apart)
+	@$(BIN)/python -m benchmarks.backfill $(BENCH_ARGS)
 
 bench-ranker: setup  ## samples a second of the ranker
 	@$(BIN)/python benchmarks/ranker_smoke.py

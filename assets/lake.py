@@ -129,7 +129,8 @@ class Write:
         return [self.window] if isinstance(self.window, Window) else None if self.window is None else list(self.window)
 
 
-Step = dict[str, Any]  # a table's part of a commit, as it stands in the intent: table, window, adds
+# A table's part of a commit, as it stands in the intent: table, adds, window (whose files go), removes (paths that go, perhaps).
+Step = dict[str, Any]
 Probe = Callable[[str], None]
 
 
@@ -434,7 +435,7 @@ class Lake:
                 return table.version()
             try:
                 table.create_write_transaction(
-                    [*_removals(table, step["window"]), *(_add_action(add) for add in step["adds"])], "append",
+                    [*_removals(table, step["window"], step.get("removes")), *(_add_action(add) for add in step["adds"])], "append",
                     table.schema(), table.metadata().partition_columns or None,
                     commit_properties=CommitProperties(_described(step, intent), app_transactions=ids),
                 )  # fmt: skip
@@ -578,26 +579,32 @@ def _add_action(add: dict[str, Any]) -> AddAction:
     return AddAction(add["path"], add["size"], values, int(time.time() * 1000), True, add["stats"])
 
 
-def _removals(table: DeltaTable, window: list | None) -> list[RemoveAction]:
-    """The files of the windows' hours: whole, since a file holds one hour. window: [[start, end], ...] of an intent."""
-    if not window:
+def _removals(table: DeltaTable, window: list | None, removes: list[str] | None = None) -> list[RemoveAction]:
+    """The files of the windows' hours: whole, since a file holds one hour. window: [[start, end], ...] of an intent.
+
+    removes: further files, by their paths on disk.
+    """
+    if not window and not removes:
         return []
-    pairs = [window] if isinstance(window[0], str) else window  # an intent from before there could be several
+    window, named = window or [], set(removes or ())
+    pairs = [window] if window and isinstance(window[0], str) else window  # an intent from before there could be several
     spans = [(dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end)) for start, end in pairs]
     files = pa.table(table.get_add_actions(flatten=True))
     if not files.num_rows:
         return []
     hours = files.column("partition.hour").cast(TIME).cast(pa.int64()).to_pylist()
     # As on disk: delta-rs hands paths out as they stand in the log, with a URL's escapes, and escapes what it is given.
-    sizes, paths = files.column("size_bytes").to_pylist(), map(unquote, files.column("path").to_pylist())
+    sizes, paths = files.column("size_bytes").to_pylist(), [unquote(path) for path in files.column("path").to_pylist()]
     times = [EPOCH + dt.timedelta(microseconds=hour) for hour in hours]
     inside = [any(start <= time < end for start, end in spans) for time in times]
     now = int(time.time() * 1000)
-    return [RemoveAction(path, True, now, size) for path, size, yes in zip(paths, sizes, inside, strict=True) if yes]
+    return [RemoveAction(path, True, now, size) for path, size, yes in zip(paths, sizes, inside, strict=True) if yes or path in named]
 
 
 def _with_hour(data: pa.Table, path: str, table: Table) -> pa.Table:
     if table.partitioned:
         hour = dt.datetime.strptime(Path(path).parent.name, HOUR_FOLDER).replace(tzinfo=dt.UTC)
         data = data.append_column("hour", pa.array([hour] * data.num_rows, TIME))
+    for name in set(table.schema.names) - set(data.column_names):  # a column that came later
+        data = data.append_column(name, pa.nulls(data.num_rows, table.schema.field(name).type))
     return _conform(table, data)

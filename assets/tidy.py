@@ -18,6 +18,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from assets import followers
+from assets.backfill.store import forget
 from assets.lake import EPOCH, TIME, Lake
 
 KEEP = dt.timedelta(days=7)
@@ -31,11 +32,13 @@ def tidy(
     open_hours: int = 2,
     now: dt.datetime | None = None,
     say: Callable[[str], None] = lambda text: None,
+    keep_plans: dt.timedelta | None = None,
 ) -> dict[str, dict[str, int]]:
     """Compact the hours of every table but the newest open_hours, then delete what is older than `keep`.
 
     Returns by table: files_before, files_after, hours_compacted, files_deleted; and under "moments": forgotten. A table
-    that somebody writes to meanwhile is left for the next time (skipped: 1).
+    that somebody writes to meanwhile is left for the next time (skipped: 1). Plans of backfills hold links of their own to
+    what they need; they go when nothing was done with them for keep_plans (None: keep), and can then no longer be undone.
     """
     now = now or dt.datetime.now(dt.UTC)
     moment = lake.recover()
@@ -44,6 +47,7 @@ def tidy(
         found[name] = _tidy_table(lake, name, keep, open_hours)
         say(f"{name}: {found[name]}")
     found["moments"] = {"forgotten": _forget_moments(lake, now - keep)}
+    forget(lake, keep if keep_plans is None else keep_plans, now)
     return found
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 
 from dagster_project import checks, jobs, schedules, sensors, sql_jobs
 from dagster_project import settings as environment
+from dagster_project.backfill_assets import backfill_asset
 from dagster_project.line_assets import TABLES, line_assets
 from dagster_project.notebook_jobs import notebook_assets
 from dagster_project.order_assets import SHOWN as ORDER_TABLES
@@ -43,10 +44,10 @@ def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Defini
     partitions = hourly(first or first_hour(settings))
     tables = (*TABLES, *ORDER_TABLES)
     found = sql_jobs.sql_jobs(tables, sql_folder)
-    assets = [*line_assets(partitions), *order_assets(), *(sql_jobs.sql_asset(job, partitions) for job in found)]
+    assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *(sql_jobs.sql_asset(job, partitions) for job in found)]
     known = {table.name for table in tables} | {key.to_user_string() for asset in assets for key in asset.keys}
     assets += notebook_assets(notebook_folder, partitions, known)
-    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job()}
+    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job()}
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.checks(found),

@@ -1,7 +1,7 @@
 """Asset checks: what must hold before anything downstream runs.
 
 Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
-assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
+assets/backfill/verify.py, assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
 A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
 All are, but for the one that measures rules which may be wrong about an account.
 """
@@ -12,8 +12,10 @@ import dagster as dg
 
 from assets.metrics import schema
 from assets.samples.sql_job import SqlJob
+from dagster_project.jobs import RECOMPUTED
 from dagster_project.line_assets import COPIED_ORDERS, COPIED_SPAM, clickhouse_key
 from dagster_project.partitions import window_of
+from dagster_project.reports import progress
 from dagster_project.settings import Settings
 
 ENOUGH = 0.8  # precision and recall of the spam rules
@@ -21,7 +23,7 @@ ENOUGH = 0.8  # precision and recall of the spam rules
 
 def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
-    found = [_unique_events(), _accounted_for(), _orders_reconcile(), *(_grain(job) for job in jobs)]
+    found = [_unique_events(), _accounted_for(), _same_as_recomputed(), _orders_reconcile(), *(_grain(job) for job in jobs)]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
     if "spam_accounts" in {job.name for job in jobs}:
@@ -55,6 +57,28 @@ def _accounted_for():
         return dg.AssetCheckResult(passed=not any(counts[name] for name in CONTRADICTIONS), metadata=counts)
 
     return accounted_for
+
+
+def _same_as_recomputed():
+    """Of each closed hour, by the schedule `daily_label_check`; the job `line` leaves it out, since it labels once more."""
+
+    @dg.asset_check(
+        asset="impression_sessions",
+        name=RECOMPUTED,
+        additional_deps=["events", "click_sessions", "orphan_actions", "late_events"],
+        blocking=True,
+        description="Closed hours labeled once more, by their own rules, without the events that came late: not a row differs.",
+    )
+    def same_as_recomputed(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.backfill import verify
+
+        found = verify.same_as_recomputed(settings.lake, window_of(context), progress(context))
+        shown = {name: found[name] for name in ("hours", "open_hours", "late_events", "differences")}
+        codes = {"made_by_code": ", ".join(found["codes"]), "code_now": found["code"]}
+        wrong = _counts({hour: (rows, "") for hour, rows in list(found["wrong_hours"].items())[:24]}, "hour | rows that differ | ")
+        return dg.AssetCheckResult(passed=not found["differences"], metadata={**shown, **codes, "wrong_hours": wrong})
+
+    return same_as_recomputed
 
 
 def _grain(job: SqlJob):

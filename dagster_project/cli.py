@@ -104,6 +104,98 @@ def orders(
     show.orders(reconcile.summary(settings.lake), reconcile.reconcile(settings.lake, chosen), taken)
 
 
+backfill = typer.Typer(no_args_is_help=True, help="Recompute hours: look at what would change, swap it in everywhere, take it back.")
+app.add_typer(backfill, name="backfill")
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="As `backfill plan` and `backfill list` name it.")]
+
+
+@backfill.command("plan")
+def backfill_plan(
+    start: Annotated[str, typer.Option("--from", help="First hour, like 2026-01-31T05:00 (UTC).")],
+    end: Annotated[str, typer.Option("--to", help="The hour after the last.")],
+    rules: Annotated[Optional[Path], typer.Option(help="Rules file; default: those in force.", exists=True, dir_okay=False)] = None,
+) -> None:
+    """Recompute the hours beside the tables and show what would change; nothing is written to them."""
+    from assets.attribution.rules import load_rules
+    from assets.backfill.plan import plan
+    from dagster_project import show
+
+    settings = _settings()
+    chosen = load_rules(rules) if rules else settings.rules
+    with show.progressing() as progress:
+        found = plan(settings.lake, _range(start, end), chosen, progress=progress)
+    show.backfill_report({**found, "status": "planned"})
+
+
+@backfill.command("apply")
+def backfill_apply(plan: PlanId) -> None:
+    """Swap a plan's rows in, in Delta at one moment and then in ClickHouse; again after a crash, it finishes."""
+    from assets.backfill.swap import apply
+
+    _swap(apply, plan)
+
+
+@backfill.command("undo")
+def backfill_undo(plan: PlanId) -> None:
+    """Put the rows back that were there before the plan was applied."""
+    from assets.backfill.swap import undo
+
+    _swap(undo, plan)
+
+
+def _swap(verb, plan: str) -> None:
+    from dagster_project import show
+
+    settings = _settings()
+    client = _clickhouse(settings)
+    with show.progressing() as progress:
+        done = verb(settings.lake, plan, client, progress=progress)
+    show.backfill_done(done, settings.clickhouse if client is None else None)
+
+
+@backfill.command("list")
+def backfill_list() -> None:
+    """Plans that are kept, oldest first."""
+    from assets.backfill import store
+    from dagster_project import show
+
+    show.backfills(store.listed(_settings().lake))
+
+
+@backfill.command("show")
+def backfill_show(plan: PlanId) -> None:
+    """A plan's report once more."""
+    from assets.backfill import store
+    from dagster_project import show
+
+    show.backfill_report(store.shown(_settings().lake, plan))
+
+
+def _range(start: str, end: str):
+    from assets.lake import Window
+    from dagster_project.settings import parse_hour
+
+    bounds = []
+    for option, text in (("--from", start), ("--to", end)):
+        try:
+            bounds.append(parse_hour(text))
+        except ValueError:
+            raise typer.BadParameter(f"not a full hour: {text!r}; write one like 2026-01-31T05:00 (UTC)", param_hint=option) from None
+    if bounds[0] >= bounds[1]:
+        raise typer.BadParameter("the range ends before it begins", param_hint="--to")
+    return Window(*bounds)
+
+
+def _clickhouse(settings):
+    """A client, or None where ClickHouse does not answer: Delta is the truth, and the same command again finishes it."""
+    from assets.metrics.client import ClickHouseDown, connect
+
+    try:
+        return connect(settings.clickhouse)
+    except ClickHouseDown:
+        return None
+
+
 @app.command()
 def tidy() -> None:
     """Compact small files, delete what no reader can need any more; safe while everything runs."""

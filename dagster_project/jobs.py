@@ -14,6 +14,7 @@ from dagster_project.partitions import range_tags
 
 LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "train_ranker", "tidy_lake"
 ORDERS = "new_orders"
+CHECK, RECOMPUTED = "check_labels", "same_as_recomputed"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
 
 
@@ -33,10 +34,21 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
         AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
         TRAIN: (ranker, "Train the ranker on all samples of the lake."),
     }
+    twice = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("impression_sessions"), RECOMPUTED))
     return {
-        name: dg.define_asset_job(name, selection=selection, description=text)
+        # The line labels each hour once; whether a second time gives the same is asked once a day.
+        name: dg.define_asset_job(name, selection=selection - twice, description=text)
         for name, (selection, text) in selections.items()
     }
+
+
+def check_job() -> object:
+    """The daily look at labels of closed hours: they are what their events say, late ones apart."""
+    key = dg.AssetCheckKey(dg.AssetKey("impression_sessions"), RECOMPUTED)
+    return dg.define_asset_job(
+        CHECK, selection=dg.AssetSelection.checks(key),
+        description="Label closed hours once more beside the tables and compare: differences are late events, or it fails.",
+    )  # fmt: skip
 
 
 def tidy_job() -> dg.JobDefinition:

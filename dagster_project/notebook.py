@@ -14,11 +14,12 @@ from assets.notebook.sql import ClickHouseSql, LakeSql, register
 from assets.notebook.tables import Tables
 from dagster_project.settings import load
 
-__all__ = ["clickhouse", "lake", "lake_sql", "results"]
+__all__ = ["clickhouse", "lake", "lake_sql", "results", "rules"]
 
 _settings = load()
 
 lake = Tables(_settings.lake)
+rules = _settings.rules  # those in force
 lake_sql = LakeSql(_settings.lake, _settings.spark, _settings.rules)
 clickhouse = ClickHouseSql(_settings.clickhouse)
 

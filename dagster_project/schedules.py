@@ -1,4 +1,4 @@
-"""When jobs run by the clock: each hour once its labels are settled, the ranker once a day.
+"""When jobs run by the clock: each hour once its labels are settled, the check of labels and the ranker once a day.
 
 Here: times. Not here: what runs (jobs.py). Schedules start stopped, turn them on in the UI; but for the
 housekeeping, without which live batches would leave thousands of small files.
@@ -9,8 +9,9 @@ import datetime as dt
 import dagster as dg
 
 from assets.attribution.rules import Rules
-from dagster_project.jobs import AFTER_LABELS, TIDY, TRAIN
-from dagster_project.partitions import HOUR, key_of, known_hours
+from assets.lake import Window
+from dagster_project.jobs import AFTER_LABELS, CHECK, TIDY, TRAIN
+from dagster_project.partitions import HOUR, key_of, known_hours, range_tags
 from dagster_project.settings import Settings
 
 
@@ -45,6 +46,21 @@ def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDe
             return dg.SkipReason(f"the lake holds no events of {key_of(hour)}")
         return dg.RunRequest(run_key=key_of(hour), partition_key=key_of(hour))
 
+    @dg.schedule(
+        name="daily_label_check",
+        job=jobs[CHECK],
+        cron_schedule="10 3 * * *",
+        execution_timezone="UTC",
+        description="Compares the labels of the 24 newest settled hours with a recompute, as one run.",
+    )
+    def daily_label_check(context: dg.ScheduleEvaluationContext):
+        newest = newest_settled(context.scheduled_execution_time, settings.rules)
+        last = Window(newest - 23 * HOUR, newest + HOUR)
+        hours = [hour for hour in known_hours(settings.lake) if last.start <= hour < last.end]
+        if not hours:
+            return dg.SkipReason(f"the lake holds no events from {key_of(last.start)} to {key_of(newest)}")
+        return dg.RunRequest(run_key=key_of(newest), tags=range_tags(Window(hours[0], hours[-1] + HOUR)))
+
     daily = dg.ScheduleDefinition(
         name="daily_ranker",
         job=jobs[TRAIN],
@@ -60,4 +76,4 @@ def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDe
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Compacts the small files of live batches and deletes what no reader can need any more.",
     )
-    return [hourly_after_labels, daily, tidy]
+    return [hourly_after_labels, daily_label_check, daily, tidy]

@@ -204,7 +204,7 @@ def _on_spark(settings: Settings):
     from assets.attribution.cluster import ClusterSessions
     from assets.spark import get_spark
 
-    return ClusterSessions(get_spark(settings.spark), settings.home / "live_buckets", settings.live_buckets)
+    return ClusterSessions(get_spark(settings.spark), settings.home / "live_buckets", settings.live_buckets, settings.rules)
 
 
 def notebook(settings: Settings) -> int:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assets.attribution.rules import Rules, parse_duration
+from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
 from assets.spark import SparkSettings
 
@@ -23,9 +23,10 @@ KNOWN = {
     "LAKE": ("", "root of the Delta tables, a path or a URI; default HOME/lake"),
     "LANDING": ("", "folder in which logs land; default HOME/landing"),
     "FIRST_HOUR": ("", "first hourly partition, like 2026-01-31T05:00; default: the first hour of the lake's events"),
-    "WINDOW": ("20m", "length of a session window"),
-    "DELAY": ("2m", "how far the watermark lies behind the newest event"),
-    "LONG_VIEW": ("10s", "dwell from which a view counts as long"),
+    "RULES": ("", "the labeler's rules file (TOML); default assets/attribution/rules.toml"),
+    "WINDOW": ("", "length of a session window, in place of the rules file's (20m)"),
+    "DELAY": ("", "how far the watermark lies behind the newest event, in place of the rules file's (2m)"),
+    "LONG_VIEW": ("", "dwell from which a view counts as long, in place of the rules file's (10s)"),
     "SPARK_MASTER": ("local[2]", "Spark master URL"),
     "SPARK_DELTA": ("jar", "where Delta's classes come from: jar, maven or provided"),
     "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
@@ -46,7 +47,7 @@ KNOWN = {
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
     "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
     "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
-    "KEEP_DAYS": ("7", "days for which old files and moments are kept: how far back a version can be read"),
+    "KEEP_DAYS": ("7", "days for which old files, moments and plans are kept: how far back a version can be read, a backfill undone"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
     "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
     "RANKER_EPOCHS": ("1", "passes over the training samples"),
@@ -161,12 +162,11 @@ def load(env: dict[str, str] | None = None) -> Settings:
         home=home,
         lake=Lake(value["LAKE"] or str(home / "lake")),
         landing=Path(value["LANDING"] or home / "landing"),
-        first_hour=parsed("FIRST_HOUR", _hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
-        rules=Rules(
-            window=parsed("WINDOW", parse_duration, "a duration like 20m"),
-            delay=parsed("DELAY", parse_duration, "a duration like 2m"),
-            long_view=parsed("LONG_VIEW", parse_duration, "a duration like 10s"),
-        ),
+        first_hour=parsed("FIRST_HOUR", parse_hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
+        rules=_rules(Path(value["RULES"] or SHIPPED), {
+            name.lower(): parsed(name, parse_duration, f"a duration like {like}")
+            for name, like in (("WINDOW", "20m"), ("DELAY", "2m"), ("LONG_VIEW", "10s")) if value[name]
+        }),
         spark=SparkSettings(
             master=value["SPARK_MASTER"],
             delta=choice("SPARK_DELTA", ("jar", "maven", "provided")),
@@ -196,13 +196,28 @@ def load(env: dict[str, str] | None = None) -> Settings:
     )
 
 
+def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
+    """The file's rules with single settings over them; their name says so."""
+    try:
+        rules = load_rules(path)
+        if not over:
+            return rules
+        named = ", ".join(f"{PREFIX}{name.upper()}" for name in over)
+        return replace(rules, **over, version=f"{rules.version} with {named}")
+    except FileNotFoundError:
+        raise SettingsError(f"{PREFIX}RULES={str(path)!r}: there is no such file") from None
+    except RulesError as error:
+        raise SettingsError(f"{PREFIX}RULES: {error}") from error
+
+
 def _days(text: str) -> int | None:
     if text and int(text) < 1:
         raise ValueError(text)
     return int(text) if text else None
 
 
-def _hour(text: str) -> dt.datetime:
+def parse_hour(text: str) -> dt.datetime:
+    """An hour like 2026-01-31T05:00, UTC where it names no zone. Raises ValueError for any other text."""
     time = dt.datetime.fromisoformat(text)
     time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
     if time.minute or time.second or time.microsecond:

@@ -82,6 +82,31 @@ def is_expected(error: Exception) -> bool:
     return ours or isinstance(error, (FileNotFoundError, PermissionError))
 
 
+@contextmanager
+def progressing() -> Iterator[Any]:
+    """A bar a stage on a terminal, a line a stage on a pipe; yields what takes stage=, hours_done=, hours_total=."""
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        steps, seen = Steps(), set()
+
+        def tell(stage: str, **_: Any) -> None:
+            if stage not in seen:
+                seen.add(stage)
+                steps(stage)
+
+        yield tell
+        return
+    with Progress(console=errors, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def move(stage: str, hours_done: int = 0, hours_total: int = 1) -> None:
+            task = tasks.setdefault(stage, None) or tasks.update({stage: bars.add_task(stage, total=hours_total)}) or tasks[stage]
+            bars.update(task, completed=hours_done, total=hours_total)
+
+        yield move
+
+
 def label_summary(summary: Mapping[str, Any], out: Path) -> None:
     """What `glasshouse label` made of a log."""
     share = "–" if summary["ctr"] is None else f"{summary['ctr']:.2%}"
@@ -223,3 +248,88 @@ def short(path: Path) -> str:
 def written(paths: list[Path]) -> None:
     for path in paths:
         console.print(f"wrote {path}")
+
+
+def backfill_report(found: Mapping[str, Any]) -> None:
+    """What a plan would change."""
+    was = found["rules"]["was"]
+    edges = f"{found['edge_before']:,} before the range, {found['edge_after']:,} after it"
+    table(
+        f"Plan {found['plan']} ({found['status']})",
+        {
+            "range": " to ".join(found["window"]) if found["window"] == found["swap"] else " to ".join(found["swap"]) + " (with the hours beside it)",
+            "rules": f"{found['rules']['version']} ({found['rules']['fingerprint']})",
+            **{f"  was {one['version']} ({one['fingerprint']})": ", ".join(
+                f"{key} {old} → {new}" for key, (old, new) in one["changes"].items()) or "the same" for one in was},
+            "hours that change": len(found["hours_changed"]),
+            "late events used": found["late_used"],
+            "rows of sessions over the edges that change": edges,
+        },
+    )  # fmt: skip
+    kinds = ("added", "removed", "changed")
+    table("Rows", [(name, *(one[kind] for kind in kinds)) for name, one in found["rows"].items()], ("table", *kinds))
+    both = [(name, one["before"], one["after"], (one["after"] or 0) - (one["before"] or 0)) for name, one in found["totals"].items()]
+    table("Figures", both, ("", "before", "after", "difference"))
+    table("Rates", [(name, share(one["before"]), share(one["after"])) for name, one in found["rates"].items()], ("", "before", "after"))
+    users = {day: one["before"] for day, one in found["users"]["by_day"].items()}
+    table("Active users a day: unchanged, since they are counted in events", users)
+    if found["revenue"]:
+        net = money(found["revenue"]["net_cents"]["before"])
+        table("Net revenue: unchanged, since orders are attributed by events", {"orders": found["revenue"]["orders"], "net": net})
+    channels = [(one["channel"], *(one.get(name, {}).get(side) for name in ("clicked_displays", "clicks", "like") for side in ("before", "after")))
+                for one in found["by_channel"]]  # fmt: skip
+    table("By channel", channels, ("channel", "clicked", "after", "clicks", "after", "likes", "after"))
+    hours = [(one["hour"][:16], *(one.get(name, {}).get(side) for name in ("clicked_displays", "clicks", "like") for side in ("before", "after")))
+             for one in found["by_hour"] if one["hour"] in set(found["hours_changed"])]  # fmt: skip
+    table("By hour, of those that change", hours[:24], ("hour", "clicked", "after", "clicks", "after", "likes", "after"))
+    for kind in kinds:
+        _examples(kind, found["examples"][kind])
+    seen = found["seen_by"]
+    table("Who has seen the old rows", {"hours of training_samples": len(seen["training_samples"]), "model versions": ", ".join(seen["models"]) or "none"})
+    cost, then = found["cost"], found["apply_cost"]
+    table(
+        "Cost",
+        {
+            "seconds": cost["seconds"], "events": cost["events"], "events a second": cost["events_per_s"],
+            "rows written": cost["rows"], "MB written": cost["bytes"] / 2**20, "memory at its most, GiB": cost["peak_gib"],
+            "apply: files to link": then["files"], "apply: rows for ClickHouse": then["clickhouse_rows"],
+            "apply: seconds for them, about": then["clickhouse_s"],
+        },
+    )  # fmt: skip
+    if found["status"] in ("planned", "undone"):
+        console.print(f"\nswap it in with `glasshouse backfill apply {found['plan']}`")
+
+
+def _examples(kind: str, examples: list[Mapping[str, Any]]) -> None:
+    if not examples:
+        return
+    rows = []
+    for one in examples:
+        row = one["row"]
+        start = str(row.get("session_start") or row.get("event_time"))
+        changes = ", ".join(f"{key} {old} → {new}" for key, (old, new) in one["changed"].items())
+        did = " ".join(f"{event['action']}@{event['event_time'][14:19]}" for event in one["events"][:6])
+        rows.append((one["table"], f"{row['user_id']} {row['note_id']} {start[:19]}", changes, did))
+    table(f"Examples: {kind}", rows, ("table", "user, note, start", "change", "events"))
+
+
+def backfill_done(done: Mapping[str, Any], without: str | None) -> None:
+    """What apply or undo has done. without: the ClickHouse that did not answer."""
+    stale = {f"  {name}": f"{len(hours):,} hours, {hours[0]} to {hours[-1]}" for name, hours in done["stale"].items()}
+    table(
+        f"Plan {done['plan']}: {done['status']}",
+        {"moment of the lake": done["moment"], "hours": len(done["hours"]), "ClickHouse": "swapped" if done["clickhouse"] else "not yet",
+         "computed from other rows: launch these in Dagster": "" if stale else "nothing", **stale,
+         "models trained on other rows": ", ".join(done["models"]) or "none"},
+    )  # fmt: skip
+    if without:
+        console.print(f"\nClickHouse at {without} does not answer; start it and run the same command again")
+
+
+def backfills(found: list[Mapping[str, Any]]) -> None:
+    """The plans that are kept."""
+    if not found:
+        console.print("no plans; make one with `glasshouse backfill plan --from HOUR --to HOUR`")
+        return
+    rows = [(one["plan"], one["status"], " to ".join(text[:16] for text in one["window"]), one["rules"], one["changed"]) for one in found]
+    table("Plans", rows, ("plan", "status", "range", "rules", "rows that change"))

@@ -27,6 +27,7 @@ st.navigation(
         st.Page("views/revenue.py", title="Revenue", icon=":material/payments:", url_path="revenue"),
         st.Page("views/spam.py", title="Spam", icon=":material/gpp_maybe:", url_path="spam"),
         st.Page("views/quality.py", title="Label quality", icon=":material/fact_check:", url_path="quality"),
+        st.Page("views/backfills.py", title="Backfills", icon=":material/history:", url_path="backfills"),
         st.Page("views/models.py", title="Models", icon=":material/model_training:", url_path="models"),
         st.Page("views/health.py", title="Health", icon=":material/monitor_heart:", url_path="health"),
     ],

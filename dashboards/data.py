@@ -7,6 +7,7 @@ frame around a page (frame.py), the pages (views/).
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 import re
 import secrets
@@ -170,6 +171,14 @@ def _user_key(given: str, folder: str) -> str:
     with os.fdopen(handle, "w") as file:
         file.write(secrets.token_hex(16))
     return path.read_text().strip()
+
+
+def shown_user(user_id: int) -> str:
+    """A user of the lake as the pages show one: the code that user_of.sql makes, or the id where a setting allows it."""
+    if show_user_ids():
+        return str(user_id)
+    key = _user_key(_settings().user_key, str(home()))
+    return hashlib.sha256(f"{key}:{user_id}".encode()).hexdigest()[:12]
 
 
 def zones() -> list[str]:

@@ -225,6 +225,35 @@ def bars(
     )  # fmt: skip
 
 
+def sides(
+    frame: pd.DataFrame, name: str, columns: tuple[str, ...], title: str, colours: dict[str, str], form: str = ",.0f",
+    axis: str = "~s", scale: str = "linear",
+) -> alt.Chart:  # fmt: skip
+    """Lying bars, one for each of a few columns under one another, for each name in its order. scale: linear, or sqrt where
+    small values stand beside large ones. The height holds the legend too."""
+    tall = frame.melt([name], list(columns), "side", "value").dropna()
+    names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=130)
+    legend = alt.Legend(orient="bottom", title=None)
+    return alt.Chart(tall, height=max(190, 14 * len(columns) * len(frame) + 130)).mark_bar(cornerRadiusEnd=2).encode(
+        y=alt.Y(f"{name}:N", title=None, sort=list(frame[name]), axis=names),
+        yOffset=alt.YOffset("side:N", sort=list(columns)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(type=scale), axis=alt.Axis(format=axis, tickCount=4)),
+        color=alt.Color("side:N", sort=list(columns), legend=legend,
+                        scale=alt.Scale(domain=list(columns), range=[colours[column] for column in columns])),
+        tooltip=[f"{name}:N", "side:N", alt.Tooltip("value:Q", title=title, format=form)],
+    )  # fmt: skip
+
+
+def before_after(frame: pd.DataFrame, title: str, form: str = ",.0f", height: int = HEIGHT) -> alt.LayerChart:
+    """Columns `before`, faint, and `after` over `time`."""
+    tips = [_time_tip(frame), *(alt.Tooltip(f"{side}:Q", format=form) for side in ("before", "after"))]
+    axis = alt.Axis(format="~s", tickCount=5)
+    base = _chart(frame, height).encode(x=_time(frame), tooltip=tips)
+    after = base.mark_line(color=GREEN, strokeWidth=2.5, point={"color": GREEN, "size": 45}).encode(y=alt.Y("after:Q", title=title, axis=axis))
+    before = base.mark_line(color=GREY, strokeWidth=1.5, strokeDash=[4, 3]).encode(y=alt.Y("before:Q", title=title, axis=axis))
+    return alt.layer(before, after).properties(height=height)
+
+
 def points(
     frame: pd.DataFrame, name: str, columns: dict[str, str], title: str, order: list, line: float,
 ) -> alt.LayerChart:  # fmt: skip

@@ -16,7 +16,7 @@ import streamlit as st
 from assets.lake import Lake, LakeError, Window
 
 LABELS = ("impression_sessions", "click_sessions", "orphan_actions", "late_events")
-RECOMPUTED_BY = "label_window"
+RECOMPUTED_BY = ("label_window", "backfill")
 MOMENTS = 300  # looked at, at most, for recomputations: each costs a small file
 
 
@@ -53,7 +53,7 @@ def _recomputations(root: str, start: dt.datetime, end: dt.datetime) -> pd.DataF
     numbers = lake.log.numbers()[-MOMENTS:] if lake.log else []
     for before, after in zip(numbers, numbers[1:], strict=False):
         now = lake.log.moment(after)
-        if now.by != RECOMPUTED_BY:
+        if now.by not in RECOMPUTED_BY:
             continue
         then = lake.log.moment(before)
         tables = [name for name in LABELS if name in then.tables and then.tables[name] != now.tables.get(name)]
@@ -63,16 +63,21 @@ def _recomputations(root: str, start: dt.datetime, end: dt.datetime) -> pd.DataF
                 # An hour without rows before was labeled for the first time: there is nothing to compare.
                 if window.start <= hour < window.end and old.get(hour) and old.get(hour) != new.get(hour, 0):
                     found.append({"hour": hour, "table": name, "before": old[hour], "after": new.get(hour, 0),
-                                  "difference": new.get(hour, 0) - old[hour], "recomputed": now.at})  # fmt: skip
-    columns = ["hour", "table", "before", "after", "difference", "recomputed"]
+                                  "difference": new.get(hour, 0) - old[hour], "recomputed": now.at, "by": _by(now)})  # fmt: skip
+    columns = ["hour", "table", "before", "after", "difference", "recomputed", "by"]
     frame = pd.DataFrame(found, columns=columns)
     for column in ("hour", "recomputed"):
         frame[column] = pd.to_datetime(frame[column], utc=True)
     return frame
 
 
+def _by(moment) -> str:
+    return f"{moment.note['what']} {moment.note['plan']}" if "plan" in moment.note else "label"
+
+
 def recomputations(lake: Lake, start: dt.datetime, end: dt.datetime, seen=None) -> pd.DataFrame:
-    """Hours whose count of rows a recomputation changed: hour, table, before, after, difference, recomputed (when).
+    """Hours whose count of rows a recomputation changed: hour, table, before, after, difference, recomputed (when), by
+    (`label`, or which plan was applied or undone).
 
     Counted from Delta's own statistics, no row is read. Raises LakeError for a lake that cannot be read.
     """
@@ -111,6 +116,29 @@ def model_versions(root: str) -> list[dict]:
             continue
         found.append({"version": name, "config": config, "metrics": metrics})
     return found
+
+
+# --- backfills -------------------------------------------------------------------------------------------------------
+
+
+def backfills(lake: Lake) -> list[dict]:
+    """The plans that are kept, oldest first, as assets.backfill.store.listed gives them; none for a lake without any."""
+    from assets.backfill import store
+
+    try:
+        return store.listed(lake)
+    except store.BackfillError:  # not a local folder, or a plan was tidied away between two looks
+        return []
+
+
+def backfill(lake: Lake, plan: str) -> dict | None:
+    """A plan's report and its `status`; None while it is computed."""
+    from assets.backfill import store
+
+    try:
+        return store.shown(lake, plan)
+    except store.BackfillError:
+        return None
 
 
 # --- the live labeler and who follows it -----------------------------------------------------------------------------

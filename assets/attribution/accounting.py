@@ -89,7 +89,8 @@ def _account(lake: Lake, window: Window, rules: Rules) -> dict[str, int | list[s
         "event_id",
         # A session holds no event that opens the other kind.
         click=(pl.col("action") != "impression") & pl.col("click_start").is_not_null(),
-        impression=(pl.col("action") != "click") & pl.col("impression_start").is_not_null(),
+        # But a click of too little dwell, where the rules ask for some: it opens nothing, and is the display's.
+        impression=((pl.col("action") != "click") | bool(rules.valid_click_dwell)) & pl.col("impression_start").is_not_null(),
         orphan=pl.col("event_id").is_in(orphans.implode()),
     ).with_columns(impression=pl.col("impression") & ~pl.col("click"))
     places = placed.select("event_id", n=pl.sum_horizontal("click", "impression", "orphan"))

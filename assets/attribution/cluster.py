@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assets.attribution.fold import COUNTS, FIELDS, NONE, Columns, Folded, fold, no_sessions
+from assets.attribution.fold import COUNTS, NONE, Columns, Folded, Limits, fold, no_sessions, widened
 from assets.attribution.resident import sorted_sessions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from assets.attribution.rules import Rules
 
 _NAMES = tuple(Columns.__dataclass_fields__)
 
@@ -40,13 +42,13 @@ def bucket_of(user: np.ndarray, note: np.ndarray, buckets: int) -> np.ndarray:
 class ClusterSessions:
     """Open sessions in `buckets` files below `folder`; each fold is a Spark job of as many tasks."""
 
-    def __init__(self, spark: SparkSession, folder: Path, buckets: int):
+    def __init__(self, spark: SparkSession, folder: Path, buckets: int, rules: Rules | None = None):
         if buckets < 1:
             raise ValueError(f"at least one bucket, not {buckets}")
         self.context, self.folder, self.buckets = spark.sparkContext, Path(folder), buckets
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.version, self.sizes = 0, (0, 0)
+        self.version, self.sizes, self._fields = 0, (0, 0), no_sessions(rules).shape[0]
         self.load(no_sessions(), no_sessions())
 
     def load(self, open_impressions: np.ndarray, open_clicks: np.ndarray) -> None:
@@ -54,20 +56,21 @@ class ClusterSessions:
         self.version += 1
         for bucket in range(self.buckets):
             parts = []
-            for sessions in (open_impressions, open_clicks):
+            for sessions in (widened(one, self._fields) for one in (open_impressions, open_clicks)):
                 mine = bucket_of(sessions[0], sessions[1], self.buckets) == bucket
                 parts.append(sorted_sessions(sessions[:, mine]))
             _write(_path(self.folder, self.version, bucket, self.buckets), parts)
         self.sizes = (open_impressions.shape[1], open_clicks.shape[1])
 
-    def fold(self, events: Columns, window_us: int, watermark: int) -> Folded:
+    def fold(self, events: Columns, rules: Rules | Limits | int, watermark: int) -> Folded:
         """As Resident.fold: all events older than the watermark; open sessions stay where they are."""
+        limits = Limits.of(rules)
         mine = bucket_of(events.user, events.note, self.buckets)
         tasks = []
         for bucket in range(self.buckets):
             rows = np.flatnonzero(mine == bucket)
             arrays = [getattr(events, name)[rows] for name in _NAMES]
-            tasks.append(_Task(str(self.folder), self.version, bucket, self.buckets, arrays, rows, window_us, watermark))
+            tasks.append(_Task(str(self.folder), self.version, bucket, self.buckets, arrays, rows, limits, watermark))
         answers = self.context.parallelize(tasks, self.buckets).map(_run).collect()
         shutil.rmtree(self.folder / f"{self.version:012d}", ignore_errors=True)
         self.version += 1
@@ -77,7 +80,7 @@ class ClusterSessions:
             owners[task.rows] = answer["owners"]
         closed = [np.concatenate([answer[name] for answer in answers], axis=1) for name in ("impressions", "clicks")]
         orphans = np.sort(np.concatenate([task.rows[answer["orphans"]] for task, answer in zip(tasks, answers, strict=True)]))
-        none = np.empty((FIELDS, 0), np.int64)
+        none = np.empty((self._fields, 0), np.int64)
         counts = {name: sum(answer["counts"][name] for answer in answers) for name in COUNTS}
         return Folded(*closed, none, none, orphans, np.empty(0, np.int64), owners, counts)
 
@@ -88,7 +91,7 @@ class ClusterSessions:
 
     @property
     def bytes(self) -> int:
-        return sum(self.sizes) * FIELDS * 8
+        return sum(self.sizes) * self._fields * 8
 
 
 @dataclass
@@ -99,14 +102,14 @@ class _Task:
     buckets: int
     arrays: list[np.ndarray]
     rows: np.ndarray
-    window_us: int
+    limits: Limits
     watermark: int
 
 
 def _run(task: _Task) -> dict:
     """In an executor: state and events of a bucket in, what closed and the next state out."""
     imps, clks = _read(_path(Path(task.folder), task.version, task.bucket, task.buckets))
-    folded = fold(Columns(*task.arrays), imps, clks, task.window_us, task.watermark)
+    folded = fold(Columns(*task.arrays), imps, clks, task.limits, task.watermark)
     _write(
         _path(Path(task.folder), task.version + 1, task.bucket, task.buckets),
         [folded.open_impressions, folded.open_clicks],

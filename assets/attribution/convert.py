@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.attribution.fold import CTX, NONE, Columns, Folded, fold_order
-from assets.attribution.tables import CLICK_SESSIONS, CONTEXT, FLAGS, IMPRESSION_SESSIONS, ORPHAN_ACTIONS
+from assets.attribution.rules import Rules
+from assets.attribution.tables import (
+    CLICK_SESSIONS,
+    CONTEXT,
+    FLAGS,
+    IMPRESSION_SESSIONS,
+    ORPHAN_ACTIONS,
+    SHORT_CLICKS,
+)
 from assets.events.contract import ACTIONS, TIME
 from assets.lake import Table
 
@@ -23,6 +31,7 @@ HOUR_US = 3_600_000_000
 CONTEXT_NAMES = [column.name for column in CONTEXT]
 Strings = Callable[[np.ndarray, list[str]], pa.Table]
 _CODES = pl.Enum(ACTIONS)
+_NEEDED = ("event_id", "user_id", "note_id", "action", "event_time")
 
 
 class LabelError(Exception):
@@ -31,12 +40,16 @@ class LabelError(Exception):
 
 @dataclass(frozen=True)
 class Labels:
-    """Closed sessions and orphans, in the schemas of tables.py; counts says what became of the events."""
+    """Closed sessions and orphans, in the schemas of tables.py; counts says what became of the events.
+
+    short_clicks: empty unless the rules ask for dwell in a click.
+    """
 
     impression_sessions: pa.Table
     click_sessions: pa.Table
     orphan_actions: pa.Table
     counts: dict[str, int] = field(default_factory=dict)
+    short_clicks: pa.Table = field(default_factory=SHORT_CLICKS.empty)
 
 
 def microseconds(span: dt.timedelta) -> int:
@@ -51,6 +64,12 @@ def sorted_columns(events: pa.Table, first_ctx: int = 0) -> tuple[Columns, pl.Da
     return in_order(columns, lambda rows: ids.gather(rows).to_list()), frame
 
 
+def sorted_frame(events: pl.DataFrame, first_ctx: int = 0) -> Columns:
+    """Events as the fold's columns, in its order; `ctx` numbers their rows from first_ctx."""
+    columns = to_columns(events.select(*_NEEDED, "dwell_ms").to_arrow(compat_level=pl.CompatLevel.newest()), first_ctx)
+    return in_order(columns, lambda rows: events["event_id"].gather(rows).to_list())
+
+
 def in_order(columns: Columns, event_ids: Callable[[np.ndarray], list[str]]) -> Columns:
     """The columns in the fold's order. event_ids: answers the ids of rows (places in `columns`) that tie."""
     return columns.take(fold_order(columns.user, columns.note, columns.time, columns.action, event_ids))
@@ -58,7 +77,7 @@ def in_order(columns: Columns, event_ids: Callable[[np.ndarray], list[str]]) -> 
 
 def to_columns(events: pa.Table, first_ctx: int) -> Columns:
     """Events of EVENT_SCHEMA in the order given; `ctx` counts from first_ctx. Raises LabelError as label() does."""
-    for name in ("event_id", "user_id", "note_id", "action", "event_time"):
+    for name in _NEEDED:
         if events[name].null_count:
             raise LabelError(
                 f"events: `{name}` is null in {events[name].null_count} rows; intake quarantines such rows, "
@@ -87,15 +106,28 @@ def from_frame(frame: pl.DataFrame) -> Strings:
     return lambda ctx, names: frame.select(names)[ctx].to_arrow()
 
 
-def to_labels(folded: Folded, columns: Columns, strings: Strings, window_us: int) -> Labels:
-    """What the fold emitted as tables. strings: answers int64 `ctx` and column names with those rows."""
+def to_labels(folded: Folded, columns: Columns, strings: Strings, rules: Rules | int) -> Labels:
+    """What the fold emitted as tables. strings: answers int64 `ctx` and column names with those rows.
+
+    rules: a bare number is the window (µs) of rules that are otherwise the default.
+    """
+    window_us, masks = (rules, _ONE_EACH) if isinstance(rules, int) else (microseconds(rules.window), label_masks(rules))
     orphans = columns.take(folded.orphans)
     return Labels(
-        impression_table(folded.impressions, strings(folded.impressions[CTX], CONTEXT_NAMES), window_us),
-        click_table(folded.clicks, strings(folded.clicks[CTX], CONTEXT_NAMES), window_us),
+        impression_table(folded.impressions, strings(folded.impressions[CTX], CONTEXT_NAMES), window_us, masks),
+        click_table(folded.clicks, strings(folded.clicks[CTX], CONTEXT_NAMES), window_us, masks),
         orphan_table(orphans, strings(orphans.ctx, ["event_id"])["event_id"]),
         folded.counts,
+        short_table(folded.short, window_us),
     )
+
+
+def label_masks(rules: Rules) -> tuple[int, ...]:
+    """Per label: the bits of the actions that make it."""
+    return tuple(sum(1 << FLAGS.index(action) for action in actions) for actions in rules.labels)
+
+
+_ONE_EACH = label_masks(Rules())
 
 
 def _times(values: np.ndarray) -> pa.Array:
@@ -121,7 +153,7 @@ def _hour_of(moment: np.ndarray) -> np.ndarray:
     return moment - moment % HOUR_US
 
 
-def _session_columns(sessions: np.ndarray, context: pa.Table, window_us: int) -> dict[str, pa.Array]:
+def _session_columns(sessions: np.ndarray, context: pa.Table, window_us: int, masks: tuple[int, ...]) -> dict:
     start = sessions[2]
     return {
         "hour": _times(_hour_of(start)),
@@ -130,7 +162,7 @@ def _session_columns(sessions: np.ndarray, context: pa.Table, window_us: int) ->
         "session_start": _times(start),
         "session_end": _times(start + window_us),
         "dwell_ms": pa.array(sessions[5]),
-        **{flag: _bits((sessions[6] >> bit) & 1 == 1) for bit, flag in enumerate(FLAGS)},
+        **{flag: _bits(sessions[6] & mask != 0) for flag, mask in zip(FLAGS, masks, strict=True)},
         **{name: context[name] for name in CONTEXT_NAMES},
     }
 
@@ -139,22 +171,42 @@ def _conform(table: Table, columns: dict[str, pa.Array]) -> pa.Table:
     return pa.table([columns[name] for name in table.schema.names], table.schema.names).cast(table.schema)
 
 
-def impression_table(sessions: np.ndarray, context: pa.Table, window_us: int) -> pa.Table:
+def impression_table(
+    sessions: np.ndarray, context: pa.Table, window_us: int, masks: tuple[int, ...] = _ONE_EACH
+) -> pa.Table:
     """int64[9, m] of fold.IMPRESSION_COLUMNS and the m rows of context as rows of impression_sessions."""
-    columns = _session_columns(sessions, context, window_us)
+    columns = _session_columns(sessions, context, window_us, masks)
     columns["impressions"] = pa.array(sessions[7].astype(np.int32))
     columns["clicked"] = _bits(sessions[8] != NONE)
     columns["first_click_time"] = _times_or_null(sessions[8])
     return _conform(IMPRESSION_SESSIONS, columns)
 
 
-def click_table(sessions: np.ndarray, context: pa.Table, window_us: int) -> pa.Table:
+def click_table(
+    sessions: np.ndarray, context: pa.Table, window_us: int, masks: tuple[int, ...] = _ONE_EACH
+) -> pa.Table:
     """int64[9, m] of fold.CLICK_COLUMNS and the m rows of context as rows of click_sessions."""
-    columns = _session_columns(sessions, context, window_us)
+    columns = _session_columns(sessions, context, window_us, masks)
     columns["clicks"] = pa.array(sessions[7].astype(np.int32))
     columns["attributed"] = _bits(sessions[8] != NONE)
     columns["impression_session_start"] = _times_or_null(sessions[8])
     return _conform(CLICK_SESSIONS, columns)
+
+
+def short_table(sessions: np.ndarray, window_us: int) -> pa.Table:
+    """int64[9, m] of fold.CLICK_COLUMNS as rows of short_clicks."""
+    if not sessions.shape[1]:
+        return SHORT_CLICKS.empty()
+    columns = {
+        "hour": _times(_hour_of(sessions[2])),
+        "user_id": pa.array(sessions[0]),
+        "note_id": pa.array(sessions[1]),
+        "session_start": _times(sessions[2]),
+        "session_end": _times(sessions[2] + window_us),
+        "clicks": pa.array(sessions[7].astype(np.int32)),
+        "dwell_ms": pa.array(sessions[5]),
+    }
+    return _conform(SHORT_CLICKS, columns)
 
 
 def orphan_table(orphans: Columns, event_ids: pa.Array) -> pa.Table:

@@ -11,9 +11,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -29,9 +31,11 @@ from assets.attribution.convert import (
     from_frame,
     microseconds,
     sorted_columns,
+    sorted_frame,
     to_labels,
 )
-from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, fold, key_order, no_sessions
+from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, SHORT, Limits, fold, key_order, no_sessions
+from assets.attribution.provenance import booked, register
 from assets.attribution.rules import Rules
 from assets.attribution.tables import (
     CLICK_SESSIONS,
@@ -40,6 +44,7 @@ from assets.attribution.tables import (
     LABELED_HOURS,
     LATE_EVENTS,
     ORPHAN_ACTIONS,
+    SHORT_CLICKS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
 from assets.lake import Lake, Table, Window, Write
@@ -49,10 +54,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelError", "Labels", "label", "label_files", "label_window"]
 
-SLICE_ROWS = 2_000_000  # events in memory at once, as far as whole hours allow
-COMMIT_ROWS = 4_000_000  # labels gathered before they are committed
+SLICE_ROWS = 2_000_000  # events in memory at once, about
+COMMIT_ROWS = 4_000_000  # labels staged before they are committed
+WRITERS = 2
+READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
 TOP_REASONS = 20
 ONE_HOUR = dt.timedelta(hours=1)
+MS = dt.timedelta(milliseconds=1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -62,10 +70,9 @@ def label(events: pa.Table, rules: Rules) -> Labels:
     events: EVENT_SCHEMA in any order, one row an event_id (intake drops the repeats). Raises LabelError where a
     required column holds a null or an action is unknown.
     """
-    window_us = microseconds(rules.window)
     columns, frame = sorted_columns(events)
-    folded = fold(columns, no_sessions(), no_sessions(), window_us, NEVER)
-    return to_labels(folded, columns, from_frame(frame), window_us)
+    folded = fold(columns, no_sessions(), no_sessions(), rules, NEVER)
+    return to_labels(folded, columns, from_frame(frame), rules)
 
 
 # --- log files -------------------------------------------------------------------------------------------------------
@@ -160,7 +167,7 @@ def label_window(
     late_events that are now in a session or an orphan are removed; one stays that belongs to a session which started
     before the window, until that hour is recomputed.
 
-    In slices of whole hours with open sessions carried between them; hundreds of small hours are one commit, of all
+    In slices of about SLICE_ROWS events with open sessions carried between them; hundreds of small hours are one commit, of all
     tables at one moment. A crash leaves whole commits, and a rerun finishes. progress: called with hours_done= and hours_total=.
 
     Returns counts: hours, events (in the window), impression_sessions, click_sessions, orphan_actions, late_used,
@@ -169,59 +176,96 @@ def label_window(
     Raises LabelError where the live labeler still owes rows of the window, LakeError where there is no `events`.
     """
     lake.recover()
-    _refuse_what_is_live(lake, window, rules)
-    run = _WindowRun(lake, window, rules, version=lake.version(EVENTS.name))
-    for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LATE_EVENTS, LABELED_HOURS):
-        lake.create(table)
+    refuse_what_is_live(lake, window, rules)
+    run = WindowRun(lake, window, rules, version=lake.version(EVENTS.name))
     run.go(progress or (lambda **_: None))
     return run.counts
 
 
-def _refuse_what_is_live(lake: Lake, window: Window, rules: Rules) -> None:
+def refuse_what_is_live(lake: Lake, window: Window, rules: Rules) -> None:
+    """Raises LabelError where the live labeler has not closed every session that the window's rows need."""
     owed = live_state.held(lake)
     if owed is None:
         return
     first, last = (EPOCH + dt.timedelta(microseconds=value) for value in owed)
-    if first < window.end and last >= window.start - rules.window:
+    if first < window.end + reach(rules) - rules.window and last >= window.start - rules.window:
         raise LabelError(
             f"the live labeler still has sessions or events open from {first.isoformat()} to {last.isoformat()}, which "
             f"meets [{window.start.isoformat()}, {window.end.isoformat()}); label a window that ends before, or later"
         )
 
 
+def reach(rules: Rules) -> dt.timedelta:
+    """How long after a window's end events still change its rows: W, twice where a click needs dwell to be one."""
+    return rules.window * (2 if rules.valid_click_dwell else 1)
+
+
 def _us(moment: dt.datetime) -> int:
     return (moment - EPOCH) // dt.timedelta(microseconds=1)
 
 
-def _hours_up(span: dt.timedelta) -> int:
+def hours_up(span: dt.timedelta) -> int:
+    """Whole hours that cover the span."""
     return -(-span // ONE_HOUR)
 
 
+def floor_hour(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
 @dataclass
-class _WindowRun:
-    """One call of label_window: what it reads, carries and has not committed yet."""
+class WindowRun:
+    """One call of label_window, or a part of a backfill's plan: what it reads, carries and has not committed yet.
+
+    version: of `events`. target: the lake that gets the rows; None for the one that is read. labels: what answers
+    read(name, window, columns) and exists(name) for the tables of labels; None for the lake. late: the late events
+    that are used, by their event time, all others being left out; None for all, as label_window says. settles: whether
+    late_events that are used leave their table. after: the rules of the hours after the window, None for the same: a session
+    follows those of the hour in which it starts. probe: called with the name of each point passed (tests kill the process
+    there). seen: called with a table's name and the rows of it that are written, from the writers' threads.
+    """
 
     lake: Lake
     window: Window
     rules: Rules
     version: int
+    target: Lake | None = None
+    labels: Any = None
+    late: Window | None = None
+    settles: bool = True
+    after: Rules | None = None
+    by: str = "window"
+    probe: Callable[[str], None] = lambda point: None
+    seen: Callable[[str, pa.Table], None] | None = None
     counts: dict[str, int] = field(default_factory=Counter)
-    done: list[Labels] = field(default_factory=list)
     late_used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.target, self.labels = self.target or self.lake, self.labels or self.lake
         self.window_us = microseconds(self.rules.window)
-        self.margin = ONE_HOUR * _hours_up(self.rules.window)
+        self.limits = Limits.of(self.rules).then(self.after or self.rules, _us(self.window.end))
+        self.ahead = max(reach(one) for one in (self.rules, self.after or self.rules))
+        self.margin = ONE_HOUR * hours_up(self.rules.window)
         self.committed_to = self.window.start
         # Late events that this run can put into a session: in the window, or after it in a session that began in it.
-        self.late_window = self.window.widened(after=self.margin)
+        self.late_window = self.late or self.window.widened(after=self.margin)
+        self.tables = [IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS]
+        if self.rules.valid_click_dwell or self.labels.exists(SHORT_CLICKS.name):
+            self.tables.append(SHORT_CLICKS)
+        self.staged: dict[str, list[dict]] = {table.name: [] for table in self.tables}
+        self.events = self.lake.dataset(EVENTS.name, self.version)
+        self.files = _files(self.lake, self.version)
 
     def go(self, progress: Callable[..., None]) -> None:
+        register(self.target, self.rules)
+        for table in (*self.tables, LATE_EVENTS, LABELED_HOURS):
+            self.lake.create(table)
+            self.target.create(table)
         rows = _rows_by_hour(self.lake, self.version)
-        labeled = _labeled_hours(self.lake, self.window_us)
+        labeled = _labeled_hours(self.labels, self.window_us)
         first = self._first_hour(rows, labeled)
-        before = self._crossing() if self.window.end in labeled else None
-        late = self.lake.read(LATE_EVENTS.name, self.late_window)
+        before = self.crossing() if self.window.end in labeled else None
+        late = self.labels.read(LATE_EVENTS.name, self.late_window)
         late_ids = pl.from_arrow(late["event_id"])
         open_impressions, open_clicks, strings = self._carried_in(first)
         self.counts.update(
@@ -229,21 +273,28 @@ class _WindowRun:
             carried=open_impressions.shape[1] + open_clicks.shape[1],
             hours_before=(self.window.start - first) // ONE_HOUR,
         )  # fmt: skip
-        last = self.window.end + self.margin
+        last = self.window.end + ONE_HOUR * hours_up(self.ahead)
         total = (last - first) // ONE_HOUR
-        for part in _slices(rows, first, last):
-            columns, frame = self._events(part, strings)
-            watermark = NEVER if part.end == last else _us(part.end)
-            folded = fold(columns, open_impressions, open_clicks, self.window_us, watermark)
-            self._keep(to_labels(folded, columns, from_frame(frame), self.window_us))
-            self._note_late(late_ids, columns, folded, frame)
-            open_impressions, open_clicks, strings = _renumbered(folded, frame)
-            if sum(_size(labels) for labels in self.done) >= COMMIT_ROWS:
-                self._commit(part.end - self.margin, late)
-            progress(hours_done=(part.end - first) // ONE_HOUR, hours_total=total)
+        with ThreadPoolExecutor(WRITERS) as writer:
+            writing: list[Future] = []
+            for start, end in _slices(rows, first, last):
+                columns, frame = self._events(start, end, strings)
+                watermark = NEVER if end == last else _us(end)
+                folded = fold(columns, open_impressions, open_clicks, self.limits, watermark)
+                labels = to_labels(folded, columns, from_frame(frame), self.rules)
+                self._note_late(late_ids, columns, folded, frame)
+                open_impressions, open_clicks, strings = _renumbered(folded, frame)
+                del columns, folded, frame
+                self._written(writing)
+                writing = self._stage(labels, writer)  # beside the next slice's reading
+                if sum(add["rows"] for adds in self.staged.values() for add in adds) >= COMMIT_ROWS:
+                    self._written(writing)
+                    self._commit(min(self.window.end, floor_hour(end - self.rules.window)), late)
+                progress(hours_done=(end - first) // ONE_HOUR, hours_total=total)
+            self._written(writing)
         self._commit(self.window.end, late)
         if before is not None:
-            after = self._crossing()
+            after = self.crossing(self.target)
             for one, other in ((before, after), (after, before)):
                 self.counts["edge_changed"] += one.join(other, on=one.columns, how="anti", nulls_equal=True).height
 
@@ -251,7 +302,7 @@ class _WindowRun:
         """The latest hour at whose start every open session is known: from labels, or because nothing happened."""
         first = self.window.start
         while True:
-            near = [first - ONE_HOUR * i for i in range(1, _hours_up(self.rules.window) + 1)]
+            near = [first - ONE_HOUR * i for i in range(1, hours_up(self.rules.window) + 1)]
             unknown = [hour for hour in near if hour in rows and hour not in labeled]
             if not unknown:
                 return first
@@ -259,27 +310,76 @@ class _WindowRun:
 
     def _carried_in(self, first: dt.datetime) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:
         """Sessions open at `first` as the fold's state, and the frame of their strings."""
-        states, frames, size = [], [], 0
-        for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS):
-            rows = self._reaching(table, first)
-            states.append(_carried(rows, size, table.name))
-            frames.append(pl.from_arrow(rows.select(CONTEXT_NAMES)))
-            size += rows.num_rows
+        impressions = self._reaching(self.labels, IMPRESSION_SESSIONS, first)
+        clicks = [self._reaching(self.labels, CLICK_SESSIONS, first)]
+        if SHORT_CLICKS in self.tables:
+            clicks.append(self._reaching(self.labels, SHORT_CLICKS, first))
+        short = np.repeat([0, SHORT], [clicks[0].num_rows, sum(rows.num_rows for rows in clicks[1:])])
+        both = pa.concat_tables(clicks)
+        states = (
+            _carried(impressions, 0, IMPRESSION_SESSIONS.name, np.zeros(impressions.num_rows, np.int64)),
+            _carried(both, impressions.num_rows, CLICK_SESSIONS.name, short),
+        )
+        frames = [pl.from_arrow(rows.select(CONTEXT_NAMES)) for rows in (impressions, both)]
         strings = pl.concat(frames).with_columns(pl.lit(None, pl.String).alias("event_id"))
         return *states, strings
 
-    def _events(self, part: Window, strings: pl.DataFrame):
+    def _events(self, start: dt.datetime, end: dt.datetime, strings: pl.DataFrame):
         """The slice's events for the fold; its frame begins with the strings of the open sessions."""
-        events = self.lake.read(EVENTS.name, part, EVENT_SCHEMA.names, self.version)
-        if part.end > self.window.end:
-            edge = pa.scalar(self.window.end + self.rules.window, TIME)
-            events = events.filter(pc.less(events["event_time"], edge))
-        columns, frame = sorted_columns(events, first_ctx=strings.height)
+        edge = end + self.rules.window if self.limits.short is not None else end  # a click is judged when it comes
+        edge = min(edge, self.window.end + self.ahead)
+        if edge <= start:
+            events = pl.from_arrow(EVENT_SCHEMA.empty_table())
+        else:
+            hours = Window(floor_hour(start), floor_hour(edge - dt.timedelta(microseconds=1)) + ONE_HOUR)
+            events = self._on_time(self._between(start, edge, hours), hours)
+        columns = sorted_frame(events, first_ctx=strings.height)
         names = ["event_id", *CONTEXT_NAMES]
-        return columns, pl.concat([strings.select(names), frame.select(names)], rechunk=True)
+        return columns, pl.concat([strings.select(names), events.select(names)], rechunk=True)
 
-    def _keep(self, labels: Labels) -> None:
-        self.done.append(Labels(*(_inside(table, self.window) for table in _tables(labels))))
+    def _between(self, start: dt.datetime, end: dt.datetime, hours: Window) -> pl.DataFrame:
+        """Events with start <= event_time < end, columns READ. hours: which hold them."""
+        if self.lake.log is None:  # not a local folder
+            inside = (pc.field("hour") >= pa.scalar(hours.start, TIME)) & (pc.field("hour") < pa.scalar(hours.end, TIME))
+            inside &= (pc.field("event_time") >= pa.scalar(start, TIME)) & (pc.field("event_time") < pa.scalar(end, TIME))
+            return pl.from_arrow(self.events.to_table(columns=READ, filter=inside))
+        # polars decodes texts into what the fold's rows are gathered from, in half of the time that Arrow and a conversion take.
+        whole, cut = [], []
+        for file in self.files:
+            if hours.start <= file.hour < hours.end and file.first < end and file.last >= start:
+                (whole if start <= file.first and file.last < end else cut).append(file.path)
+        inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
+        parts = [_scanned(whole), _scanned(cut).filter(inside)]
+        return pl.concat([part.select(READ) for part in parts]).collect()
+
+    def _on_time(self, events: pl.DataFrame, hours: Window) -> pl.DataFrame:
+        """Without the late events that this run leaves out."""
+        if self.late is None:
+            return events
+        late = self.labels.read(LATE_EVENTS.name, hours, ["event_id", "event_time"])
+        time = late["event_time"]
+        start, end = pa.scalar(self.late.start, TIME), pa.scalar(self.late.end, TIME)
+        out = late.filter(pc.or_(pc.less(time, start), pc.greater_equal(time, end)))
+        if not out.num_rows:
+            return events
+        return events.filter(~pl.col("event_id").is_in(pl.from_arrow(out["event_id"]).implode()))
+
+    def _stage(self, labels: Labels, writer: ThreadPoolExecutor) -> list[Future]:
+        """Write the window's rows as data files that nobody sees yet."""
+        inside = [_inside(table, self.window) for table in _tables(labels)[: len(self.tables)]]
+        pairs = list(zip(self.tables, inside, strict=True))
+        if self.seen is not None:
+            told = [writer.submit(self.seen, table.name, rows) for table, rows in pairs]
+        else:
+            told = []
+        return [writer.submit(self.target.stage, Write(table, rows)) for table, rows in pairs] + told
+
+    def _written(self, writing: list[Future]) -> None:
+        for done in writing:
+            step = done.result()
+            if step is not None:  # of `seen` there is none
+                self.staged[step["table"]] += step["adds"]
+        writing.clear()
 
     def _note_late(self, late_ids: pl.Series, columns, folded, frame: pl.DataFrame) -> None:
         """Remember which late events are now in a row of this window."""
@@ -288,30 +388,30 @@ class _WindowRun:
         rows = np.flatnonzero(frame["event_id"].is_in(late_ids.implode()).to_numpy())
         places = np.flatnonzero(np.isin(columns.ctx, rows))
         owner = np.where(folded.owners[places] == NONE, columns.time[places], folded.owners[places])
-        used = places[(owner >= _us(self.window.start)) & (owner < _us(self.window.end))]
+        used = places
+        if self.late is None:
+            used = places[(owner >= _us(self.window.start)) & (owner < _us(self.window.end))]
         self.late_used.update(frame["event_id"].gather(columns.ctx[used]).to_list())
 
     def _commit(self, end: dt.datetime, late: pa.Table) -> None:
-        """Replace [committed_to, end) by what has been gathered for it, in all tables at one moment.
+        """Replace [committed_to, end) by what has been staged for it, in all tables at one moment.
 
         late: late_events; with the last commit those leave it that are in a session or an orphan now.
         """
-        end = min(end, self.window.end)
         if end <= self.committed_to:
             return
         part = Window(self.committed_to, end)
-        tables = [pa.concat_tables(tables) for tables in zip(*map(_tables, self.done), strict=True)]
-        if not tables:
-            tables = [table.empty() for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS)]
-        writes = [Write(LABELED_HOURS, _book(part, self.window_us, self.version), part)]
-        for table, data in zip((IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS), tables, strict=True):
-            writes.append(Write(table, _inside(data, part), part))
-            self.counts[table.name] += writes[-1].data.num_rows
-        if end == self.window.end:
-            writes += self._settled_late(late)
-        self.lake.replace_windows(writes, by="label_window")
-        left = Window(end, self.window.end) if end < self.window.end else None
-        self.done = [Labels(*(_inside(data, left) for data in tables))] if left else []
+        book = booked(part.hours, self.window_us, self.version, self.by, self.rules.fingerprint)
+        steps = [self.target.stage(Write(LABELED_HOURS, book, part))]
+        for name, adds in self.staged.items():
+            now = [add for add in adds if _hour_of(add) < end]
+            self.staged[name] = [add for add in adds if _hour_of(add) >= end]
+            steps.append({"table": name, "window": [[part.start.isoformat(), part.end.isoformat()]], "adds": now})
+            self.counts[name] += sum(add["rows"] for add in now)
+        if end == self.window.end and self.settles:
+            steps += [self.target.stage(write) for write in self._settled_late(late)]
+        self.probe("staged")
+        self.target.commit(steps, by="label_window", probe=self.probe)
         self.committed_to = end
         self.counts["commits"] += 1
 
@@ -321,34 +421,42 @@ class _WindowRun:
         self.counts["late_kept"] = _inside(kept, self.window).num_rows
         return [Write(LATE_EVENTS, kept, self.late_window)] if kept.num_rows < late.num_rows else []
 
-    def _crossing(self) -> pl.DataFrame:
-        """Sessions in the lake that start before window.end and reach over it: what the next hour's labels stand on."""
+    def crossing(self, labels: Any = None) -> pl.DataFrame:
+        """Sessions that start before window.end and reach over it: what the next hour's labels stand on."""
+        labels = labels or self.labels
         return pl.concat(
-            [pl.from_arrow(self._reaching(table, self.window.end)).with_columns(pl.lit(table.name).alias("table"))
-             for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS)]
+            [pl.from_arrow(self._reaching(labels, table, self.window.end)).with_columns(pl.lit(table.name).alias("table"))
+             for table in self.tables if table is not ORPHAN_ACTIONS]
         )  # fmt: skip
 
-    def _reaching(self, table: Table, moment: dt.datetime) -> pa.Table:
+    def _reaching(self, labels: Any, table: Table, moment: dt.datetime) -> pa.Table:
         """The table's sessions that start before `moment` (a full hour) and end after it."""
         names = ["user_id", "note_id", "session_start", "session_end", *CONTEXT_NAMES]
-        rows = self.lake.read(table.name, Window(moment - self.margin, moment), names)
+        there = [name for name in names if name in table.schema.names]
+        rows = labels.read(table.name, Window(moment - self.margin, moment), there)
         length = pc.subtract(_int(rows["session_end"]), _int(rows["session_start"]))
-        return rows.filter(pc.and_(
+        rows = rows.filter(pc.and_(
             pc.greater(rows["session_end"], pa.scalar(moment, TIME)), pc.equal(length, self.window_us)
         ))  # fmt: skip
+        for name in names[len(there) :]:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, IMPRESSION_SESSIONS.schema.field(name).type))
+        return rows
 
 
-def _tables(labels: Labels) -> tuple[pa.Table, pa.Table, pa.Table]:
-    return labels.impression_sessions, labels.click_sessions, labels.orphan_actions
+def _tables(labels: Labels) -> tuple[pa.Table, ...]:
+    return labels.impression_sessions, labels.click_sessions, labels.orphan_actions, labels.short_clicks
 
 
-def _size(labels: Labels) -> int:
-    return sum(table.num_rows for table in _tables(labels))
+def _hour_of(add: dict) -> dt.datetime:
+    return dt.datetime.fromisoformat(add["hour"]).replace(tzinfo=dt.UTC)
 
 
 def _inside(table: pa.Table, window: Window) -> pa.Table:
     hour = table["hour"]
     start, end = pa.scalar(window.start, TIME), pa.scalar(window.end, TIME)
+    bounds = pc.min_max(hour)
+    if table.num_rows and bounds["min"].as_py() >= window.start and bounds["max"].as_py() < window.end:
+        return table  # nearly always: a filter copies all texts
     return table.filter(pc.and_(pc.greater_equal(hour, start), pc.less(hour, end)))
 
 
@@ -365,44 +473,78 @@ def _rows_by_hour(lake: Lake, version: int) -> dict[dt.datetime, int]:
     return {hour: count for hour, count in rows.items() if count}
 
 
-def _labeled_hours(lake: Lake, window_us: int) -> set[dt.datetime]:
-    """Hours whose sessions are all in the lake, labeled with this length of a session."""
-    book = lake.read(LABELED_HOURS.name, columns=["hour", "window_us"])
+@dataclass(frozen=True)
+class _File:
+    """A data file of events: where it is, its hour, first and last event_time."""
+
+    path: str
+    hour: dt.datetime
+    first: dt.datetime
+    last: dt.datetime
+
+
+def _files(lake: Lake, version: int) -> list[_File]:
+    found = pa.table(lake.open(EVENTS.name, version).get_add_actions(flatten=True)).to_pylist()
+    files = []
+    for row in found:
+        hour = row["partition.hour"].astimezone(dt.UTC)
+        # Without bounds in the log a file is read and filtered; Spark writes them in whole milliseconds, cut off.
+        first, last = row.get("min.event_time") or hour - ONE_HOUR, row.get("max.event_time") or hour + 2 * ONE_HOUR
+        path = str(Path(lake.path(EVENTS.name), unquote(row["path"])))
+        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS))
+    return files
+
+
+def _scanned(paths: list[str]) -> pl.LazyFrame:
+    empty = pl.from_arrow(EVENT_SCHEMA.empty_table().select(READ))
+    if not paths:
+        return empty.lazy()
+    return pl.scan_parquet(
+        paths, glob=False, hive_partitioning=False, schema=empty.schema, missing_columns="insert", extra_columns="ignore"
+    )
+
+
+def _labeled_hours(labels: Any, window_us: int) -> set[dt.datetime]:
+    """Hours whose sessions are all there, labeled with this length of a session."""
+    book = labels.read(LABELED_HOURS.name, columns=["hour", "window_us"])
     book = book.filter(pc.equal(book["window_us"], window_us))
     return {hour.astimezone(dt.UTC) for hour in book["hour"].to_pylist()}
 
 
-def _book(window: Window, window_us: int, version: int) -> pa.Table:
-    rows = [
-        {"hour": hour, "window_us": window_us, "events_version": version, "labeled_by": "window"}
-        for hour in window.hours
-    ]
-    return pa.Table.from_pylist(rows, LABELED_HOURS.schema)
+def _carried(rows: pa.Table, first_ctx: int, name: str, short: np.ndarray) -> np.ndarray:
+    """Rows of the lake as sessions that take part and are not emitted again. Raises LabelError where two overlap.
 
-
-def _carried(rows: pa.Table, first_ctx: int, name: str) -> np.ndarray:
-    """Rows of the lake as sessions that take part and are not emitted again. Raises LabelError where two overlap."""
+    short: int64[n], SHORT for the click sessions that are no clicks, else 0.
+    """
     user, note, start = (np.asarray(_int(rows[n]).combine_chunks()) for n in ("user_id", "note_id", "session_start"))
     order = key_order([user, note])
     state = np.zeros((no_sessions().shape[0], user.size), np.int64)
     state[0], state[1], state[2] = user[order], note[order], start[order]
-    state[CTX], state[CARRIED], state[8] = order + first_ctx, 1, NONE
+    state[CTX], state[CARRIED], state[8] = order + first_ctx, 1 + short[order], NONE
     if ((state[0, 1:] == state[0, :-1]) & (state[1, 1:] == state[1, :-1])).any():
         raise LabelError(f"`{name}` holds sessions of one key that overlap; label from a day before this window again")
     return state
 
 
-def _slices(rows: dict[dt.datetime, int], first: dt.datetime, last: dt.datetime) -> list[Window]:
-    """[first, last) cut at full hours so that a slice holds about SLICE_ROWS events, and at least an hour."""
+def _slices(
+    rows: dict[dt.datetime, int], first: dt.datetime, last: dt.datetime
+) -> list[tuple[dt.datetime, dt.datetime]]:
+    """[first, last) cut so that a slice holds about SLICE_ROWS events: at full hours, and within a larger hour."""
     slices, start, size = [], first, 0
     hour = first
     while hour < last:
-        if size and size + rows.get(hour, 0) > SLICE_ROWS:
-            slices.append(Window(start, hour))
+        count = rows.get(hour, 0)
+        if size and size + count > SLICE_ROWS:
+            slices.append((start, hour))
             start, size = hour, 0
-        size += rows.get(hour, 0)
+        size += count
+        pieces = -(-size // SLICE_ROWS)
+        if pieces > 1:
+            cuts = [hour + ONE_HOUR * n / pieces for n in range(pieces)]
+            slices += list(zip(cuts, cuts[1:], strict=False))
+            start, size = cuts[-1], count // pieces
         hour += ONE_HOUR
-    return [*slices, Window(start, last)]
+    return [*slices, (start, last)]
 
 
 def _renumbered(folded, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:

@@ -37,6 +37,7 @@ from assets.attribution import memory, repeats, resident
 from assets.attribution.arrivals import Input, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
+from assets.attribution.provenance import booked, register
 from assets.attribution.repeats import Repeats
 from assets.attribution.resident import Resident
 from assets.attribution.rules import Rules
@@ -103,10 +104,16 @@ def run(
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
+    if rules.valid_click_dwell:
+        raise LiveError(
+            f"the rules {rules.version!r} ask for dwell in a click (sessions.valid_click_dwell), which is known only when the "
+            "click's window has closed: too late for the display's row. Let the live labeler run by rules without it, and "
+            "recompute closed hours by these with `glasshouse backfill plan --rules`"
+        )
     store = Store(lake, memory_bytes)
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
-            lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps),
+            lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps, rules),
             read or read_landing, probe,
         )
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
@@ -203,6 +210,7 @@ class _Live:
         for table in TABLES:
             self.lake.create(table)
         self.lake.recover()
+        register(self.lake, self.rules)
         resident.warm_up()
         repeats.warm_up()
         last = self.store.committed()
@@ -215,7 +223,15 @@ class _Live:
                 f"the open sessions were begun with a window of {self.progress.window_us / 6e7:g} minutes, not "
                 f"{self.window_us / 6e7:g}; set the window back, or start on another lake"
             )
+        self.progress = self._by_new_rules(self.progress)
         self._restore()
+
+    def _by_new_rules(self, progress: Progress) -> Progress:
+        """Other rules than before: the hours that are open were, and will be, labeled by both, and their book says so."""
+        if progress.rules in (None, self.rules.fingerprint):
+            return replace(progress, rules=self.rules.fingerprint)
+        mixed = {hour: [*progress.mixed.get(hour, []), progress.rules] for hour in progress.open_hours}
+        return replace(progress, rules=self.rules.fingerprint, mixed=mixed)
 
     def _before_the_first(self) -> Progress:
         if self.store.root.joinpath("batches").is_dir() and self.lake.appended(EVENTS.name, APP) is not None:
@@ -226,7 +242,7 @@ class _Live:
         first = self.store.plan(0)
         hours = self.lake.hours(EVENTS.name) if first is None else []
         known_to = first.versions["known_to"] if first else _us(hours[-1] + ONE_HOUR) if hours else NONE
-        return Progress(memory_from=known_to, window_us=self.window_us)
+        return Progress(memory_from=known_to, window_us=self.window_us, rules=self.rules.fingerprint)
 
     def _restore(self) -> None:
         """The open sessions after the last batch: the newest snapshot that is whole, and the segments since."""
@@ -301,7 +317,7 @@ class _Live:
         steps = early + self._stage({EVENTS: accepted, LATE_EVENTS: delayed})
         watermark = max(self.progress.watermark, greatest - self.delay_us) if greatest != NONE else NONE
         folded, columns = self._advance(self._on_time(plan.batch), watermark)
-        labels = to_labels(folded, columns, self._strings, self.window_us)
+        labels = to_labels(folded, columns, self._strings, self.rules)
         hours = self.progress.open_hours | _hours(moment[~late])
         still_open = frozenset(hour for hour in hours if hour + HOUR_US + self.window_us > watermark)
         clock.lap("fold")
@@ -439,7 +455,7 @@ class _Live:
         due = _joined([part.take(np.flatnonzero(ready)) for part, ready in parts])
         self.pending = _joined([part.take(np.flatnonzero(~ready)) for part, ready in parts])
         columns = in_order(due, lambda rows: self._strings(due.ctx[rows], ["event_id"])["event_id"].to_pylist())
-        folded = self.sessions.fold(columns, self.window_us, watermark)
+        folded = self.sessions.fold(columns, self.rules, watermark)
         # In the order of their strings, so that these are gathered segment by segment and need no second gathering.
         closed = {name: _by_string(getattr(folded, name)) for name in ("impressions", "clicks")}
         return replace(folded, **closed), columns
@@ -461,9 +477,11 @@ class _Live:
         return found.take(pa.array(back))
 
     def _book(self, hours: frozenset[int]) -> pa.Table:
-        rows = [{"hour": EPOCH + dt.timedelta(microseconds=hour), "window_us": self.window_us, "events_version": None,
-                 "labeled_by": APP} for hour in sorted(hours)]  # fmt: skip
-        return pa.Table.from_pylist(rows, LABELED_HOURS.schema)
+        def rules(hour: dt.datetime) -> str:
+            return ",".join(dict.fromkeys([*self.progress.mixed.get(_us(hour), []), self.rules.fingerprint]))
+
+        starts = [EPOCH + dt.timedelta(microseconds=hour) for hour in sorted(hours)]
+        return booked(starts, self.window_us, None, APP, rules)
 
     # --- after the fold ----------------------------------------------------------------------------------------------
 
@@ -477,6 +495,7 @@ class _Live:
             batch=plan.batch, watermark=watermark, greatest=greatest, window_us=self.window_us, snapshot=self.snapshot,
             memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
             segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
+            rules=old.rules, mixed={hour: names for hour, names in old.mixed.items() if hour in open_hours},
         )  # fmt: skip
 
     def _stats(self, progress: Progress, given: Input, rows, counted, counts, clock) -> dict:

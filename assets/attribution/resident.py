@@ -24,16 +24,22 @@ from assets.attribution.fold import (
     NONE,
     OPEN,
     SETS,
+    SINCE,
     START,
+    WORKING,
     Columns,
     Folded,
+    Limits,
     apply_event,
     count_openers,
     key_order,
+    put_column,
+    widened,
 )
 
 if TYPE_CHECKING:
     from assets.attribution.memory import Maps
+    from assets.attribution.rules import Rules
 
 Zeros = Callable[["int | tuple[int, int]"], np.ndarray]
 
@@ -45,7 +51,7 @@ _FIRST_SLOTS = 1024
 class _Table:
     """Sessions of one kind.
 
-    rows: int64[capacity, 9], columns as in fold.IMPRESSION_COLUMNS. index: int64[power of two], 0 or the upper half of the
+    rows: int64[capacity, 9 or 12], columns as in fold.IMPRESSION_COLUMNS and, where rules ask for a stay, SINCE_COLUMNS. index: int64[power of two], 0 or the upper half of the
     key's hash and the row + 1. free: rows that are not in use. size: how many are. due: minute of start -> chunks of
     (row, start) of the sessions that began in it; an entry whose row holds another start by now is stale. zeros: makes rows
     and index.
@@ -59,8 +65,8 @@ class _Table:
     zeros: Zeros = field(kw_only=True)
 
     @classmethod
-    def empty(cls, zeros: Zeros) -> _Table:
-        rows, index = zeros((_FIRST_SLOTS, FIELDS)), zeros(2 * _FIRST_SLOTS)
+    def empty(cls, zeros: Zeros, fields: int = FIELDS) -> _Table:
+        rows, index = zeros((_FIRST_SLOTS, fields)), zeros(2 * _FIRST_SLOTS)
         return cls(rows, index, np.arange(_FIRST_SLOTS - 1, -1, -1, dtype=np.int64), zeros=zeros)
 
     def room_for(self, more: int) -> None:
@@ -69,7 +75,7 @@ class _Table:
         if wanted <= old:
             return
         capacity = max(wanted, old + old // 2)
-        rows = self.zeros((capacity, FIELDS))  # pages that are never touched cost nothing
+        rows = self.zeros((capacity, self.rows.shape[1]))  # pages that are never touched cost nothing
         rows[:old] = self.rows
         free = np.empty(capacity, np.int64)
         unused = old - self.size
@@ -107,7 +113,8 @@ class _Table:
         return tuple(np.concatenate(parts) for parts in zip(*taken, strict=True))
 
     def load(self, sessions: np.ndarray) -> None:
-        """Take in open sessions, int64[9, n] of distinct keys."""
+        """Take in open sessions, int64[9 or 12, n] of distinct keys."""
+        sessions = np.ascontiguousarray(widened(sessions, self.rows.shape[1]))
         self.room_for(sessions.shape[1])
         slots = _insert_all(self.rows, self.index, self.free, self.rows.shape[0] - self.size, sessions)
         self.size += sessions.shape[1]
@@ -115,33 +122,42 @@ class _Table:
 
     def sessions(self) -> np.ndarray:
         """The open sessions, int64[9, n], in no order."""
-        out = self.zeros((FIELDS, self.size))
+        out = self.zeros((self.rows.shape[1], self.size))
         _sessions(self.rows, self.index, out)
         return out
 
     @property
     def bytes(self) -> int:
-        return self.size * FIELDS * 8 + self.index.nbytes + sum(16 * s.size for c in self.due.values() for s, _ in c)
+        return self.size * self.rows.shape[1] * 8 + self.index.nbytes + sum(16 * s.size for c in self.due.values() for s, _ in c)
 
 
 class Resident:
-    """Every open session of the live labeler. maps: where large tables lie; None for memory."""
+    """Every open session of the live labeler. maps: where large tables lie; None for memory. rules: by which it folds."""
 
-    def __init__(self, maps: Maps | None = None) -> None:
+    def __init__(self, maps: Maps | None = None, rules: Rules | None = None) -> None:
         self._zeros: Zeros = maps.zeros if maps else _in_memory
-        self.impressions, self.clicks = _Table.empty(self._zeros), _Table.empty(self._zeros)
+        self._fields = Limits.of(rules).fields if rules else FIELDS
+        self._empty()
+
+    def _empty(self) -> None:
+        self.impressions, self.clicks = (_Table.empty(self._zeros, self._fields) for _ in range(2))
 
     def load(self, open_impressions: np.ndarray, open_clicks: np.ndarray) -> None:
         """Take these sessions, as fold() hands them out, in place of all that are held."""
-        self.impressions, self.clicks = _Table.empty(self._zeros), _Table.empty(self._zeros)
+        self._empty()
         self.impressions.load(open_impressions)
         self.clicks.load(open_clicks)
 
-    def fold(self, events: Columns, window_us: int, watermark: int) -> Folded:
+    def fold(self, events: Columns, rules: Rules | Limits | int, watermark: int) -> Folded:
         """What fold.fold does, the open sessions staying here: its open_impressions and open_clicks are empty.
 
         events: as for fold.fold, all of them older than the watermark. The sessions come out in no particular order.
+        Raises ValueError for rules that ask for dwell in a click, which is only known when its window closes, and for
+        rules that ask for a stay where the sessions were not made for one.
         """
+        limits = Limits.of(rules)
+        if limits.short is not None or limits.fields != self._fields:
+            raise ValueError(f"these open sessions ({self._fields} fields) cannot be folded by {limits}")
         imps, clks = self.impressions, self.clicks
         opens, follows = count_openers(events.action)
         imps.room_for(opens)
@@ -150,16 +166,16 @@ class Resident:
             events.user, events.note, events.time, events.action, events.dwell, events.ctx,
             imps.rows, imps.index, imps.free, imps.rows.shape[0] - imps.size,
             clks.rows, clks.index, clks.free, clks.rows.shape[0] - clks.size,
-            np.int64(window_us), SETS, CLEARS,
+            np.int64(limits.window), np.int64(limits.horizon), SETS, CLEARS, limits.stay_of_action, SINCE,
         )  # fmt: skip
         closed_imps, closed_clks, opened_imps, opened_clks, orphans, owners, counts, free_imps, free_clks, _ = out
         for table, opened, free in ((imps, opened_imps, free_imps), (clks, opened_clks, free_clks)):
             table.size = table.rows.shape[0] - free
             table.note_due(opened[0], opened[1])
-        last = watermark - window_us
+        last = watermark - limits.window
         closed = [np.concatenate([early, self._close(table, last)], axis=1)
                   for table, early in ((imps, closed_imps), (clks, closed_clks))]  # fmt: skip
-        none = np.empty((FIELDS, 0), np.int64)
+        none = np.empty((self._fields, 0), np.int64)
         named = dict(zip(COUNTS, counts.tolist(), strict=True))
         return Folded(*closed, none, none, orphans, np.empty(0, np.int64), owners, named)
 
@@ -275,7 +291,7 @@ def _erase(index, place):
 
 
 @numba.njit(nogil=True)
-def _store(session, had, place, rows, index, free, unused, mark, opened, n_opened, old_start):
+def _store(session, had, place, rows, index, free, unused, mark, opened, n_opened, old_start, stays):
     """Put a key's session back after its events: changed, new, or gone. Returns (unused, n_opened)."""
     if session[OPEN]:
         if had:
@@ -286,6 +302,9 @@ def _store(session, had, place, rows, index, free, unused, mark, opened, n_opene
             index[place] = (mark << 32) | (slot + 1)
         for i in range(FIELDS):
             rows[slot, i] = session[i]
+        if stays is not None:
+            for i in range(FIELDS, rows.shape[1]):
+                rows[slot, i] = session[i + 1]
         if not had or old_start != session[2]:
             opened[0, n_opened], opened[1, n_opened] = slot, session[2]
             n_opened += 1
@@ -298,7 +317,7 @@ def _store(session, had, place, rows, index, free, unused, mark, opened, n_opene
 
 
 @numba.njit(nogil=True)
-def _load(session, rows, index, place):
+def _load(session, rows, index, place, stays):
     entry = index[place]
     if entry == 0:
         session[OPEN] = 0
@@ -306,15 +325,17 @@ def _load(session, rows, index, place):
     slot = (entry & 0xFFFFFFFF) - 1
     for i in range(FIELDS):
         session[i] = rows[slot, i]
+    if stays is not None:
+        for i in range(FIELDS, rows.shape[1]):
+            session[i + 1] = rows[slot, i]
     session[OPEN] = 1
     return True
 
 
 @numba.njit(nogil=True)
-def _emit(out, n_out, session):
+def _emit(out, n_out, session, stays):
     if session[4] == 0:
-        for i in range(FIELDS):
-            out[i, n_out] = session[i]
+        put_column(out, n_out, session, stays)
         n_out += 1
     session[OPEN] = 0
     return n_out
@@ -323,19 +344,20 @@ def _emit(out, n_out, session):
 @numba.njit(cache=True, nogil=True)
 def _apply_all(
     user, note, time, action, dwell, ctx, i_rows, i_index, i_free, i_unused, c_rows, c_index, c_free, c_unused,
-    window, sets, clears,
+    window, horizon, sets, clears, stays, since,
 ):  # fmt: skip
     n = user.size
     opens, follows = count_openers(action)
     # A session that ends here was either open before and met by an event, or was opened here: both have an opener or a
     # key among the events.
-    out_imps, out_clks = np.empty((FIELDS, n), np.int64), np.empty((FIELDS, n), np.int64)
+    fields = i_rows.shape[1]
+    out_imps, out_clks = np.empty((fields, n), np.int64), np.empty((fields, n), np.int64)
     opened_imps, opened_clks = np.empty((2, opens), np.int64), np.empty((2, follows), np.int64)
     orphans = np.empty(n - opens - follows, np.int64)
     owners = np.empty(n, np.int64)
     counts = np.zeros(7, np.int64)
     oi, oc, no, io, co = 0, 0, 0, 0, 0
-    imp, clk = np.empty(FIELDS + 1, np.int64), np.empty(FIELDS + 1, np.int64)
+    imp, clk = np.empty(WORKING, np.int64), np.empty(WORKING, np.int64)
     i, touched, total = 0, 0, np.int64(0)
     while i < n:
         if i >= touched:
@@ -344,15 +366,17 @@ def _apply_all(
         ku, kn = user[i], note[i]
         mark = _hash(ku, kn)
         i_place, c_place = _find(i_index, i_rows, ku, kn, mark), _find(c_index, c_rows, ku, kn, mark)
-        had_imp, had_clk = _load(imp, i_rows, i_index, i_place), _load(clk, c_rows, c_index, c_place)
+        had_imp, had_clk = _load(imp, i_rows, i_index, i_place, stays), _load(clk, c_rows, c_index, c_place, stays)
         imp_start, clk_start = imp[2], clk[2]
         while i < n and user[i] == ku and note[i] == kn:
             t = time[i]
             if imp[OPEN] and t >= imp[2] + window:
-                oi = _emit(out_imps, oi, imp)
+                oi = _emit(out_imps, oi, imp, stays)
             if clk[OPEN] and t >= clk[2] + window:
-                oc = _emit(out_clks, oc, clk)
-            kind, owner = apply_event(ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, sets, clears)
+                oc = _emit(out_clks, oc, clk, stays)
+            kind, owner = apply_event(
+                ku, kn, t, action[i], dwell[i], ctx[i], imp, clk, horizon, None, sets, clears, stays, since
+            )  # fmt: skip
             owners[i] = owner
             if kind == 4:
                 orphans[no] = i
@@ -360,10 +384,10 @@ def _apply_all(
             counts[kind] += 1
             i += 1
         i_unused, io = _store(
-            imp, had_imp, i_place, i_rows, i_index, i_free, i_unused, mark, opened_imps, io, imp_start
+            imp, had_imp, i_place, i_rows, i_index, i_free, i_unused, mark, opened_imps, io, imp_start, stays
         )  # fmt: skip
         c_unused, co = _store(
-            clk, had_clk, c_place, c_rows, c_index, c_free, c_unused, mark, opened_clks, co, clk_start
+            clk, had_clk, c_place, c_rows, c_index, c_free, c_unused, mark, opened_clks, co, clk_start, stays
         )  # fmt: skip
     return (
         out_imps[:, :oi], out_clks[:, :oc], opened_imps[:, :io].copy(), opened_clks[:, :co].copy(), orphans[:no],
@@ -374,7 +398,7 @@ def _apply_all(
 @numba.njit(cache=True, nogil=True)
 def _close_all(rows, index, free, unused, slots, starts):
     """Close the sessions that stand in these rows with these starts; returns those not carried, and unused."""
-    out = np.empty((FIELDS, slots.size), np.int64)
+    out = np.empty((rows.shape[1], slots.size), np.int64)
     n_out, total = 0, np.int64(0)
     for k in range(slots.size):
         if k % BLOCK == 0:
@@ -390,6 +414,8 @@ def _close_all(rows, index, free, unused, slots, starts):
             continue  # closed before: the row is free
         if rows[slot, 4] == 0:
             for i in range(FIELDS):
+                out[i, n_out] = rows[slot, i]
+            for i in range(FIELDS, rows.shape[1]):
                 out[i, n_out] = rows[slot, i]
             n_out += 1
         _erase(index, place)
@@ -408,7 +434,7 @@ def _insert_all(rows, index, free, unused, sessions):
         unused -= 1
         slot = free[unused]
         index[place] = (mark << 32) | (slot + 1)
-        for i in range(FIELDS):
+        for i in range(rows.shape[1]):
             rows[slot, i] = sessions[i, k]
         slots[k] = slot
     return slots
@@ -420,7 +446,7 @@ def _sessions(rows, index, out):
     for place in range(index.size):
         if index[place]:
             slot = (index[place] & 0xFFFFFFFF) - 1
-            for i in range(FIELDS):
+            for i in range(rows.shape[1]):
                 out[i, k] = rows[slot, i]
             k += 1
 

@@ -1,15 +1,35 @@
-"""The labeler's rules as data, with the defaults of docs/attribution.md.
+"""The labeler's rules as data: what decides a label, read from a TOML file (rules.toml beside this one is the default).
 
-Here: the numbers that decide a label. Not here: how they are applied (fold.py) or where they are set (settings.py).
+Here: which keys there are, what they may hold, errors that name file, line and key. Not here: how the rules are applied
+(fold.py), which hours were labeled by which (provenance.py), where a person sets them (settings.py).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import re
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
+SHIPPED = Path(__file__).parent / "rules.toml"
+# The label columns, which are fixed, and at the same time the actions that can make one. In the order of the kernel's bits.
+LABELS = ("like", "fav", "comment", "share", "follow", "hide", "profile_enter")
+UNDOABLE = ("like", "fav", "follow")
+# What no label can be made of, and why.
+_IMPOSSIBLE = {
+    "impression": "opens a display window", "click": "opens a click window", "view_end": "only measures dwell",
+    "unlike": "undoes like", "unfav": "undoes fav", "unfollow": "undoes follow",
+}  # fmt: skip
 _UNITS = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+NO_TIME = dt.timedelta(0)
+
+
+class RulesError(Exception):
+    """Rules that cannot be used; the message names the file, the line, the key and what is allowed."""
 
 
 def parse_duration(text: str) -> dt.timedelta:
@@ -24,9 +44,171 @@ def parse_duration(text: str) -> dt.timedelta:
 class Rules:
     """window: length W of a session. delay: how far the watermark lies behind the greatest event_time.
 
-    long_view: dwell from which a view counts as long.
+    long_view: dwell from which a view counts as long. horizon: how long after its display's start a click may be
+    attributed, None for window. valid_click_dwell: below it a click window is no click. *_stay: an action undone within it
+    does not count; zero: the state at the close. labels: per label (in the order of LABELS) the actions that make it.
+    version: a name for people. Raises RulesError where they contradict each other.
     """
 
     window: dt.timedelta = dt.timedelta(minutes=20)
     delay: dt.timedelta = dt.timedelta(minutes=2)
     long_view: dt.timedelta = dt.timedelta(seconds=10)
+    horizon: dt.timedelta | None = None
+    valid_click_dwell: dt.timedelta = NO_TIME
+    like_stay: dt.timedelta = NO_TIME
+    fav_stay: dt.timedelta = NO_TIME
+    follow_stay: dt.timedelta = NO_TIME
+    labels: tuple[tuple[str, ...], ...] = tuple((label,) for label in LABELS)
+    version: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and not NO_TIME < self.horizon <= self.window:
+            raise RulesError(
+                f"sessions.horizon = {_text(self.horizon)} is not between 0 and sessions.window ({_text(self.window)}): a "
+                "click later than that has no open display to be attributed to"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of what the rules say; their name, comments and the order of lists do not count."""
+        plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name != "version"}
+        plain["horizon"] = _plain(self.horizon or self.window)
+        plain["labels"] = [sorted(actions) for actions in self.labels]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def stays(self) -> tuple[dt.timedelta, ...]:
+        """In the order of UNDOABLE."""
+        return (self.like_stay, self.fav_stay, self.follow_stay)
+
+    def to_toml(self) -> str:
+        """The rules as a file that parse_rules reads back."""
+        horizon = [f"horizon = {json.dumps(_text(self.horizon))}"] if self.horizon is not None else []
+        lines = [
+            f"version = {json.dumps(self.version)}", "", "[sessions]", f'window = "{_text(self.window)}"', *horizon,
+            f'valid_click_dwell = "{_text(self.valid_click_dwell)}"', "", "[watermark]", f'delay = "{_text(self.delay)}"',
+            "", "[views]", f'long_view = "{_text(self.long_view)}"', "", "[stay]",
+            *(f'{name} = "{_text(stay)}"' for name, stay in zip(UNDOABLE, self.stays, strict=True)), "", "[labels]",
+            *(f"{label} = {json.dumps(list(actions))}" for label, actions in zip(LABELS, self.labels, strict=True)), "",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+
+def load_rules(path: Path = SHIPPED) -> Rules:
+    """Read a rules file. Raises RulesError for one that is wrong, FileNotFoundError for none."""
+    return parse_rules(Path(path).read_text(), str(path))
+
+
+def parse_rules(text: str, name: str) -> Rules:
+    """The rules of a text. name: how errors call it. Raises RulesError."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RulesError(f"{name}: not TOML: {error}") from error
+    version = given.pop("version", None)
+    if not isinstance(version, str) or not version:
+        raise RulesError(f'{_at(name, text, "version")}: version is missing or no text; it is a name like "likes stay 5 s"')
+    for section, values in given.items():
+        if section not in _SCHEMA:
+            raise RulesError(f"{_at(name, text, section)}: unknown [{section}]; allowed: version, {', '.join(_SCHEMA)}")
+        if not isinstance(values, dict):
+            raise RulesError(f"{_at(name, text, section)}: {section} is a table: write [{section}]")
+        for key in values:
+            if key not in _SCHEMA[section]:
+                known = ", ".join(_SCHEMA[section])
+                why = "; a label is a column of the tables" if section == "labels" else ""
+                raise RulesError(f"{_at(name, text, section, key)}: unknown key {section}.{key}; allowed: {known}{why}")
+    found = {section: _section(name, text, section, given.get(section, {})) for section in _SCHEMA}
+    sessions, stay = found["sessions"], found["stay"]
+    try:
+        return Rules(
+            window=sessions["window"], horizon=sessions.get("horizon"), valid_click_dwell=sessions["valid_click_dwell"],
+            delay=found["watermark"]["delay"], long_view=found["views"]["long_view"],
+            **{f"{one}_stay": stay[one] for one in UNDOABLE},
+            labels=tuple(found["labels"][label] for label in LABELS), version=version,
+        )  # fmt: skip
+    except RulesError as error:
+        raise RulesError(f"{_at(name, text, 'sessions', 'horizon')}: {error}") from None
+
+
+def _section(name: str, text: str, section: str, given: dict) -> dict:
+    found = {}
+    for key, (parse, what) in _SCHEMA[section].items():
+        if key not in given:
+            if (section, key) == ("sessions", "horizon"):
+                continue
+            raise RulesError(f"{_at(name, text, section)}: {section}.{key} is missing; it is {what}")
+        where = f"{_at(name, text, section, key)}: {section}.{key} = {given[key]!r}"
+        if section == "labels" and isinstance(given[key], list):
+            for action in (one for one in given[key] if one in _IMPOSSIBLE):
+                raise RulesError(f"{where}: {action} cannot make a label, it {_IMPOSSIBLE[action]}; allowed: {', '.join(LABELS)}")
+        try:
+            found[key] = parse(given[key])
+        except (ValueError, TypeError, AttributeError):
+            raise RulesError(f"{where} is not {what}") from None
+    return found
+
+
+def _or_zero(value: str) -> dt.timedelta:
+    if re.fullmatch(r"0+(?:\.0+)?(ms|s|m|h)", value.strip()):
+        return NO_TIME
+    return parse_duration(value)
+
+
+def _actions(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or len(set(value)) < len(value) or not set(value) <= set(LABELS):
+        raise ValueError(value)
+    return tuple(value)
+
+
+_SPAN = (parse_duration, 'a duration above zero like "20m"')
+_SPAN_OR_ZERO = (_or_zero, 'a duration like "5s", or "0s"')
+_SCHEMA: dict[str, dict[str, tuple[Callable, str]]] = {
+    "sessions": {"window": _SPAN, "horizon": _SPAN, "valid_click_dwell": _SPAN_OR_ZERO},
+    "watermark": {"delay": _SPAN},
+    "views": {"long_view": _SPAN},
+    "stay": dict.fromkeys(UNDOABLE, _SPAN_OR_ZERO),
+    "labels": dict.fromkeys(LABELS, (_actions, f"a list of one or more of: {', '.join(LABELS)}, each once")),
+}
+
+
+def changes(one: Rules, other: Rules) -> dict[str, tuple[str, str]]:
+    """What differs between two sets of rules: key -> (one's value, the other's), as texts."""
+    ours, theirs = ({**asdict(rules), "horizon": rules.horizon or rules.window} for rules in (one, other))
+    return {
+        name: (_shown(ours[name]), _shown(theirs[name])) for name in ours if name != "version" and ours[name] != theirs[name]
+    }  # fmt: skip
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dt.timedelta):
+        return _text(value)
+    return "; ".join(f"{label}: {', '.join(actions)}" for label, actions in zip(LABELS, value, strict=True))
+
+
+def _text(span: dt.timedelta) -> str:
+    """A span as parse_duration reads it."""
+    us = span // dt.timedelta(microseconds=1)
+    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000)):
+        if us % size == 0 and us:
+            return f"{us // size}{unit}"
+    return f"{us / 1000:.3f}".rstrip("0").rstrip(".") + "ms" if us else "0s"
+
+
+def _plain(value: object) -> object:
+    return value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
+
+
+def _at(name: str, text: str, section: str, key: str | None = None) -> str:
+    """`file:line` of a key, else of its section, else of the file."""
+    inside, found = False, None
+    for number, line in enumerate(text.splitlines(), 1):
+        head = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]", line)
+        if head or number == 1:
+            inside = bool(head) and head[1] == section
+            found = number if inside else found
+        if key and inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return f"{name}:{number}"
+        if key is None and re.match(rf"\s*[\"']?{re.escape(section)}[\"']?\s*=", line):
+            found = found or number
+    return f"{name}:{found}" if found else name

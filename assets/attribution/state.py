@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, Columns
+from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, SINCE_COLUMNS, Columns
 from assets.attribution.memory import Maps
 from assets.commits import sync_folder, write_durably
 from assets.lake import Lake
@@ -65,7 +65,8 @@ class Progress:
     segments: batch -> (least, greatest event_time) of the segments that open sessions or late repeats may need.
     memory_from: repeats of events with event_time >= it are in the segments; older ones are looked up in `events`.
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
-    stats: the batch's figures.
+    stats: the batch's figures. rules: the fingerprint of those it was made by, None from before there were any. mixed: open
+    hours (µs) that were begun by other rules, and by which.
     """
 
     batch: int = -1
@@ -77,11 +78,13 @@ class Progress:
     open_hours: frozenset[int] = frozenset()
     snapshot: int = -1
     stats: dict = field(default_factory=dict)
+    rules: str | None = None
+    mixed: dict[int, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """open_impressions, open_clicks: int64[9, n] as in fold.py, in no order. consumed: landing files that are done."""
+    """open_impressions, open_clicks: int64[9 or 12, n] as in fold.py, in no order. consumed: landing files that are done."""
 
     open_impressions: np.ndarray
     open_clicks: np.ndarray
@@ -185,7 +188,8 @@ class Store:
         if body is None:
             raise LiveError(f"{path} is gone, though batch {batch} is committed; restore {self.root} from a copy")
         segments = {int(number): tuple(span) for number, span in body["segments"].items()}
-        return Progress(**{**body, "segments": segments, "open_hours": frozenset(body["open_hours"])})
+        mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
+        return Progress(**{**body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"])})
 
     def last(self, count: int = 1) -> list[dict]:
         """Figures of the newest committed batches, oldest first."""
@@ -283,7 +287,7 @@ def held(lake: Lake) -> tuple[int, int] | None:
 
 
 def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:
-    return pa.table([pa.array(row) for row in matrix], list(names))
+    return pa.table([pa.array(row) for row in matrix], [*names, *SINCE_COLUMNS][: matrix.shape[0]])
 
 
 def _matrix(table: pa.Table) -> np.ndarray:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from assets.attribution.rules import LABELS as FLAGS
 from assets.events.contract import EVENTS, TIME
 from assets.lake import HOUR, Table
-
-# In the order of the kernel's bits.
-FLAGS = ("like", "fav", "comment", "share", "follow", "hide", "profile_enter")
 
 KEY = [pa.field("user_id", pa.int64()), pa.field("note_id", pa.int64())]
 SPAN = [pa.field("session_start", TIME), pa.field("session_end", TIME)]
@@ -55,12 +53,32 @@ LATE_EVENTS = Table(
     "Accepted events that arrived behind the watermark and are in no session until their hour is recomputed.",
 )
 
+SHORT_CLICKS = Table(
+    "short_clicks",
+    pa.schema(
+        [HOUR, *KEY, *SPAN, pa.field("clicks", pa.int32()), pa.field("dwell_ms", pa.int64())]
+    ),
+    "Click windows that are no clicks, for the rules ask for more dwell than they have (valid_click_dwell). What happened in "
+    "them counts for the display, or is an orphan. Hour of session_start.",
+)  # fmt: skip
+
 LABELED_HOURS = Table(
     "labeled_hours",
     pa.schema(
         [HOUR, pa.field("window_us", pa.int64()), pa.field("events_version", pa.int64()),
-         pa.field("labeled_by", pa.string())]
+         pa.field("labeled_by", pa.string()), pa.field("rules", pa.string()), pa.field("code", pa.string())]
     ),
     "The labeler's own book: an hour stands here once all sessions that start in it are in the lake, with the length "
-    "of a session that was used and the version of `events` that was read (null where the live labeler did it).",
+    "of a session that was used, the version of `events` that was read (null where the live labeler did it), the fingerprint "
+    "of the rules (see rule_versions; several, with commas, where they changed while it was open) and that of the code.",
+)  # fmt: skip
+
+RULE_VERSIONS = Table(
+    "rule_versions",
+    pa.schema(
+        [pa.field("rules", pa.string()), pa.field("version", pa.string()), pa.field("text", pa.string()),
+         pa.field("first_used_at", TIME)]
+    ),
+    "The rules that labels were made by: the text of each fingerprint, once, as a rules file.",
+    partitioned=False,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import fcntl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,11 +55,14 @@ def visible(client: Client, part: str = FEED) -> dict[dt.datetime, Visible]:
 
 
 def publish(
-    client: Client, hours: Iterable[dt.datetime], load: int, moment: int, reason: str, part: str = FEED
+    client: Client, hours: Iterable[dt.datetime], load: int | Mapping[dt.datetime, int], moment: int, reason: str,
+    part: str = FEED,
 ) -> None:  # fmt: skip
-    """Show `load` in these hours, in all tables and aggregates of the part at once; what was shown stays for GRACE."""
+    """Show `load` (of each hour its own, in a mapping) in these hours, in all tables and aggregates of the part at once; what
+    was shown stays for GRACE."""
     seq = time.time_ns()
-    rows = [[part, hour, load, moment, seq, reason] for hour in hours]
+    of = load.__getitem__ if isinstance(load, Mapping) else lambda hour: load
+    rows = [[part, hour, of(hour), moment, seq, reason] for hour in hours]
     if rows:  # one block into one part: it is there or not
         client.insert("loads", rows, column_names=["part", "hour", "load", "moment", "seq", "reason"],
                       settings={"max_insert_block_size": len(rows) + 1})  # fmt: skip

@@ -78,7 +78,7 @@ def _provenance(where: samples.Split, config: RankerConfig, rules: Rules | None)
         "table_version": where.version,
         "window": [where.window.start.isoformat(), where.window.end.isoformat()],
         "cutoff": where.cutoff.isoformat(),
-        "rules": None if rules is None else {name: span.total_seconds() for name, span in vars(rules).items()},
+        "rules": None if rules is None else {"fingerprint": rules.fingerprint, "version": rules.version, "text": rules.to_toml()},
         "code_version": registry.code_version(),
     }
 

@@ -11,12 +11,14 @@ import pytest
 from assets.attribution import live
 from assets.attribution.label import LabelError, label_window
 from assets.attribution.live import LiveError, run, status
+from assets.attribution.provenance import made_by
 from assets.attribution.rules import Rules
 from assets.attribution.state import Store
 from assets.lake import Window
 from tests.unit import reference
 from tests.unit.labeling import T0, canonical, event, expected, moment, rows, same
 from tests.unit.reference import MINUTE
+from tests.unit.test_fold_rules import of
 from tests.unit.test_label import big_log
 
 pytestmark = pytest.mark.slow
@@ -289,3 +291,36 @@ def test_a_batch_that_took_too_much_memory_is_followed_by_smaller_ones(lake, lan
     last = Store(lake).last()[0]
     assert last["batch"] > 2, "more batches than the two that there would have been"
     assert last["memory_limit"] == 1 and last["peak_bytes"] > 1 and "more than the 0 allowed" in said[0]
+
+
+def by(lake, landing, rules):
+    run(lake, landing, rules, 0, threading.Event(), once=True, say=lambda line: None)
+
+
+def test_an_effective_stay_is_followed_across_batches_and_restarts(lake, landing, one_file_a_batch):
+    plain = reference.Plain(stay={"like": MINUTE, "fav": 5 * MINUTE}, horizon=10 * MINUTE, labels={"share": ["share", "fav"]})
+    rules = of(plain)
+    for number in range(0, 1500, 300):
+        drop(landing, f"{number:08d}", shaken(LOG, 2, 9)[number : number + 300])
+        by(lake, landing, rules)
+    impressions, clicks, orphans, _ = reference.stream(shaken(LOG, 2, 9), plain)
+    same([lake.read(name) for name in OUT], (impressions, clicks, orphans))
+    assert clicks != reference.stream(shaken(LOG, 2, 9))[1]
+    assert made_by(lake, moment(T0))["rules"] == [rules.fingerprint]
+    assert made_by(lake, moment(T0))["texts"] == [rules.to_toml()] and len(made_by(lake, moment(T0))["code"]) == 12
+
+
+def test_other_rules_after_a_restart_are_booked(lake, landing, one_file_a_batch):
+    events = shaken(LOG, 1, 1)
+    drop(landing, "0", events[:700])
+    go(lake, landing)
+    drop(landing, "1", events[700:])
+    stay = Rules(like_stay=dt.timedelta(seconds=5))
+    by(lake, landing, stay)
+    booked = [made_by(lake, moment(T0) + dt.timedelta(hours=n))["rules"] for n in range(2)]
+    assert [RULES.fingerprint, stay.fingerprint] in booked
+
+
+def test_rules_that_need_a_closed_window_are_refused(lake, landing):
+    with pytest.raises(LiveError, match="valid_click_dwell"):
+        by(lake, landing, Rules(valid_click_dwell=dt.timedelta(seconds=3)))

@@ -6,13 +6,17 @@ import pyarrow as pa
 import pytest
 
 from assets.attribution import label as labeling
+from assets.attribution.accounting import CONTRADICTIONS, account
 from assets.attribution.label import LabelError, label, label_window
+from assets.attribution.provenance import made_by
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
 from assets.events.contract import EVENTS
 from assets.lake import LakeError, Window
-from tests.unit.labeling import T0, event, expected, moment, rows, same, table
-from tests.unit.reference import MINUTE
+from tests.unit import reference
+from tests.unit.labeling import T0, canonical, event, expected, moment, rows, same, table
+from tests.unit.reference import MINUTE, Plain
+from tests.unit.test_fold_rules import of
 from tests.unit.test_label import big_log
 
 pytestmark = pytest.mark.slow
@@ -204,3 +208,18 @@ def test_a_window_without_events_is_labeled_too(lake):
     put(lake, [event("a", 0, "impression")])
     assert label_window(lake, Window(hour(5), hour(6)), RULES)["impression_sessions"] == 0
     assert lake.hours("labeled_hours") == [hour(5)]
+
+
+def test_other_rules_in_pieces_and_small_slices_are_the_reference(lake, monkeypatch):
+    plain = Plain(short=3000, stay={"like": MINUTE}, horizon=5 * MINUTE)
+    big = [one | {"dwell_ms": 2000} if one["action"] == "view_end" else one for one in LOG]
+    monkeypatch.setattr(labeling, "SLICE_ROWS", 100)  # an hour in several slices
+    put(lake, big)
+    for start, end in ((0, 2), (2, 3), (3, 6)):
+        label_window(lake, Window(hour(start), hour(end)), of(plain))
+    short = []
+    same(labels_of(lake), reference.label(big, plain, short))
+    assert rows(lake.read("short_clicks")) == canonical(short) and short
+    found = account(lake, Window(hour(0), hour(6)), of(plain))
+    assert not any(found[name] for name in CONTRADICTIONS), found
+    assert made_by(lake, hour(1))["rules"] == [of(plain).fingerprint]

@@ -1,6 +1,7 @@
 """The shipped notebooks run by Dagster, SQL cells on their engines, a promoted cell as a job."""
 
 import dataclasses
+import datetime as dt
 import json
 import shutil
 
@@ -201,3 +202,31 @@ def test_a_promoted_cell_is_an_asset_runs_and_passes_its_row_test(settings, spar
     begun["expected"][0]["clicked"] += 1
     with pytest.raises(AssertionError):
         runner.test_rows(spark, "slot_rates", begun)
+
+
+def test_a_rule_is_tried_and_nothing_is_applied(tmp_path):
+    """Of generated traffic; the notebook's numbers against a label of the same hours by the same rule elsewhere."""
+    from assets.attribution.label import label_window
+    from assets.backfill import store
+    from tests import backfill_lake
+
+    tried = load({"GLASSHOUSE_HOME": str(tmp_path / "tried")})
+    window = backfill_lake.fill(tried.lake, tmp_path, hours=3)
+    before = {name: tried.lake.version(name) for name in ("impression_sessions", "click_sessions", "labeled_hours")}
+    clicks = pl.from_arrow(tried.lake.read("click_sessions"))
+    given = {"window_start": "2026-01-05T03:00:00Z", "window_end": "2026-01-05T06:00:00Z", "valid_click_dwell_s": 3}
+    environment = {"GLASSHOUSE_HOME": str(tried.home), "PYTHONPATH": str(ROOT)}
+    said = files.run(ROOT / "notebooks" / "try_a_rule.ipynb", tmp_path / "out.ipynb", given, environment)
+
+    assert {name: tried.lake.version(name) for name in before} == before
+    assert store.listed(tried.lake) == []
+    stricter = dataclasses.replace(Rules(), like_stay=dt.timedelta(seconds=5), valid_click_dwell=dt.timedelta(seconds=3))
+    label_window(tried.lake, window, stricter)
+    after = pl.from_arrow(tried.lake.read("click_sessions"))
+    assert (said["likes_before"], said["likes_after"]) == (clicks["like"].sum(), after["like"].sum())
+    key = ["user_id", "note_id", "session_start"]
+    short = tried.lake.read("short_clicks").num_rows
+    assert said["rows_removed"] == clicks.join(after, on=key, how="anti").height > 5
+    assert said["rows_added"] == short + after.join(clicks, on=key, how="anti").height
+    pictures = [o for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"] for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 2

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # path and least number of charts
 PAGES = {
     "overview": ("/", 5), "funnel": ("/funnel", 5), "attribution": ("/attribution", 5), "quality": ("/quality", 1),
-    "revenue": ("/revenue", 0), "spam": ("/spam", 0), "models": ("/models", 0), "health": ("/health", 0),
+    "revenue": ("/revenue", 0), "spam": ("/spam", 0), "models": ("/models", 0), "backfills": ("/backfills", 0), "health": ("/health", 0),
 }  # fmt: skip
 SIZES = {"light": (1440, 900, False), "dark": (1440, 900, True), "phone": (390, 844, False)}
 DARK = {"overview", "funnel", "attribution"}  # the others draw with the same parts

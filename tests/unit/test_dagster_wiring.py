@@ -43,14 +43,14 @@ def test_asset_keys(repository):
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
         "clickhouse/spam_accounts", "daily_active_users", "events",
-        "hourly_funnel", "impression_sessions", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "user_profiles",
+        "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
     ]  # fmt: skip
 
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
+        "after_labels", "check_labels", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "account_actions:grain_is_unique",
@@ -63,6 +63,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "events:raw_is_events_quarantine_and_repeats",
         "hourly_funnel:grain_is_unique",
         "impression_sessions:accounted_for",
+        "impression_sessions:same_as_recomputed",
         "note_profiles:grain_is_unique",
         "order_attributions:orders_reconcile",
         "spam_accounts:grain_is_unique",
@@ -72,7 +73,9 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "training_samples:one_row_a_display",
         "user_profiles:grain_is_unique",
     ]
-    assert sorted(s.name for s in repository.schedule_defs) == ["daily_ranker", "hourly_after_labels", "hourly_tidy"]
+    assert sorted(s.name for s in repository.schedule_defs) == [
+        "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
+    ]  # fmt: skip
     assert [s.name for s in repository.sensor_defs] == ["landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
     running = [s.name for s in started if s.default_status.value != "STOPPED"]

@@ -35,10 +35,11 @@ def test_shipped_notebooks_load_and_carry_no_outputs(path):
     assert {c["execution_count"] for c in cells if c["cell_type"] == "code"} == {None}
 
 
-def test_the_two_notebooks_depend_on_what_they_read():
+def test_the_notebooks_depend_on_what_they_read():
     deps = {path.stem: set(files.load(path).deps) for path in SHIPPED}
     assert deps["labels"] == {"impression_sessions", "click_sessions", "events"}
     copies = ("events", "impression_sessions", "click_sessions", "orphan_actions", "late_events", "quarantine")
+    assert deps["try_a_rule"] == {"events", "impression_sessions", "click_sessions", "orphan_actions", "late_events"}
     assert deps["metrics"] == {f"clickhouse/{name}" for name in copies}
 
 

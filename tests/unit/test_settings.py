@@ -4,6 +4,7 @@ import datetime as dt
 
 import pytest
 
+from assets.attribution.rules import SHIPPED
 from dagster_project import services, settings
 
 
@@ -27,6 +28,20 @@ def test_an_unknown_setting_is_named():
 def test_a_wrong_value_is_named_with_its_variable(name, value):
     with pytest.raises(settings.SettingsError, match=f"GLASSHOUSE_{name}='{value}'"):
         settings.load({f"GLASSHOUSE_{name}": value})
+
+
+def test_rules_come_from_a_file_and_single_settings_override(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SHIPPED.read_text().replace('like = "0s"', 'like = "5s"').replace('version = "default"', 'version = "5 s"'))
+    found = settings.load({"GLASSHOUSE_RULES": str(path)}).rules
+    assert (found.version, found.like_stay, found.window) == ("5 s", dt.timedelta(seconds=5), dt.timedelta(minutes=20))
+    found = settings.load({"GLASSHOUSE_RULES": str(path), "GLASSHOUSE_WINDOW": "5m"}).rules
+    assert (found.like_stay, found.window) == (dt.timedelta(seconds=5), dt.timedelta(minutes=5))
+    with pytest.raises(settings.SettingsError, match="GLASSHOUSE_RULES.*no such file"):
+        settings.load({"GLASSHOUSE_RULES": str(tmp_path / "gone.toml")})
+    path.write_text('version = "x"\n[sessions]\nwindow = "soon"\n')
+    with pytest.raises(settings.SettingsError, match="mine.toml:3: sessions.window = 'soon'"):
+        settings.load({"GLASSHOUSE_RULES": str(path)})
 
 
 def test_common_names_of_servers_are_honoured():
