@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, EventLogEntry
 
 MANIFEST = "demo.json"
+TRAFFIC = 2  # of what the generator writes: 2 with products in orders, and abusers
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 5  # between two lines of a step's own progress
 COUNTED = ("raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions")
@@ -62,6 +63,8 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
             raise DemoError(
                 f"{settings.home} holds a demo of other traffic ({found}); remove that folder, or set GLASSHOUSE_HOME"
             )
+        if found.get("traffic") != TRAFFIC:
+            raise DemoError(f"{settings.home} holds traffic that an older Glasshouse made, without what is shown today; remove that folder")
         say(f"traffic of seed {seed} is here already: [{window.start:%Y-%m-%d %H:%M}, {window.end:%Y-%m-%d %H:%M}) UTC")
         return window
     from assets.events import generator
@@ -77,7 +80,8 @@ def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Win
     say(f"generating about {events:,} events over {hours} hours")
     summary = generator.generate(config, settings.landing, settings.truth)
     say(f"generated {summary['events']:,} events into {settings.landing}")
-    text = {"start": window.start.isoformat(), "end": window.end.isoformat(), "hours": hours, "events": events, "seed": seed}
+    text = {"start": window.start.isoformat(), "end": window.end.isoformat(), "hours": hours, "events": events, "seed": seed,
+            "traffic": TRAFFIC}  # fmt: skip
     manifest.write_text(json.dumps(text))
     return window
 
