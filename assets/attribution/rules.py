@@ -1,7 +1,7 @@
 """The labeler's rules as data: what decides a label, read from a TOML file (rules.toml beside this one is the default).
 
-Here: which keys there are, what they may hold, errors that name file, line and key. Not here: how the rules are applied
-(fold.py), which hours were labeled by which (provenance.py), where a person sets them (settings.py).
+Here: which keys there are, what they may hold, what contradicts what. Not here: reading a file and its
+errors (rules_file.py), how the rules are applied (fold.py), which hours were labeled by which (provenance.py), where a person sets them (settings.py).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import datetime as dt
 import hashlib
 import json
 import re
-import tomllib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from assets.rules_file import RulesError, Schema, at, read
 
 SHIPPED = Path(__file__).parent / "rules.toml"
 # The label columns, which are fixed, and at the same time the actions that can make one. In the order of the kernel's bits.
@@ -26,10 +26,6 @@ _IMPOSSIBLE = {
 }  # fmt: skip
 _UNITS = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 NO_TIME = dt.timedelta(0)
-
-
-class RulesError(Exception):
-    """Rules that cannot be used; the message names the file, the line, the key and what is allowed."""
 
 
 def parse_duration(text: str) -> dt.timedelta:
@@ -101,52 +97,18 @@ def load_rules(path: Path = SHIPPED) -> Rules:
 
 def parse_rules(text: str, name: str) -> Rules:
     """The rules of a text. name: how errors call it. Raises RulesError."""
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError(f"{name}: not TOML: {error}") from error
-    version = given.pop("version", None)
-    if not isinstance(version, str) or not version:
-        raise RulesError(f'{_at(name, text, "version")}: version is missing or no text; it is a name like "likes stay 5 s"')
-    for section, values in given.items():
-        if section not in _SCHEMA:
-            raise RulesError(f"{_at(name, text, section)}: unknown [{section}]; allowed: version, {', '.join(_SCHEMA)}")
-        if not isinstance(values, dict):
-            raise RulesError(f"{_at(name, text, section)}: {section} is a table: write [{section}]")
-        for key in values:
-            if key not in _SCHEMA[section]:
-                known = ", ".join(_SCHEMA[section])
-                why = "; a label is a column of the tables" if section == "labels" else ""
-                raise RulesError(f"{_at(name, text, section, key)}: unknown key {section}.{key}; allowed: {known}{why}")
-    found = {section: _section(name, text, section, given.get(section, {})) for section in _SCHEMA}
+    found = read(text, name, _SCHEMA, texts=("version",), optional={("sessions", "horizon")},
+                 why={"labels": "a label is a column of the tables"})  # fmt: skip
     sessions, stay = found["sessions"], found["stay"]
     try:
         return Rules(
             window=sessions["window"], horizon=sessions.get("horizon"), valid_click_dwell=sessions["valid_click_dwell"],
             delay=found["watermark"]["delay"], long_view=found["views"]["long_view"],
             **{f"{one}_stay": stay[one] for one in UNDOABLE},
-            labels=tuple(found["labels"][label] for label in LABELS), version=version,
+            labels=tuple(found["labels"][label] for label in LABELS), version=found[""]["version"],
         )  # fmt: skip
     except RulesError as error:
-        raise RulesError(f"{_at(name, text, 'sessions', 'horizon')}: {error}") from None
-
-
-def _section(name: str, text: str, section: str, given: dict) -> dict:
-    found = {}
-    for key, (parse, what) in _SCHEMA[section].items():
-        if key not in given:
-            if (section, key) == ("sessions", "horizon"):
-                continue
-            raise RulesError(f"{_at(name, text, section)}: {section}.{key} is missing; it is {what}")
-        where = f"{_at(name, text, section, key)}: {section}.{key} = {given[key]!r}"
-        if section == "labels" and isinstance(given[key], list):
-            for action in (one for one in given[key] if one in _IMPOSSIBLE):
-                raise RulesError(f"{where}: {action} cannot make a label, it {_IMPOSSIBLE[action]}; allowed: {', '.join(LABELS)}")
-        try:
-            found[key] = parse(given[key])
-        except (ValueError, TypeError, AttributeError):
-            raise RulesError(f"{where} is not {what}") from None
-    return found
+        raise RulesError(f"{at(name, text, 'sessions', 'horizon')}: {error}") from None
 
 
 def _or_zero(value: str) -> dt.timedelta:
@@ -156,6 +118,9 @@ def _or_zero(value: str) -> dt.timedelta:
 
 
 def _actions(value: object) -> tuple[str, ...]:
+    for action in value if isinstance(value, list) else ():
+        if action in _IMPOSSIBLE:
+            raise RulesError(f"{action} cannot make a label, it {_IMPOSSIBLE[action]}; allowed: {', '.join(LABELS)}")
     if not isinstance(value, list) or not value or len(set(value)) < len(value) or not set(value) <= set(LABELS):
         raise ValueError(value)
     return tuple(value)
@@ -163,7 +128,7 @@ def _actions(value: object) -> tuple[str, ...]:
 
 _SPAN = (parse_duration, 'a duration above zero like "20m"')
 _SPAN_OR_ZERO = (_or_zero, 'a duration like "5s", or "0s"')
-_SCHEMA: dict[str, dict[str, tuple[Callable, str]]] = {
+_SCHEMA: Schema = {
     "sessions": {"window": _SPAN, "horizon": _SPAN, "valid_click_dwell": _SPAN_OR_ZERO},
     "watermark": {"delay": _SPAN},
     "views": {"long_view": _SPAN},
@@ -197,18 +162,3 @@ def _text(span: dt.timedelta) -> str:
 
 def _plain(value: object) -> object:
     return value // dt.timedelta(microseconds=1) if isinstance(value, dt.timedelta) else value
-
-
-def _at(name: str, text: str, section: str, key: str | None = None) -> str:
-    """`file:line` of a key, else of its section, else of the file."""
-    inside, found = False, None
-    for number, line in enumerate(text.splitlines(), 1):
-        head = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]", line)
-        if head or number == 1:
-            inside = bool(head) and head[1] == section
-            found = number if inside else found
-        if key and inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return f"{name}:{number}"
-        if key is None and re.match(rf"\s*[\"']?{re.escape(section)}[\"']?\s*=", line):
-            found = found or number
-    return f"{name}:{found}" if found else name

@@ -1,6 +1,6 @@
 """The rules of orders as data, read from a TOML file.
 
-Here: which keys there are, what they may hold, and errors that name key and line. Not here: how they are applied
+Here: which keys there are and what they may hold. Not here: reading a file and its errors (rules_file.py), how they are applied
 (credit.py).
 """
 
@@ -9,20 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import re
-import tomllib
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from assets.rules_file import RulesError, Schema, at, read
+
 # What a rules file may choose from: what a reader does of his own will, and in favour of the note.
 PLANTING = ("click", "like", "fav", "comment", "share", "follow", "profile_enter")
 SHIPPED = Path(__file__).parent / "rules.toml"
-
-
-class RulesError(Exception):
-    """A rules file that cannot be used; the message names the file, the line, the key and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -59,30 +55,10 @@ def load_rules(path: Path = SHIPPED) -> OrderRules:
 
 def parse_rules(text: str, name: str) -> OrderRules:
     """The rules of a text. name: how errors call it. Raises RulesError."""
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError(f"{name}: not TOML: {error}") from error
-    for section, values in given.items():
-        if section not in _SCHEMA:
-            raise RulesError(f"{_at(name, text, section)}: unknown [{section}]; allowed: {', '.join(_SCHEMA)}")
-        if not isinstance(values, dict):
-            raise RulesError(f"{_at(name, text, section)}: {section} is a table: write [{section}]")
-        for key in values:
-            if key not in _SCHEMA[section]:
-                known = ", ".join(_SCHEMA[section])
-                raise RulesError(f"{_at(name, text, section, key)}: unknown key {section}.{key}; allowed: {known}")
-    found = {}
-    for section, keys in _SCHEMA.items():
-        for key, (fits, what) in keys.items():
-            if key not in given.get(section, {}):
-                raise RulesError(f"{_at(name, text, section)}: {section}.{key} is missing; it is {what}")
-            value = given[section][key]
-            if not fits(value):
-                raise RulesError(f"{_at(name, text, section, key)}: {section}.{key} = {value!r} is not {what}")
-            found[key] = tuple(value) if isinstance(value, list) else value
+    sections = read(text, name, _SCHEMA)
+    found = {key: value for section in sections.values() for key, value in section.items()}
     if odd := sorted(set(found["full_statuses"]) - set(found["statuses"])):
-        where = _at(name, text, "refunds", "full_statuses")
+        where = at(name, text, "refunds", "full_statuses")
         raise RulesError(
             f"{where}: refunds.full_statuses names {odd[0]!r}, which revenue.statuses does not: a refund of what never "
             "counted would be subtracted; add it there, or take it out here"
@@ -113,33 +89,29 @@ def _actions(value: object) -> bool:
     return _texts(value) and bool(value) and set(value) <= set(PLANTING)
 
 
-_SCHEMA: dict[str, dict[str, tuple[Callable[[object], bool], str]]] = {
+def _that(fits: Callable[[object], bool]) -> Callable[[object], object]:
+    """A parser of what fits, lists as tuples."""
+
+    def parse(value: object) -> object:
+        if not fits(value):
+            raise ValueError(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return parse
+
+
+_SCHEMA: Schema = {
     "stream": {
-        "table": (_text, "the name of the shop's table"),
-        "time_zone": (_zone, 'a time zone like "UTC" or "Asia/Shanghai"'),
+        "table": (_that(_text), "the name of the shop's table"),
+        "time_zone": (_that(_zone), 'a time zone like "UTC" or "Asia/Shanghai"'),
     },
     "attribution": {
-        "window_days": (_days, "a number of days above 0, 366 at most"),
-        "actions": (_actions, f"a list of one or more of: {', '.join(PLANTING)}"),
+        "window_days": (_that(_days), "a number of days above 0, 366 at most"),
+        "actions": (_that(_actions), f"a list of one or more of: {', '.join(PLANTING)}"),
     },
-    "revenue": {"statuses": (lambda value: _texts(value) and bool(value), "a list of one or more statuses, each once")},
+    "revenue": {"statuses": (_that(lambda value: _texts(value) and bool(value)), "a list of one or more statuses, each once")},
     "refunds": {
-        "full_statuses": (_texts, "a list of statuses, each once; it may be empty"),
-        "partial": (lambda value: isinstance(value, bool), "true or false"),
+        "full_statuses": (_that(_texts), "a list of statuses, each once; it may be empty"),
+        "partial": (_that(lambda value: isinstance(value, bool)), "true or false"),
     },
 }
-
-
-def _at(name: str, text: str, section: str, key: str | None = None) -> str:
-    """`file:line` of a key, else of its section, else of the file."""
-    inside, found = False, None
-    for number, line in enumerate(text.splitlines(), 1):
-        head = re.match(r"\s*\[+\s*([^\]\s]+)\s*\]", line)
-        if head or number == 1:
-            inside = bool(head) and head[1] == section
-            found = number if inside else found
-        if key and inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return f"{name}:{number}"
-        if key is None and re.match(rf"\s*[\"']?{re.escape(section)}[\"']?\s*=", line):
-            found = found or number
-    return f"{name}:{found}" if found else name

@@ -7,14 +7,11 @@ At the end both stores are compared row by row, and Delta with what it was. Not 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -31,7 +28,8 @@ from assets.lake import Lake, Window
 from assets.metrics import loader, loads
 from assets.metrics.client import connect
 from assets.metrics.verify import verify_window
-from tests.chaos.metrics import _Server as Server
+from tests.chaos import command
+from tests.chaos.metrics import Server
 from tests.integration.test_label_live import cut, shaken
 from tests.unit.labeling import T0, moment
 from tests.unit.reference import MINUTE
@@ -220,24 +218,7 @@ class Reader:
 
 
 def main() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path, default=Path("build/reports/chaos_backfill.json"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = run(Path(folder), options.kills, options.seed)
-    table = Table("", "", title="Chaos on backfills", title_justify="left")
-    figures = {name: value for name, value in report.__dict__.items() if not isinstance(value, dict)}
-    for name, value in {**figures, **{f"killed: {k}": v for k, v in report.by_point.items()}}.items():
-        table.add_row(name, str(value))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(json.dumps(report.__dict__, indent=1) + "\n")
-    return 1 if report.half_states or report.mismatches else 0
+    return command.main(__doc__, "Chaos on backfills", "chaos_backfill.json", run, ("half_states", "mismatches"))
 
 
 if __name__ == "__main__":

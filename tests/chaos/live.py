@@ -6,7 +6,6 @@ build/reports/chaos.json. Not here: assertions (test_live.py runs a short form o
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime as dt
 import gzip
@@ -16,7 +15,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +24,7 @@ from pathlib import Path
 from assets.attribution.rules import Rules
 from assets.attribution.state import APP, LiveError, Store
 from assets.lake import Lake, Window
+from tests.chaos import command
 from tests.integration.test_label_live import cut, shaken
 from tests.unit import reference
 from tests.unit.labeling import HOUR, T0, canonical, event, moment, rows
@@ -323,27 +322,14 @@ FAULTS = {
 
 
 def main() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path, default=Path("build/reports/chaos.json"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = run(Path(folder), options.kills, options.seed)
+    def whole(folder: Path, kills: int, seed: int) -> Report:
+        report = run(folder, kills, seed)
         for name, fault in FAULTS.items():
-            report.faults[name] = fault(Path(folder, name.replace(" ", "_")), options.seed)
+            report.faults[name] = fault(folder / name.replace(" ", "_"), seed)
             print(f"{name}: {report.faults[name]}", flush=True)
-    table = Table("", "", title="Chaos on the live labeler", title_justify="left")
-    figures = {name: value for name, value in report.__dict__.items() if not isinstance(value, dict)}
-    for name, value in {**figures, **{f"killed at {k}": v for k, v in report.by_point.items()}, **report.faults}.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(json.dumps(report.__dict__, indent=1) + "\n")
-    return int(bool(report.lost or report.doubled or report.half_states))
+        return report
+
+    return command.main(__doc__, "Chaos on the live labeler", "chaos.json", whole, ("lost", "doubled", "half_states"), kills=200)
 
 
 if __name__ == "__main__":

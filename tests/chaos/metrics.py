@@ -7,14 +7,11 @@ time: what was visible once never goes. Not here: the live labeler's own chaos (
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -29,6 +26,7 @@ from assets.metrics import endpoint, loader
 from assets.metrics.client import connect
 from assets.metrics.schema import TABLES
 from assets.metrics.verify import verify_window
+from tests.chaos import command
 from tests.integration.test_label_live import cut, shaken
 from tests.unit.test_label import big_log
 
@@ -58,7 +56,7 @@ def run(folder: Path, kills: int, seed: int = 1, say=print) -> Report:
     """Kill so many times while a lake's live batches go into ClickHouse, then compare."""
     began, report, dice = time.monotonic(), Report(), random.Random(seed)
     lake = _lake(folder, MOMENTS_A_KILL * (kills + 4), seed)
-    server = _Server(folder / "clickhouse")
+    server = Server(folder / "clickhouse")
     try:
         with _Reader(server.url) as reader:
             for number in range(kills):
@@ -89,7 +87,7 @@ def _lake(folder: Path, batches: int, seed: int) -> Lake:
     return lake
 
 
-class _Server:
+class Server:
     """ClickHouse's endpoint as a process that dies and comes back on its folder and port."""
 
     def __init__(self, folder: Path):
@@ -148,7 +146,7 @@ class _Reader:
             most = max(most, count)
 
 
-def _kill_once(lake: Lake, server: _Server, report: Report, dice: random.Random, point: str | None) -> None:
+def _kill_once(lake: Lake, server: Server, report: Report, dice: random.Random, point: str | None) -> None:
     """Let the loader die at a point; without one let ClickHouse, or the loader, die after a random while."""
     process = _loader(lake, server, dice, point or "none")
     try:
@@ -173,14 +171,14 @@ def _kill_once(lake: Lake, server: _Server, report: Report, dice: random.Random,
     report.by_point[point or "at random"] += 1
 
 
-def _loader(lake: Lake, server: _Server, dice: random.Random, point: str) -> subprocess.Popen:
+def _loader(lake: Lake, server: Server, dice: random.Random, point: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.chaos.metrics_victim", str(lake.root), server.url, point,
                str(dice.randint(1, 2)), str(dice.randrange(10**6))]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def _finish(lake: Lake, server: _Server, dice: random.Random) -> None:
+def _finish(lake: Lake, server: Server, dice: random.Random) -> None:
     process = _loader(lake, server, dice, "none")
     said = process.communicate(timeout=900)[1]
     if process.returncode:
@@ -192,24 +190,7 @@ def _cursor(lake: Lake) -> int:
 
 
 def main() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path, default=Path("build/reports/chaos_metrics.json"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        report = run(Path(folder), options.kills, options.seed)
-    table = Table("", "", title="Chaos on the way into ClickHouse", title_justify="left")
-    figures = {name: value for name, value in report.__dict__.items() if not isinstance(value, dict)}
-    for name, value in {**figures, **{f"killed: {k}": v for k, v in report.by_point.items()}}.items():
-        table.add_row(name, str(value))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(json.dumps(report.__dict__, indent=1) + "\n")
-    return 1 if report.differences or report.backwards else 0
+    return command.main(__doc__, "Chaos on the way into ClickHouse", "chaos_metrics.json", run, ("differences", "backwards"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -142,7 +141,7 @@ def test_without_a_plan_the_page_says_how_to_make_one(page, tmp_path):
     assert "glasshouse backfill plan" in page(where=tmp_path).info[0].value
 
 
-@pytest.mark.skipif(not Path("/usr/bin/chromedriver").exists(), reason="needs chromium and chromium-driver")
+@browser.NEEDED
 def test_the_page_draws_and_fits_light_dark_and_on_a_phone(served):
     home, _, url, found = served
     with streamlit(url, {**os.environ, "GLASSHOUSE_HOME": str(home)}) as site:

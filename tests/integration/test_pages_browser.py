@@ -22,7 +22,7 @@ from tests import browser, metrics_lake
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path("/usr/bin/chromedriver").exists(), reason="needs chromium and chromium-driver"),
+    browser.NEEDED,
 ]
 ROOT = Path(__file__).resolve().parents[2]
 # path and least number of charts
