@@ -24,12 +24,14 @@ errors = Console(stderr=True, highlight=False)
 
 
 def number(value: Any) -> str:
-    """Whole numbers with separators, others with four digits, below 1 with three decimals; None as a dash."""
+    """Whole numbers and thousands with separators, others with four digits, below 1 with three decimals; None as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool) or isinstance(value, str):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) >= 1 else f"{value:.3f}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def table(title: str, rows: Mapping[str, Any] | list[tuple], columns: tuple[str, ...] = ("", "")) -> None:

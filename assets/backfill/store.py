@@ -59,7 +59,8 @@ class Folder:
             return json.loads((self.root / f"{name}.json").read_text())
         except FileNotFoundError:
             have = ", ".join(ids(self.lake)) or "none"
-            raise BackfillError(f"{self.lake.root} has no {name} of a plan {self.plan_id}; plans: {have}") from None
+            what = f"no plan {self.plan_id}" if name == "plan" else f"no {name} of plan {self.plan_id}"
+            raise BackfillError(f"{what} in {self.lake.root}; plans: {have}") from None
 
     def write(self, name: str, body: dict[str, Any]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
