@@ -45,7 +45,7 @@ KEYS = {
     ORPHAN_ACTIONS.name: ["event_id"],
 }
 KINDS = ("added", "removed", "changed")
-# Rows and aggregates that the loader brings into the embedded ClickHouse in a second, as docs/metrics.md measured them.
+# Rows and aggregates that the loader brings into the embedded ClickHouse in a second, about what docs/metrics.md measured.
 CLICKHOUSE_ROWS_PER_S = 500_000
 
 

@@ -59,7 +59,7 @@ class Folder:
             return json.loads((self.root / f"{name}.json").read_text())
         except FileNotFoundError:
             have = ", ".join(ids(self.lake)) or "none"
-            what = f"no plan {self.plan_id}" if name == "plan" else f"no {name} of plan {self.plan_id}"
+            what = f"no {name} of plan {self.plan_id}" if self.root.exists() else f"no plan {self.plan_id}"
             raise BackfillError(f"{what} in {self.lake.root}; plans: {have}") from None
 
     def write(self, name: str, body: dict[str, Any]) -> None:
