@@ -197,8 +197,8 @@ def _pieces(model) -> dict[str, list[tuple[tuple[int, int], object, object]]]:
     states = model.fused_optimizer.state_dict()["state"]
     found = {}
     for name, value in model.state_dict().items():
-        if not hasattr(value, "local_shards"):
-            continue
+        if not hasattr(value, "local_shards") or not value.local_shards():
+            continue  # no table, or one that lies in other processes
         (rows,) = (state for key, state in states[name].items() if key.endswith("momentum1"))
         pairs = zip(value.local_shards(), rows.local_shards(), strict=True)
         found[name] = [(tuple(w.metadata.shard_offsets), w.tensor, r.tensor) for w, r in pairs]

@@ -111,6 +111,8 @@ def by_head(
         if i and found[head]["positives"]:
             # A clicked display without a click session of its own says nothing of behaviours.
             displays = displays & ((labels[:, 0] == 0) | (weights[:, i] > 0))
+            if known is not None and np.isfinite(known).any():
+                displays = displays & np.isfinite(known)
             product, both = scores[displays, 0] * scores[displays, i], labels[displays, i] * labels[displays, 0]
             found[head]["auc_display"] = auc(product, both)
         elif not i:
