@@ -49,6 +49,7 @@ BIASES = ("position",)
 NETWORKS = ("shared_bottom", "mmoe", "ple", "wide_deep")
 SPACES = ("click", "entire")
 MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = "shared_bottom"
 
 
 class RankerError(Exception):

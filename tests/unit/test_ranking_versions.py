@@ -135,7 +135,7 @@ def test_a_configuration_file_says_what_is_wrong_with_it_and_where(tmp_path):
     for line, said in {"colour = 1": "unknown key", 'dim = "x"': "dim = 'x' is not int", "dim = 6": "multiple of 4",
                        "tables = 5": "tables = 5 is not dict", 'network = "tree"': "shared_bottom", "[": "not TOML"}.items():  # fmt: skip
         path.write_text(f"# mine\n{line}\n")
-        with pytest.raises(RankerError, match=rf"mine.toml{'' if line == '[' else ':2: ' + line.split()[0]}.*{said}"):
+        with pytest.raises(RankerError, match=rf"mine.toml{'' if line == '[' else ':2: '}.*{said}"):
             config.load(path)
     with pytest.raises(RankerError, match="no ranker model tree; there are mmoe, ple"):
         config.load("tree")
