@@ -158,6 +158,31 @@ def start_at(model, optimizer, weights: dict, state: dict | None) -> None:
         optimizer.load_state_dict(state["adam"])
 
 
+def renew(model, changed: dict, init: float, seed: tuple[int, ...]) -> None:
+    """Rows that have a new owner (feature -> rows) begin anew: weights as at the start, row states of the optimizer 0.
+
+    The weights are drawn from `seed`, the same however the table is cut.
+    """
+    import numpy as np
+    import torch
+
+    widths = {name: value.size(1) for name, value in model.state_dict().items() if hasattr(value, "local_shards")}
+    with torch.no_grad():
+        for name, parts in _pieces(model).items():
+            table = name.split(".")[-2]
+            rows = changed.get(table.removeprefix("wide_"), ())
+            if not len(rows):
+                continue
+            of = sum(table.encode())  # tables of the same ids do not begin alike
+            spread = 0.0 if table.startswith("wide_") else init
+            drawn = np.random.default_rng((*seed, of)).uniform(-spread, spread, (len(rows), widths[name]))
+            for (row, column), weight, state in parts:
+                inside = (rows >= row) & (rows < row + weight.shape[0])
+                at = torch.from_numpy(rows[inside] - row).to(weight.device)
+                weight[at] = torch.from_numpy(drawn[inside, column : column + weight.shape[1]]).to(weight)
+                state.view(-1)[at] = 0
+
+
 def merge(folder: Path, whole: dict) -> tuple[dict, dict]:
     """Put the processes' parts (rank-*.pt) together: the weights as a plain state_dict, and the optimizer's state.
 

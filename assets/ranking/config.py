@@ -48,6 +48,8 @@ BIASES = ("position",)
 
 NETWORKS = ("shared_bottom", "mmoe", "ple", "wide_deep")
 SPACES = ("click", "entire")
+COLLISIONS = ("hash", "managed")
+EVICT = ("distance_lfu", "lfu", "lru")
 MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "shared_bottom"
 
@@ -64,6 +66,9 @@ class RankerConfig:
     an entry of hidden); "wide_deep". hidden: widths of the shared layers or of an expert's. tower: width of each head's own
     layer. sequences: the lists that are read (SEQUENCES), attended to by the candidate; none: ().
     space: "click" learns behaviours on clicked displays; "entire" learns p(click) p(behaviour | click) on all (ESMM).
+    collisions: "hash": ids share rows by chance; "managed": each id of collisions.MANAGED has a row alone, or row 0. admit_after: displays
+    from which on an id may have one. evict: which owner loses its row first where none is free (collisions.py).
+
     dwell_weight: of the reading time's Huber loss beside the heads' log losses.
 
     holdout: share of the window's samples, the newest, that are only evaluated; 0 trains on all and evaluates nothing.
@@ -89,6 +94,9 @@ class RankerConfig:
     init: float = 0.05
     sequences: tuple[str, ...] = tuple(SEQUENCES)
     space: str = "click"
+    collisions: str = "hash"
+    admit_after: int = 2
+    evict: str = "distance_lfu"
     dwell_weight: float = 0.1
     epochs: int = 1
     batch: int = 1024
@@ -118,12 +126,14 @@ class RankerConfig:
         self._check(bool(self.hidden) and all(w >= 1 for w in self.hidden), "hidden holds at least one width, each 1 or more")
         self._check(set(self.sequences) <= set(SEQUENCES), f"sequences are of: {', '.join(SEQUENCES)}")
         self._check(self.space in SPACES, f"space is one of {', '.join(SPACES)}")
+        self._check(self.collisions in COLLISIONS, f"collisions is one of {', '.join(COLLISIONS)}")
+        self._check(self.evict in EVICT, f"evict is one of {', '.join(EVICT)}")
         self._check(0 <= self.holdout < 1, "holdout lies between 0 and 1, 1 not included")
         self._check(0 < self.lr_final <= 1, "lr_final lies between 0 and 1, 0 not included")
         self._check(self.device in ("auto", "cpu", "cuda"), "device is auto, cpu or cuda")
         self._check(set(self.sharding) <= set(sharded), f"sharding names features: {', '.join(sharded)}")
         self._check(set(self.sharding.values()) <= {"table_wise", "row_wise", "column_wise"}, "unknown sharding type")
-        for name in ("epochs", "batch", "min_steps", "shuffle_rows", "eval_rows", "processes", "tower", "experts", "own_experts"):
+        for name in ("epochs", "batch", "min_steps", "shuffle_rows", "eval_rows", "processes", "tower", "experts", "own_experts", "admit_after"):
             self._check(getattr(self, name) >= 1, f"{name} is at least 1")
         for name in ("checkpoint_s", "checkpoint_steps", "dwell_weight", "threads"):
             self._check(getattr(self, name) >= 0, f"{name} is at least 0")

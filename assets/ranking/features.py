@@ -11,8 +11,8 @@ or bookkeeping.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ import xxhash
 from assets.ranking.config import (
     CROSSES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig, RankerError,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from assets.ranking.collisions import IdMaps
 
 GROUPS = ("user_topic_", "user_", "note_", "author_")  # the first that fits is a column's group
 IDS = ("user_id", "note_id", "author_id")
@@ -72,11 +75,21 @@ class Dense:
 class FeatureSchema:
     """What the model reads, in order: tables (feature to rows), dense inputs, a flag a group that says "no profile",
     lists (names of config.SEQUENCES).
+
+    ids: the rows of the features that have a map (collisions = "managed"), in a file of its own; None: all are hashed.
     """
 
     tables: dict[str, int]
     dense: tuple[Dense, ...]
     sequences: tuple[str, ...] = ()
+    ids: IdMaps | None = field(default=None, compare=False, repr=False)
+
+    def rows(self, feature: str, *values: pa.Array) -> np.ndarray:
+        """Rows of the feature's table, int64 [n], 0 where not known. values: its ids, or both columns of a cross."""
+        if self.ids is not None and feature in self.ids:
+            return self.ids.rows(feature, *keys(*values))
+        size = self.tables[feature]
+        return crossed_rows(*values, size) if len(values) == 2 else table_rows(feature, values[0], size)
 
     @property
     def columns(self) -> list[str]:
@@ -151,10 +164,28 @@ def mixed(values: pa.Array) -> np.ndarray:
 
 def crossed_rows(first: pa.Array, second: pa.Array, rows: int) -> np.ndarray:
     """Rows of a table of pairs, int64 [n]: 0 where either is null."""
-    null = first.is_null().to_numpy(zero_copy_only=False) | second.is_null().to_numpy(zero_copy_only=False)
+    return hashed_rows(*keys(first, second), rows)
+
+
+def keys(*values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 [n], an id or a pair of ids as a well spread number, and bool [n], where one is null. Two integers never have the
+    same; texts and pairs are hashed to 64 bits."""
+    null = values[0].is_null().to_numpy(zero_copy_only=False)
+    if len(values) == 1:
+        return mixed(values[0]), null
+    first, second = values
     # Mixed twice: a plain xor of two mixes would be symmetric.
     pair = splitmix64((mixed(first) ^ splitmix64(mixed(second).view(np.int64))).view(np.int64))
-    return hashed_rows(pair, null, rows)
+    return pair, null | second.is_null().to_numpy(zero_copy_only=False)
+
+
+def observed_keys(rows: pa.Table | pa.RecordBatch, features: Iterable[str]) -> dict[str, np.ndarray]:
+    """By feature the keys of the rows that have one, as they stand."""
+    found = {}
+    for feature in features:
+        key, null = keys(*(_array(rows, name) for name in CROSSES.get(feature, (feature,))))
+        found[feature] = key[~null]
+    return found
 
 
 def hashed_rows(hashed: np.ndarray, null: np.ndarray, rows: int) -> np.ndarray:
@@ -232,11 +263,8 @@ def encode(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema, labelled: boo
     if missing := [name for name in schema.columns if name not in rows.schema.names]:
         raise RankerError(f"the samples lack {', '.join(missing)}, which this model version reads")
     ids = np.empty((rows.num_rows, len(schema.tables)), dtype=np.int32)
-    for i, (feature, size) in enumerate(schema.tables.items()):
-        if feature in CROSSES:
-            ids[:, i] = crossed_rows(*(_array(rows, name) for name in CROSSES[feature]), size)
-        else:
-            ids[:, i] = table_rows(feature, _array(rows, feature), size)
+    for i, feature in enumerate(schema.tables):
+        ids[:, i] = schema.rows(feature, *(_array(rows, name) for name in CROSSES.get(feature, (feature,))))
     labels = np.zeros((rows.num_rows, len(OUTPUTS)), dtype=np.float32)
     weights = np.zeros_like(labels)
     if labelled:
@@ -259,7 +287,7 @@ def encode_lists(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> tupl
                 raise RankerError(f"the lists {', '.join(SEQUENCES[name])} of a sample differ in length")
             lengths[:, s] = found
             inside = np.arange(SEQUENCE_LENGTH) < found[:, None]
-            lists[:, place][inside] = table_rows(table, entries, schema.tables[table])
+            lists[:, place][inside] = schema.rows(table, entries)
             place += 1
     return lists, lengths
 

@@ -13,14 +13,14 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from assets.lake import Lake
-from assets.ranking import features
+from assets.ranking import collisions, features
 from assets.ranking.config import DWELL, HEADS, OUTPUTS, RankerConfig, RankerError
 
 FILES = ("weights.pt", "config.json", "features.json", "metrics.json")
@@ -136,8 +136,11 @@ def read(path: Path, name: str) -> Ranker:
 
     config = json.loads((path / "config.json").read_text())
     schema = features.FeatureSchema.from_dict(json.loads((path / "features.json").read_text()))
+    settings = RankerConfig.from_dict(config["ranker"])
+    if settings.collisions == "managed":
+        schema = replace(schema, ids=collisions.IdMaps.load(path / collisions.FILE, settings))
     metrics = json.loads((path / "metrics.json").read_text()) if (path / "metrics.json").exists() else {}
-    model = RankerModel(schema, RankerConfig.from_dict(config["ranker"]), torch.device("cpu"))
+    model = RankerModel(schema, settings, torch.device("cpu"))
     model.load_state_dict(torch.load(path / "weights.pt", weights_only=True))
     return Ranker(name, schema, config, metrics, model.eval())
 

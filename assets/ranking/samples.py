@@ -16,7 +16,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
 from assets.lake import Lake, LakeError, Window
-from assets.ranking import features
+from assets.ranking import collisions, features
 from assets.ranking.config import RankerConfig, RankerError
 
 TABLE = "training_samples"
@@ -169,24 +169,53 @@ def training_batches(
     cut into chunks of config.shuffle_rows and each chunk is mixed. The last batch is filled up with rows of weight 0.
     The next chunk is read and encoded while this one is used.
     """
+    return (batch for batch, _ in training_steps(where, schema, config, epoch, rank, start))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """From this step on ids lie where `ids` says; the rows `changed` (by feature) have another owner than before.
+
+    seed: what their new weights are drawn from, the same in every process.
+    """
+
+    ids: collisions.IdMaps
+    changed: dict[str, np.ndarray]
+    seed: tuple[int, int, int]
+
+
+def training_steps(
+    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int = 0, rank: int = 0, start: int = 0,
+    ids: collisions.IdMaps | None = None,
+) -> Iterator[tuple[features.Encoded, Moved | None]]:  # fmt: skip
+    """training_batches, each with what moved before it (None: nothing; hashed ids never move).
+
+    ids: the maps to go on with, changed here; empty ones by default where the configuration has maps.
+    """
+    if config.collisions == "managed":
+        schema = replace(schema, ids=collisions.IdMaps.empty(config) if ids is None else ids)
     size = batch_size(where.train_rows, config)
     total = steps(where.train_rows, size, config.processes)
     per_chunk = max(1, config.shuffle_rows // size)
-    done = start
+    done, moved = start, None
     chunks = prefetched(_chunks(where, schema, config, epoch, rank, start // per_chunk, per_chunk * size), ahead=1)
-    for chunk in chunks:
+    for chunk, moved in chunks:
         for batch in _cut(chunk, size, done % per_chunk):
-            yield _filled(batch, size)
+            yield _filled(batch, size), moved
+            moved = None
             done += 1
     if done < total:  # fewer rows than processes: this one has none of the last step
         columns = [*schema.columns, *features.TARGETS]
-        yield _filled(features.encode(_no_rows(where, columns), schema), size)
+        yield _filled(features.encode(_no_rows(where, columns), schema), size), moved
 
 
 def _chunks(
     where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int, rank: int, first: int, rows: int
-) -> Iterator[features.Encoded]:
-    """The process's chunks from number `first` on, mixed; `rows` of its rows each, the last one fewer."""
+) -> Iterator[tuple[features.Encoded, Moved | None]]:
+    """The process's chunks from number `first` on, mixed; `rows` of its rows each, the last one fewer.
+
+    Maps are moved by a chunk of all processes before any of its ids is looked up.
+    """
     fragments = where.fragments("train")
     np.random.default_rng((config.seed, epoch)).shuffle(fragments)
     skip = first * rows * config.processes  # rows of the common order
@@ -194,10 +223,23 @@ def _chunks(
         skip -= held
         del fragments[0]
     columns = [*schema.columns, *features.TARGETS]
-    found = _share(_after(_record_batches("train", where, columns, fragments), skip), rank, config.processes)
-    for number, chunk in enumerate(_gathered(found, rows), first):
-        encoded = features.concat([features.encode(part, schema) for part in chunk])
-        yield encoded.rows(np.random.default_rng((config.seed, epoch, number)).permutation(len(encoded.ids)))
+    common = _after(_record_batches("train", where, columns, fragments), skip)
+    for number, parts in enumerate(_gathered(common, rows * config.processes), first):
+        moved = None if schema.ids is None else _move(schema, parts, config, epoch, number)
+        mine = list(_share(parts, rank, config.processes)) or [_no_rows(where, columns)]
+        encoded = features.concat([features.encode(part, schema) for part in mine])
+        yield encoded.rows(np.random.default_rng((config.seed, epoch, number)).permutation(len(encoded.ids))), moved
+
+
+def _move(
+    schema: features.FeatureSchema, parts: list[pa.RecordBatch], config: RankerConfig, epoch: int, number: int
+) -> Moved | None:
+    """Move the maps on by a chunk, once: a resumed training finds those of its checkpoint moved already."""
+    if schema.ids.mark == (epoch, number):
+        return None
+    of = [features.observed_keys(part, collisions.observed(schema.tables)) for part in parts]
+    changed = schema.ids.observe({name: np.concatenate([one[name] for one in of]) for name in of[0]}, (epoch, number))
+    return Moved(schema.ids.copy(), changed, (config.seed, epoch, number))
 
 
 def _count(where: Split, fragment: pds.Fragment) -> int:

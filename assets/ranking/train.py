@@ -30,7 +30,7 @@ from assets.ranking.config import DWELL, RankerConfig, RankerError
 Progress = Callable[[dict], None]
 
 # What a version's weights fit: a training that goes on from it has the same.
-SHAPE = ("tables", "dim", "network", "hidden", "experts", "own_experts", "tower", "sequences")
+SHAPE = ("tables", "dim", "network", "hidden", "experts", "own_experts", "tower", "sequences", "collisions")
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 

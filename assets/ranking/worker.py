@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backwa
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from assets.ranking import checkpoint, samples
+from assets.ranking import checkpoint, collisions, samples
 from assets.ranking.config import BIASES, RankerConfig, RankerError, cores
 from assets.ranking.features import FeatureSchema
 from assets.ranking.model import Inputs, RankerModel, loss, set_bias
@@ -111,6 +112,9 @@ def run(rank: int, job: Job, report: Callable[[dict], None]) -> None:
         done = Path(job.folder) / "done"
         done.mkdir(exist_ok=True)
         torch.save(checkpoint.state_of(model, training.optimizer), done / f"rank-{rank}.pt")
+        if rank == 0 and training.ids is not None:
+            training.ids.save(done / collisions.FILE)
+            outcome["ids"] = training.ids.report()
         dist.barrier()
         if rank == 0:
             report({"phase": "trained", **outcome, "backend": backend, "device": device.type, "sharding": _plan(model)})
@@ -175,6 +179,7 @@ class Training:
         self.step, self.curve, self.before = 0, [], 0.0
         self.summed, self.count = torch.zeros((), device=device, dtype=torch.float64), 0
         self.resumed_at = None
+        self.ids = collisions.IdMaps.empty(config) if config.collisions == "managed" else None
         self._begin()
 
     def _begin(self) -> None:
@@ -186,12 +191,17 @@ class Training:
             self.step, self.curve, self.before = meta["step"], meta["curve"], meta["seconds"]
             self.summed, self.count = state["summed"].to(self.device), state["count"]
             self.resumed_at = self.step
+            if self.ids is not None:
+                self.ids = collisions.IdMaps.load(folder / collisions.FILE, self.job.config)
         elif self.job.start is not None:
             start = Path(self.job.start)
             known = (start / "optimizer.pt").exists()
             state = torch.load(start / "optimizer.pt", weights_only=True) if known else None
             weights = torch.load(start / "weights.pt", weights_only=True)
             checkpoint.start_at(self.model, self.optimizer, weights, state)
+            if self.ids is not None:
+                self.ids = collisions.IdMaps.load(start / collisions.FILE, self.job.config)
+                self.ids.mark = collisions.NO_MARK
 
     def run(self) -> dict:
         """Train to the end; returns loss_curve, batch, steps, train_seconds, resumed_at (None: from the start)."""
@@ -199,7 +209,11 @@ class Training:
         self.started = self.said = self.saved = time.perf_counter()
         for epoch in range(self.step // self.an_epoch, self.job.config.epochs):
             for batch in self._batches(epoch, self.step - epoch * self.an_epoch):
-                self._one(*batch)
+                *given, moved = batch
+                if moved is not None:
+                    checkpoint.renew(self.model, moved.changed, self.job.config.init, moved.seed)
+                    self.ids = moved.ids
+                self._one(*given)
                 self._after_step()
         seconds = time.perf_counter() - self.started
         return {
@@ -210,11 +224,12 @@ class Training:
     def _batches(self, epoch: int, start: int):
         """Tensors of the epoch's batches, made in a thread of their own."""
         job, make = self.job, self.model.module.inputs
+        ids = None if self.ids is None else self.ids.copy()  # reading is ahead of training
 
         def made():
-            for batch in samples.training_batches(job.where, job.schema, job.config, epoch, self.rank, start):
+            for batch, moved in samples.training_steps(job.where, job.schema, job.config, epoch, self.rank, start, ids):
                 labels, weights = (torch.from_numpy(a).to(self.device) for a in (batch.labels, batch.weights))
-                yield make(batch, self.device), labels, weights
+                yield make(batch, self.device), labels, weights, moved
 
         return samples.prefetched(made())
 
@@ -270,6 +285,8 @@ class Training:
         state = checkpoint.state_of(self.model, self.optimizer)
         state |= {"summed": self.summed.cpu(), "count": self.count}
         torch.save(state, hidden / f"rank-{self.rank}.pt")
+        if self.rank == 0 and self.ids is not None:
+            self.ids.save(hidden / collisions.FILE)
         dist.barrier()
         if self.rank == 0 and not self._orphan():
             seconds = self.before + time.perf_counter() - self.started
@@ -288,11 +305,13 @@ def _plan(model: DistributedModelParallel) -> dict[str, str]:
 
 
 def merge(folder: Path, out: Path, schema: FeatureSchema, config: RankerConfig) -> None:
-    """Put the parts in `folder` together: weights.pt, a plain state_dict of RankerModel, and optimizer.pt, in `out`."""
+    """Put the parts in `folder` together: weights.pt, a plain state_dict of RankerModel, optimizer.pt and ids.npz, in `out`."""
     whole = RankerModel(schema, config, torch.device("cpu")).state_dict()
     weights, state = checkpoint.merge(folder, whole)
     torch.save(weights, out / "weights.pt")
     torch.save(state, out / "optimizer.pt")
+    if (folder / collisions.FILE).exists():
+        shutil.copyfile(folder / collisions.FILE, out / collisions.FILE)
 
 
 def spawned(rank: int, job: Job, reports) -> None:
