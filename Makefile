@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-backfill chaos-metrics clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-backfill chaos-metrics clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -65,6 +65,12 @@ bench-metrics: setup  ## 100 million events into ClickHouse, every board's query
 
 bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse, one pass of polars, Flink (half an hour; installs Flink apart)
 	@$(BIN)/python -m benchmarks.backfill $(BENCH_ARGS)
+
+bench-collisions: setup  ## managed ids beside hashing into the same memory: collisions, AUC, speed (some minutes)
+	@$(BIN)/python -m benchmarks.collisions $(BENCH_ARGS)
+
+bench-fresh: setup  ## AUC against the age of the model, late labels, seconds from closed samples to a version (some minutes)
+	@$(BIN)/python -m benchmarks.freshness $(BENCH_ARGS)
 
 bench-ranker: setup  ## samples a second of the ranker
 	@$(BIN)/python benchmarks/ranker_smoke.py

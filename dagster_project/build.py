@@ -47,7 +47,7 @@ def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Defini
     assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *(sql_jobs.sql_asset(job, partitions) for job in found)]
     known = {table.name for table in tables} | {key.to_user_string() for asset in assets for key in asset.keys}
     assets += notebook_assets(notebook_folder, partitions, known)
-    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job()}
+    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job(), jobs.FRESH: jobs.fresh_job()}
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.checks(found),

@@ -196,6 +196,37 @@ def _clickhouse(settings):
         return None
 
 
+ranker = typer.Typer(no_args_is_help=True, help="Versions of the ranker.")
+app.add_typer(ranker, name="ranker")
+
+
+@ranker.command("fresh")
+def ranker_fresh(
+    every: Annotated[Optional[str], typer.Option(help="Look again after so long, like 10s, until stopped; without it once.")] = None,
+    longest: Annotated[int, typer.Option(help="Minutes of samples that make one version, at most.", min=1, max=60)] = 60,
+    keep: Annotated[int, typer.Option(help="Versions of this loop that are kept.", min=2)] = 20,
+) -> None:
+    """Train the newest version on by every stretch of closed samples that it has not seen; a version each."""
+    import datetime as dt
+
+    from assets.attribution.rules import parse_duration
+    from assets.ranking import fresh
+    from dagster_project import services, show
+
+    settings = _settings()
+    config = fresh.FreshConfig(longest=dt.timedelta(minutes=longest), keep=keep)
+    if every is None:
+        done = fresh.once(settings.lake, config, settings.rules, show.fresh)
+        if not done:
+            show.console.print("no closed samples that the newest version has not seen")
+        return
+    try:
+        seconds = parse_duration(every).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--every") from None
+    fresh.follow(settings.lake, seconds, services.stop_on_signals(), config, settings.rules, show.fresh)
+
+
 @app.command()
 def tidy() -> None:
     """Compact small files, delete what no reader can need any more; safe while everything runs."""

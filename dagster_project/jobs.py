@@ -13,6 +13,7 @@ from dagster_project.order_assets import KEYS as ORDER_KEYS
 from dagster_project.partitions import range_tags
 
 LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "train_ranker", "tidy_lake"
+FRESH = "fresh_ranker"
 ORDERS = "new_orders"
 CHECK, RECOMPUTED = "check_labels", "same_as_recomputed"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
@@ -71,6 +72,26 @@ def tidy_job() -> dg.JobDefinition:
         tidy()
 
     return tidy_lake
+
+
+def fresh_job() -> dg.JobDefinition:
+    """The newest version trained on by each stretch of closed samples that it has not seen; a version each."""
+
+    @dg.op(required_resource_keys={"settings"}, description="Validate on each new stretch of closed samples, then train on it.")
+    def fresh(context) -> None:
+        from assets.ranking.fresh import once
+
+        settings = context.resources.settings
+        for metrics in once(settings.lake, rules=settings.rules):
+            heads = {f"auc_{head}": one["auc"] for head, one in metrics["heads"].items() if one["auc"] is not None}
+            said = {name: metrics["fresh"][name] for name in ("parent", "from", "until", "rows")}
+            context.log_event(dg.AssetMaterialization("ranker", metadata={"version": metrics["version"], **said, **heads}))
+
+    @dg.job(name=FRESH, description="Goes on with the newest version of the ranker by the samples that have closed since.")
+    def fresh_ranker():
+        fresh()
+
+    return fresh_ranker
 
 
 def run_line(

@@ -34,6 +34,12 @@ def number(value: Any) -> str:
     return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
 
 
+def fresh(report: Mapping[str, Any]) -> None:
+    """One line for each version that the fresh loop publishes."""
+    if report["phase"] == "published":
+        console.print(f"version {report['version']}: {report['rows']:,} samples of [{report['from']}, {report['until']}), from {report['parent']}")
+
+
 def table(title: str, rows: Mapping[str, Any] | list[tuple], columns: tuple[str, ...] = ("", "")) -> None:
     """Print rows under a title; the first column is a name, the others are right-aligned figures."""
     console.print(f"\n[bold]{title}[/bold]")  # not the sheet's own title: that is folded to the sheet's width

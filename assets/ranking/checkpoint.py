@@ -166,7 +166,7 @@ def renew(model, changed: dict, init: float, seed: tuple[int, ...]) -> None:
     import numpy as np
     import torch
 
-    widths = {name: value.size(1) for name, value in model.state_dict().items() if hasattr(value, "local_shards")}
+    widths = {name: value.metadata().size[1] for name, value in model.state_dict().items() if hasattr(value, "local_shards")}
     with torch.no_grad():
         for name, parts in _pieces(model).items():
             table = name.split(".")[-2]

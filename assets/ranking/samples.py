@@ -35,7 +35,10 @@ MINUTE_US = 60_000_000
 
 @dataclass(frozen=True)
 class Split:
-    """One version of `training_samples`, a window of it, and the moment that parts training from held-out samples."""
+    """One version of `training_samples`, a window of it, and the moment that parts training from held-out samples.
+
+    since: training samples begin no earlier; None: with the window.
+    """
 
     lake: Lake
     version: int
@@ -43,6 +46,7 @@ class Split:
     cutoff: dt.datetime
     train_rows: int
     holdout_rows: int
+    since: dt.datetime | None = None
 
     def rows(self, part: str) -> int:
         return self.train_rows if part == "train" else self.holdout_rows
@@ -52,6 +56,8 @@ class Split:
         # The bound on `hour` lets whole files be skipped.
         if part == "train":
             inside = (pc.field("hour") <= cutoff) & (pc.field("session_start") < cutoff)
+            if self.since is not None:
+                inside = inside & (pc.field("session_start") >= pa.scalar(self.since, pa.timestamp("us", "UTC")))
         else:
             inside = pc.field("session_start") >= cutoff
         return _inside(self.window) & inside
@@ -111,6 +117,20 @@ def split(lake: Lake, window: Window, config: RankerConfig, version: int | None 
     border = int(np.abs(before[:-1] - (1 - config.holdout) * before[-1]).argmin())
     cutoff = dt.datetime.fromtimestamp(ordered[border + 1] * 60, dt.UTC)
     return Split(lake, version, window, cutoff, int(before[border]), int(before[-1] - before[border]))
+
+
+def between(lake: Lake, start: dt.datetime, end: dt.datetime, version: int) -> Split:
+    """The samples that began in [start, end), all for training; perhaps none."""
+    window = Window(_hour(start), _hour(end - dt.timedelta(microseconds=1)) + dt.timedelta(hours=1))
+    where = Split(lake, version, window, end, 0, 0, start)
+    return replace(where, train_rows=_dataset(lake, version).count_rows(filter=where.filter("train")))
+
+
+def tables(where: Split, columns: list[str]) -> Iterator[pa.Table]:
+    """The training rows in time order, `columns` only."""
+    for batch in _record_batches("train", where, columns, where.fragments("train")):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
 
 
 def _span(window: Window) -> str:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from assets.attribution.rules import Rules
 from assets.lake import Lake, Window
 from assets.ranking import checkpoint, evaluate, features, registry, samples
-from assets.ranking.config import DWELL, RankerConfig, RankerError
+from assets.ranking.config import DWELL, OUTPUTS, RankerConfig, RankerError
 
 Progress = Callable[[dict], None]
 
@@ -87,6 +87,20 @@ def train(
         if run_id is None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def go_on(
+    where: samples.Split, version: str, config: RankerConfig, folder: Path, validated: dict, said: dict, rules: Rules | None,
+    tell: Progress, started: float, beside: Callable[[Path], None] = lambda out: None,
+) -> dict:  # fmt: skip
+    """Train a version on by all samples of `where` and publish the result; returns its metrics as `train` does.
+
+    folder: an empty one to train in. validated: the metrics, which the caller has; nothing is held out. said: more for config.json.
+    beside: writes further files into the version.
+    """
+    start = _start(registry.folder(where.lake), where.lake, version, config)
+    job = _Job(where, start.schema, config, (0.0,) * len(OUTPUTS), folder, start)
+    return _trained(job, None, rules, tell, started, validated, said, beside)
 
 
 def unfinished(lake: Lake) -> list[str]:
@@ -162,7 +176,10 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
     return _Job(where, schema, config, means, folder, start)
 
 
-def _trained(job: _Job, truth_folder: Path | str | None, rules: Rules | None, tell: Progress, started: float) -> dict:
+def _trained(
+    job: _Job, truth_folder: Path | str | None, rules: Rules | None, tell: Progress, started: float,
+    validated: dict | None = None, said: dict | None = None, beside: Callable[[Path], None] = lambda out: None,
+) -> dict:  # fmt: skip
     from assets.ranking import worker
 
     outcome = _fit(job, tell)
@@ -170,10 +187,11 @@ def _trained(job: _Job, truth_folder: Path | str | None, rules: Rules | None, te
 
     def write(out: Path) -> None:
         registry.write_json(out / "features.json", job.schema.as_dict())
-        registry.write_json(out / "config.json", _provenance(job, rules))
+        registry.write_json(out / "config.json", {**_provenance(job, rules), **(said or {})})
         worker.merge(job.folder / "done", out, job.schema, config)
+        beside(out)
         tell({"phase": "evaluate"})
-        found = _evaluate(registry.read(out, ""), where, config, truth_folder)
+        found = validated or _evaluate(registry.read(out, ""), where, config, truth_folder)
         rows = where.train_rows * config.epochs
         metrics.update(
             found, **outcome, table=samples.TABLE, table_version=where.version, cutoff=where.cutoff.isoformat(),

@@ -51,7 +51,7 @@ def test_asset_keys(repository):
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "check_labels", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
+        "after_labels", "check_labels", "fresh_ranker", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "account_actions:grain_is_unique",
@@ -79,7 +79,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(s.name for s in repository.schedule_defs) == [
         "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
     ]  # fmt: skip
-    assert [s.name for s in repository.sensor_defs] == ["landing_folder"]
+    assert sorted(s.name for s in repository.sensor_defs) == ["closed_samples", "landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
     running = [s.name for s in started if s.default_status.value != "STOPPED"]
     assert running == ["hourly_tidy"], "the housekeeping alone starts by itself"
