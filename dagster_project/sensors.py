@@ -41,13 +41,14 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
         description="Trains the ranker on when samples have closed. Off by default: `glasshouse ranker fresh` does it too.",
     )
     def closed_samples(context: dg.SensorEvaluationContext):
-        from assets.ranking import fresh, registry
+        from assets.ranking import fresh
 
-        if registry.latest(settings.lake) is None:
+        if fresh.head(settings.lake) is None:
             return dg.SkipReason("there is no version of the ranker to go on from: materialize `ranker`")
-        stretch = fresh.next_stretch(settings.lake, fresh.FreshConfig(), settings.rules)
-        if stretch is None:
+        found = fresh.next_stretch(settings.lake, fresh.FreshConfig(), settings.rules)
+        if found is None:
             return dg.SkipReason("no closed samples that the newest version has not seen")
-        return dg.RunRequest(run_key=f"{registry.latest(settings.lake)} {stretch.since.isoformat()} {stretch.cutoff.isoformat()}")
+        version, stretch = found
+        return dg.RunRequest(run_key=f"{version} {stretch.since.isoformat()} {stretch.cutoff.isoformat()}")
 
     return [landing_folder, closed_samples]

@@ -63,7 +63,7 @@ class FreshConfig:
 
 
 def once(lake: Lake, config: FreshConfig | None = None, rules: Rules | None = None, tell: Tell | None = None) -> list[dict]:
-    """Train on every stretch that is closed and that the newest version has not seen; a version each. Returns their metrics.
+    """Train on every stretch that is closed and that the version to go on from has not seen; a version each. Returns their metrics.
 
     tell: called with what `train` reports, and with {"phase": "published", ...} after each version. Raises RankerError without
     a version to begin with, and where another process is at it.
@@ -73,8 +73,8 @@ def once(lake: Lake, config: FreshConfig | None = None, rules: Rules | None = No
     found = []
     with checkpoint.held(place):
         _sweep(registry.folder(lake))
-        while (stretch := next_stretch(lake, config, rules)) is not None:
-            metrics = _train_on(lake, stretch, place / "run", config, rules, tell)
+        while (following := next_stretch(lake, config, rules)) is not None:
+            metrics = _train_on(lake, *following, place / "run", config, rules, tell)
             found.append(metrics)
             tell({"phase": "published", "version": metrics["version"], **metrics["fresh"]})
             _forget(lake, config.keep)
@@ -96,9 +96,25 @@ def follow(
 # --- which samples are next -------------------------------------------------------------------------------------------
 
 
-def next_stretch(lake: Lake, config: FreshConfig, rules: Rules) -> samples.Split | None:
-    """The oldest closed samples that the newest version has not seen, cut at the hour and at `longest`; None without any."""
-    version = registry.latest(lake)
+def head(lake: Lake) -> str | None:
+    """The version to go on from: the newest of the line that began with the newest version trained as a whole.
+
+    Not simply the newest: what was in training while that one appeared still belongs to the line before.
+    """
+    line = None
+    for version in reversed(registry.versions(lake)):
+        said = _said_of(lake, version).get("fresh")
+        if said is None:
+            return line.get(version, version) if line else version
+        line = line or {}
+        line.setdefault(said["base"], version)
+    return None
+
+
+def next_stretch(lake: Lake, config: FreshConfig, rules: Rules) -> tuple[str, samples.Split] | None:
+    """The version to go on from, and the oldest closed samples that it has not seen, cut at the hour and at `longest`; None
+    without any. Raises RankerError without a version."""
+    version = head(lake)
     if version is None:
         raise RankerError("there is no version of the ranker to go on from; materialize the asset `ranker` first")
     lake = lake.pinned()
@@ -112,15 +128,19 @@ def next_stretch(lake: Lake, config: FreshConfig, rules: Rules) -> samples.Split
         upto = min(start + config.longest, hour + HOUR, end)
         where = samples.between(lake, start, upto, table_version)
         if where.train_rows:
-            return where
+            return version, where
         start = upto
     return None
 
 
 def seen_until(lake: Lake, version: str) -> dt.datetime:
     """Samples that began before this have trained the version."""
-    said = json.loads((registry.folder(lake) / version / "config.json").read_text())
+    said = _said_of(lake, version)
     return dt.datetime.fromisoformat(said["fresh"]["until"] if said.get("fresh") else said["cutoff"])
+
+
+def _said_of(lake: Lake, version: str) -> dict:
+    return json.loads((registry.folder(lake) / version / "config.json").read_text())
 
 
 def closed_until(lake: Lake, after: dt.datetime, rules: Rules) -> dt.datetime:
@@ -168,9 +188,10 @@ def _said(lake: Lake) -> dt.datetime | None:
 # --- one stretch ------------------------------------------------------------------------------------------------------
 
 
-def _train_on(lake: Lake, where: samples.Split, folder: Path, config: FreshConfig, rules: Rules, tell: Tell) -> dict:
+def _train_on(
+    lake: Lake, version: str, where: samples.Split, folder: Path, config: FreshConfig, rules: Rules, tell: Tell
+) -> dict:
     started = time.perf_counter()
-    version = registry.latest(lake)
     before = registry.read(registry.folder(lake) / version, version)
     validated = _validated(before, where)
     settings = _settings(before.config, where, config)
@@ -263,7 +284,7 @@ def _forget(lake: Lake, keep: int) -> None:
     """Remove the oldest versions of this loop but for `keep`; never one that was promoted, nor one trained as a whole."""
     root = registry.folder(lake)
     named = set(_promoted(root))
-    ours = [v for v in registry.versions(lake) if json.loads((root / v / "config.json").read_text()).get("fresh")]
+    ours = [v for v in registry.versions(lake) if _said_of(lake, v).get("fresh")]
     for version in ours[:-keep]:
         if version not in named:
             hidden = root / f".gone-{version}"  # a reader finds a version whole or not at all

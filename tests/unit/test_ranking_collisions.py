@@ -147,6 +147,8 @@ def test_every_process_has_the_same_map_and_reads_on_from_any_step(tmp_path, pro
     known = None
     for start, (_, moved) in enumerate(whole[0]):
         known = moved.ids if moved else known
+        if start % 4:  # a chunk has three steps: all places in a chunk come up
+            continue
         rest = list(samples.training_steps(where, schema, config, 0, 0, start + 1, known.copy()))
         assert len(rest) == len(whole[0]) - start - 1
         for (batch, moved), (batch_then, moved_then) in zip(rest, whole[0][start + 1 :], strict=True):
