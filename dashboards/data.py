@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from assets.metrics import ranges
 from assets.metrics.client import ClickHouseDown, connect
 from dagster_project import settings
 
@@ -231,18 +232,13 @@ def sql(name: str) -> str:
     return (QUERIES / f"{name}.sql").read_text()
 
 
-def _bound(value):
-    # As text with microseconds: the client's own binding of a datetime drops them.
-    return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, dt.datetime) else value
-
-
 def fresh(name: str, **parameters) -> pd.DataFrame:
     """Run a query file with bound parameters, now. Raises ClickHouseDown, NoTables or TooMuch; times come back as UTC."""
     from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
     url = _settings().pages_clickhouse
     try:
-        rows = _client(url).query(sql(name), parameters={key: _bound(value) for key, value in parameters.items()})
+        rows = _client(url).query(sql(name), parameters=ranges.bound(parameters))
     except OperationalError as error:
         _client.clear()
         connect(url)  # says what to start, where nothing answers

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from assets.lake import Lake, Window
+from assets.metrics import ranges
 
 QUERIES = Path(__file__).resolve().parents[2] / "sql" / "clickhouse" / "queries"
 TWIN = "_without_spam"
@@ -56,9 +57,9 @@ def aggregates(client, window: Window, runs: int = 50) -> list[Timed]:
     found = []
     for path in sorted(QUERIES.glob("*.sql")):
         text = path.read_text()
-        if path.stem.endswith(TWIN) or not re.search(r"\w+_in\(|FROM \w+_totals\b", text):
+        if path.stem.endswith(TWIN) or not re.search(r"(feed|users)_in\(|FROM \w+_totals\b", text):
             continue
-        for label, parameters in _asked(window, "{start:" in text, "{channels:" in text).items():
+        for label, parameters in _asked(window, "start:" in text, "{channels:" in text).items():
             found.append(_timed(f"{path.stem}, {label}", "aggregates", client, text, parameters, runs))
     return found
 
@@ -68,7 +69,7 @@ def raw(client, window: Window, runs: int = 3) -> list[Timed]:
     found = []
     for path in sorted(QUERIES.glob(f"*{TWIN}.sql")):
         text = path.read_text()
-        for label, parameters in _asked(window, "{start:" in text, "{channels:" in text).items():
+        for label, parameters in _asked(window, "start:" in text, "{channels:" in text).items():
             found.append(_timed(f"{path.stem.removesuffix(TWIN)}, {label}", "rows", client, text, parameters, runs))
     return found
 
@@ -76,14 +77,15 @@ def raw(client, window: Window, runs: int = 3) -> list[Timed]:
 def _asked(window: Window, ranged: bool, filtered: bool) -> dict[str, dict]:
     more = {"long_view_ms": 10_000, "zone": "Asia/Shanghai", "lengths": [10.0, 60.0, 1200.0]}
     if not ranged:
-        return {"all": {**more, **NO_FILTER, "end": _text(window.end)}}
+        return {"all": ranges.bound({**more, **NO_FILTER, "end": window.end})}
     spans = {"day": dt.timedelta(days=1), "week": window.end - window.start}
     found = {
-        label: {**more, **NO_FILTER, "start": _text(window.end - span), "end": _text(window.end),
-                "step": 900 if label == "day" else 3600}
+        label: {**more, **NO_FILTER, "start": window.end - span, "end": window.end, "step": 900 if label == "day" else 3600}
         for label, span in spans.items()
     }  # fmt: skip
-    return {**found, "week, filtered": {**found["week"], **SOME}} if filtered else found
+    if filtered:
+        found["week, filtered"] = {**found["week"], **SOME}
+    return {label: ranges.bound(parameters) for label, parameters in found.items()}
 
 
 def _text(time: dt.datetime) -> str:
