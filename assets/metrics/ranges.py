@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MINUTE, QUARTER, HOUR = 60, 900, 3600
-ROLLED = {"rolled": 7, "rolled_to_channel": 3, "rolled_to_device": 5, "rolled_to_band": 6}  # as 18_feed_totals.sql makes them
 HALF_HOURS_OF_SUMMER = ("Australia/Lord_Howe",)  # the one zone whose summer is half an hour ahead
 
 
@@ -32,11 +31,8 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     both are minutes_end where there are none. zone_hours_*: the same, none where the hours of `zone` (IANA) are not hours UTC.
     step_grain, zone_grain: the greatest grain (900 or 3600 s) that steps of `step` seconds, hours of `zone`, are made of; *_grain_start,
     *_grain_end: what of the range is made of it. left_out: dimensions without a filter, 4 the channel, 2 the device, 1 the band, added up.
-    rolled: which of them a question may leave out that tells none apart (of sums there are all or none), rolled_to_channel, _device,
-    _band: one that tells one apart.
     """
-    free = left_out(given.get("channels", ()), given.get("devices", ()), given.get("bands", ()))
-    found: dict[str, Any] = {"left_out": free, **{name: bits if free & bits == bits else 0 for name, bits in ROLLED.items()}}
+    found = {"left_out": left_out(given.get("channels", ()), given.get("devices", ()), given.get("bands", ()))}
     if "end" not in given:
         return found
     end = _ceil(given["end"], MINUTE)
@@ -65,7 +61,7 @@ def _inside(start: dt.datetime, end: dt.datetime, grain: int) -> tuple[dt.dateti
 
 
 def left_out(channels: Sequence[str], devices: Sequence[str], bands: Sequence[str]) -> int:
-    """As user_totals and feed_totals tell it (`rolled`)."""
+    """As user_totals.rolled tells it (sql/clickhouse/tables/16_totals.sql)."""
     return 4 * (not channels) + 2 * (not devices) + (not bands)
 
 

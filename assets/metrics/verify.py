@@ -33,19 +33,17 @@ _SUMS = {"display_totals": ("displays", "impressions", "clicks", "dwell_ms", *BE
          "click_totals": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "event_totals": ("events", "dwell_ms"),
          "late_totals": ("events",), "orphan_totals": ("events",)}  # fmt: skip
 _KEYS = {
-    "event_totals": ("rolled", *_DIMENSIONS, "action"),
+    "event_totals": (*_DIMENSIONS, "action"),
     "user_totals": ("rolled", *_DIMENSIONS),
-    "display_totals": ("rolled", *_DIMENSIONS),
-    "click_totals": ("rolled", *_DIMENSIONS, "attributed"),
+    "display_totals": _DIMENSIONS,
+    "click_totals": (*_DIMENSIONS, "attributed"),
     "late_totals": ("action",),
     "orphan_totals": ("action",),
 }
 _HISTOGRAMS = {"display_totals": "click_seconds", "click_totals": "dwell_seconds"}
 _TIMES = ("hour", "at")
-# Aggregate -> seconds of its rows -> which dimensions they leave out: 4 for the channel, 2 the device, 1 the band, added up.
-_ROLLED = {"user_totals": {60: (0, 7), 3600: tuple(range(8))}}
-_ROLLED |= dict.fromkeys(("event_totals", "display_totals", "click_totals"), {60: (0, 7), 900: (0, 7), 3600: (0, 3, 5, 6, 7)})
-_ROLLED |= dict.fromkeys(("late_totals", "orphan_totals"), dict.fromkeys((60, 900, 3600), (None,)))
+# Seconds of a row of an aggregate -> which dimensions it leaves out: 4 for the channel, 2 the device, 1 the band, added up.
+_ROLLED = {60: (0, 7), 3600: tuple(range(8))}
 
 
 @dataclass(frozen=True)
@@ -220,15 +218,15 @@ def _with_dimensions(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _grains(name: str, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """All rows once for each grain and each set of dimensions that is left out."""
+    """All rows once for each grain and, of users, once more for each set of dimensions that is left out."""
     import polars as pl
 
-    for grain, sets in _ROLLED[name].items():
+    for grain in (60, 3600) if name == "user_totals" else (60, 900, 3600):
         part = frame.with_columns(pl.lit(grain).alias("grain"), pl.col("time").dt.truncate(f"{grain}s").alias("at"))
-        for rolled in sets:
-            if rolled is None:
-                yield part
-                continue
+        if name != "user_totals":
+            yield part
+            continue
+        for rolled in _ROLLED[grain]:
             out = [pl.lit("").alias(one) for one, bit in zip(_DIMENSIONS, (4, 2, 1), strict=True) if rolled & bit]
             yield part.with_columns(pl.lit(rolled).alias("rolled"), *out)
 

@@ -68,18 +68,11 @@ def test_the_grain_of_a_zone(zone, grain, hours):
     assert found["zone_grain_start"] == ("02:00" if grain == 3600 else "01:15")
 
 
-@pytest.mark.parametrize(
-    ("filters", "left_out", "rolled", "to_channel", "to_device", "to_band"),
-    [({}, 7, 7, 3, 5, 6), ({"channels": ["a"]}, 3, 0, 3, 0, 0), ({"bands": ["0"]}, 6, 0, 0, 0, 6), ({"channels": ["a"], "bands": ["0"]}, 2, 0, 0, 0, 0)],
-)
-def test_what_is_left_out(filters, left_out, rolled, to_channel, to_device, to_band):
-    assert ranges.parameters(filters) == {
-        "left_out": left_out, "rolled": rolled, "rolled_to_channel": to_channel, "rolled_to_device": to_device, "rolled_to_band": to_band
-    }  # fmt: skip
-
-
-def test_a_range_without_a_start_has_an_end():
-    assert ranges.parameters({"end": at("2026-01-05T01:00:01")})["minutes_end"] == "2026-01-05 01:01:00"
+def test_what_is_left_out():
+    assert of("01:00", "02:00")["left_out"] == 7
+    assert of("01:00", "02:00", channels=["a"], bands=["0"])["left_out"] == 2
+    assert ranges.parameters({}) == {"left_out": 7}
+    assert ranges.parameters({"end": at("2026-01-05T01:00:01")}) == {"left_out": 7, "minutes_end": "2026-01-05 01:01:00"}
 
 
 def test_times_are_bound_with_their_microseconds():

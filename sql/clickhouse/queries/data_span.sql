@@ -7,7 +7,7 @@
 WITH
     (
         SELECT (min(first), max(newest), groupArray((hour, n)))
-        FROM (SELECT hour, min(e.first) AS first, max(e.newest) AS newest, sum(e.events) AS n FROM event_totals AS e WHERE grain = 3600 AND rolled = 7 GROUP BY hour)
+        FROM (SELECT hour, min(e.first) AS first, max(e.newest) AS newest, sum(e.events) AS n FROM event_totals AS e WHERE grain = 3600 GROUP BY hour)
     ) AS span,
     tupleElement(span, 3) AS hours,
     arrayMax(one -> one.2, hours) AS most,
@@ -22,7 +22,7 @@ SELECT
         (
             SELECT at AS minute, sum(e.events) AS n
             FROM event_totals AS e
-            WHERE grain = 60 AND rolled = 7 AND hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
+            WHERE grain = 60 AND hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
             GROUP BY minute
         )
         WHERE n * 600 >= busy_events

@@ -5,7 +5,7 @@ SELECT
     multiIf(subject = 'late events', 'late event', subject = 'orphan actions', 'orphan action', 'click without display') AS kind,
     if(subject = 'stray clicks', 'click', toString(action)) AS detail,
     sum(f.n) AS rows
-FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')}, rolled = 7,
+FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')},
     channels = [], devices = [], bands = []) AS f
 WHERE subject IN ('late events', 'orphan actions', 'stray clicks')
 GROUP BY kind, detail

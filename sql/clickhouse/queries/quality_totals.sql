@@ -7,6 +7,6 @@ SELECT
     sumIf(f.n, subject = 'orphan actions') AS orphan_actions,
     sumIf(f.n, subject = 'stray clicks') AS unattributed_clicks,
     (SELECT count() FROM quarantine WHERE hour >= toStartOfHour({minutes_start:DateTime('UTC')}) AND hour < {minutes_end:DateTime('UTC')}) AS quarantined
-FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')}, rolled = 7,
+FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')},
     channels = [], devices = [], bands = []) AS f
 WHERE subject IN ('events', 'late events', 'orphan actions', 'stray clicks')

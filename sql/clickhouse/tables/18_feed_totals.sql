@@ -8,11 +8,9 @@
 --   clicks         click sessions by the time of the display that they belong to; `hour` is the click's. n, every behaviour; seconds: whole
 --                  seconds of dwell, rounded down -> click sessions; views of at least N seconds are those with a key >= N
 --   stray clicks   the same of clicks that belong to no display, by their own time
---   late events, orphan actions   n by action; without channel, device and band
+--   late events, orphan actions   n by action; of no channel, device or band
 -- grain: 60, 900 or 3600, the seconds that a row is about; at: the minute, quarter of an hour or hour that it begins with. A chart of a day has
 -- steps of a quarter; of minutes it would read a million rows.
--- rolled: which dimensions are left out, 4 for the channel, 2 the device, 1 the band, added up; what is left out is ''. All or none; of hours also
--- two of the three. A question that filters nothing reads a row an hour and not sixty.
 ALTER TABLE loads DELETE WHERE part = 'feed' SETTINGS mutations_sync = 2;
 
 TRUNCATE TABLE events_all;
@@ -59,7 +57,6 @@ CREATE OR REPLACE TABLE feed_totals_all
 (
     grain UInt16,
     subject LowCardinality(String),
-    rolled UInt8,
     hour DateTime('UTC') CODEC(Delta, ZSTD),
     load UInt64 CODEC(Delta, ZSTD),
     at DateTime('UTC') CODEC(Delta, ZSTD),
@@ -84,7 +81,7 @@ CREATE OR REPLACE TABLE feed_totals_all
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(hour)
-ORDER BY (grain, subject, rolled, hour, load, at, channel, device, band, action)
+ORDER BY (grain, subject, hour, load, at, channel, device, band, action)
 SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE OR REPLACE TABLE late_minutes (hour DateTime('UTC'), load UInt64, minute DateTime('UTC'), action LowCardinality(String), n SimpleAggregateFunction(sum, UInt64)) ENGINE = Null;
@@ -92,8 +89,7 @@ CREATE OR REPLACE TABLE late_minutes (hour DateTime('UTC'), load UInt64, minute 
 CREATE OR REPLACE TABLE orphan_minutes (hour DateTime('UTC'), load UInt64, minute DateTime('UTC'), action LowCardinality(String), n SimpleAggregateFunction(sum, UInt64)) ENGINE = Null;
 
 CREATE MATERIALIZED VIEW event_totals_feed TO feed_totals_all AS
-SELECT 'events' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain,
-    4 * grouping(channel) + 2 * grouping(device) + grouping(band) AS rolled, hour, load,
+SELECT 'events' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, hour, load,
     multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at,
     action, channel, device, band,
     sum(r.events) AS n,
@@ -103,14 +99,13 @@ SELECT 'events' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) 
 FROM (SELECT *, toStartOfFifteenMinutes(minute) AS quarter FROM event_minutes) AS r
 GROUP BY GROUPING SETS
 (
-    (hour, load, minute, channel, device, band, action), (hour, load, minute, action),
-    (hour, load, quarter, channel, device, band, action), (hour, load, quarter, action),
-    (hour, load, channel, device, band, action), (hour, load, channel, action), (hour, load, device, action), (hour, load, band, action), (hour, load, action)
+    (hour, load, minute, channel, device, band, action),
+    (hour, load, quarter, channel, device, band, action),
+    (hour, load, channel, device, band, action)
 );
 
 CREATE MATERIALIZED VIEW display_totals_feed TO feed_totals_all AS
-SELECT 'displays' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain,
-    4 * grouping(channel) + 2 * grouping(device) + grouping(band) AS rolled, hour, load,
+SELECT 'displays' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, hour, load,
     multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at,
     '' AS action, channel, device, band,
     sum(r.displays) AS n,
@@ -128,14 +123,13 @@ SELECT 'displays' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter
 FROM (SELECT *, toStartOfFifteenMinutes(minute) AS quarter FROM display_minutes) AS r
 GROUP BY GROUPING SETS
 (
-    (hour, load, minute, channel, device, band), (hour, load, minute),
-    (hour, load, quarter, channel, device, band), (hour, load, quarter),
-    (hour, load, channel, device, band), (hour, load, channel), (hour, load, device), (hour, load, band), (hour, load)
+    (hour, load, minute, channel, device, band),
+    (hour, load, quarter, channel, device, band),
+    (hour, load, channel, device, band)
 );
 
 CREATE MATERIALIZED VIEW click_totals_feed TO feed_totals_all AS
-SELECT if(attributed, 'clicks', 'stray clicks') AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain,
-    4 * grouping(channel) + 2 * grouping(device) + grouping(band) AS rolled, hour, load,
+SELECT if(attributed, 'clicks', 'stray clicks') AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, hour, load,
     multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, display_hour) AS at,
     '' AS action, channel, device, band,
     sum(r.clicks) AS n,
@@ -151,9 +145,9 @@ SELECT if(attributed, 'clicks', 'stray clicks') AS subject, multiIf(grouping(min
 FROM (SELECT *, toStartOfFifteenMinutes(minute) AS quarter FROM click_minutes) AS r
 GROUP BY GROUPING SETS
 (
-    (hour, load, minute, channel, device, band, attributed, display_hour), (hour, load, minute, attributed, display_hour),
-    (hour, load, quarter, channel, device, band, attributed, display_hour), (hour, load, quarter, attributed, display_hour),
-    (hour, load, channel, device, band, display_hour, attributed), (hour, load, channel, display_hour, attributed), (hour, load, device, display_hour, attributed), (hour, load, band, display_hour, attributed), (hour, load, display_hour, attributed)
+    (hour, load, minute, display_hour, channel, device, band, attributed),
+    (hour, load, quarter, display_hour, channel, device, band, attributed),
+    (hour, load, display_hour, channel, device, band, attributed)
 );
 
 CREATE MATERIALIZED VIEW late_minutes_feed TO late_minutes AS
@@ -162,8 +156,9 @@ FROM late_events_all AS r
 GROUP BY hour, load, minute, action;
 
 CREATE MATERIALIZED VIEW late_totals_feed TO feed_totals_all AS
-SELECT 'late events' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, 7 AS rolled, hour, load,
-    multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at, action, sum(r.n) AS n
+SELECT 'late events' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, hour, load,
+    multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at,
+    action, 'none' AS channel, 'none' AS device, 'none' AS band, sum(r.n) AS n
 FROM (SELECT *, toStartOfFifteenMinutes(minute) AS quarter FROM late_minutes) AS r
 GROUP BY GROUPING SETS ((hour, load, minute, action), (hour, load, quarter, action), (hour, load, action));
 
@@ -173,46 +168,34 @@ FROM orphan_actions_all AS r
 GROUP BY hour, load, minute, action;
 
 CREATE MATERIALIZED VIEW orphan_totals_feed TO feed_totals_all AS
-SELECT 'orphan actions' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, 7 AS rolled, hour, load,
-    multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at, action, sum(r.n) AS n
+SELECT 'orphan actions' AS subject, multiIf(grouping(minute) = 0, 60, grouping(quarter) = 0, 900, 3600) AS grain, hour, load,
+    multiIf(grouping(minute) = 0, minute, grouping(quarter) = 0, quarter, hour) AS at,
+    action, 'none' AS channel, 'none' AS device, 'none' AS band, sum(r.n) AS n
 FROM (SELECT *, toStartOfFifteenMinutes(minute) AS quarter FROM orphan_minutes) AS r
 GROUP BY GROUPING SETS ((hour, load, minute, action), (hour, load, quarter, action), (hour, load, action));
 
 -- What is visible of each subject, under its own names.
 CREATE OR REPLACE VIEW event_totals AS
-SELECT grain, rolled, hour, at, channel, device, band, action, n AS events, dwell_ms, first, newest
+SELECT grain, hour, at, channel, device, band, action, n AS events, dwell_ms, first, newest
 FROM feed_totals_all WHERE subject = 'events' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE OR REPLACE VIEW display_totals AS
-SELECT grain, rolled, hour, at, channel, device, band, n AS displays, impressions, clicks, dwell_ms, likes, favs, comments, shares, follows, hides, profile_enters, seconds AS click_seconds
+SELECT grain, hour, at, channel, device, band, n AS displays, impressions, clicks, dwell_ms, likes, favs, comments, shares, follows, hides, profile_enters, seconds AS click_seconds
 FROM feed_totals_all WHERE subject = 'displays' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE OR REPLACE VIEW click_totals AS
-SELECT grain, rolled, hour, at, channel, device, band, subject = 'clicks' AS attributed, n AS clicks, dwell_ms, likes, favs, comments, shares, follows, hides, profile_enters, seconds AS dwell_seconds
+SELECT grain, hour, at, channel, device, band, subject = 'clicks' AS attributed, n AS clicks, dwell_ms, likes, favs, comments, shares, follows, hides, profile_enters, seconds AS dwell_seconds
 FROM feed_totals_all WHERE subject IN ('clicks', 'stray clicks') AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE OR REPLACE VIEW late_totals AS
-SELECT grain, rolled, hour, at, action, n AS events FROM feed_totals_all WHERE subject = 'late events' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
+SELECT grain, hour, at, action, n AS events FROM feed_totals_all WHERE subject = 'late events' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 CREATE OR REPLACE VIEW orphan_totals AS
-SELECT grain, rolled, hour, at, action, n AS events FROM feed_totals_all WHERE subject = 'orphan actions' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
-
--- By minute and by hour for people.
-CREATE OR REPLACE VIEW events_by_minute AS SELECT * EXCEPT (grain, rolled, at), at AS minute FROM event_totals WHERE grain = 60 AND rolled = 0;
-
-CREATE OR REPLACE VIEW events_by_hour AS SELECT * EXCEPT (grain, rolled, at) FROM event_totals WHERE grain = 3600 AND rolled = 0;
-
-CREATE OR REPLACE VIEW displays_by_minute AS SELECT * EXCEPT (grain, rolled, at), at AS minute FROM display_totals WHERE grain = 60 AND rolled = 0;
-
-CREATE OR REPLACE VIEW displays_by_hour AS SELECT * EXCEPT (grain, rolled, at) FROM display_totals WHERE grain = 3600 AND rolled = 0;
-
-CREATE OR REPLACE VIEW clicks_by_minute AS SELECT * EXCEPT (grain, rolled, at), at AS minute FROM click_totals WHERE grain = 60 AND rolled = 0;
-
-CREATE OR REPLACE VIEW clicks_by_hour AS SELECT * EXCEPT (grain, rolled, at), at AS display_hour FROM click_totals WHERE grain = 3600 AND rolled = 0;
+SELECT grain, hour, at, action, n AS events FROM feed_totals_all WHERE subject = 'orphan actions' AND (hour, load) IN (SELECT hour, load FROM visible_loads WHERE part = 'feed');
 
 -- Aggregates of a range, filtered: its middle from rows of one grain, its ends from minutes. Parameters: start and end DateTime('UTC'), half-open,
 -- whole minutes; grain UInt16, 900 or 3600; grain_start and grain_end DateTime('UTC'), the range to take from it, all else comes from minutes (both are
--- end: none); rolled UInt8, of the rows of that grain; channels, devices, bands Array(String), empty for all. assets/metrics/ranges.py works them out: here, each condition that
+-- end: none); channels, devices, bands Array(String), empty for all. assets/metrics/ranges.py works them out: here, each condition that
 -- names one would plan it anew, and a DateTime compared with a DateTime64 does not use the index.
 -- By subject: clicks may be of a later hour than their display.
 CREATE OR REPLACE VIEW feed_in AS
@@ -221,9 +204,9 @@ FROM feed_totals_all
 WHERE hour >= toStartOfHour({start:DateTime('UTC')}) AND hour < {end:DateTime('UTC')} + INTERVAL 1 DAY
     AND
     (
-        (grain = {grain:UInt16} AND rolled = {rolled:UInt8} AND at >= {grain_start:DateTime('UTC')} AND at < {grain_end:DateTime('UTC')})
-        OR (grain = 60 AND rolled = if({rolled:UInt8} = 7, 7, 0) AND at >= {start:DateTime('UTC')} AND at < {grain_start:DateTime('UTC')})
-        OR (grain = 60 AND rolled = if({rolled:UInt8} = 7, 7, 0) AND at >= {grain_end:DateTime('UTC')} AND at < {end:DateTime('UTC')})
+        (grain = {grain:UInt16} AND at >= {grain_start:DateTime('UTC')} AND at < {grain_end:DateTime('UTC')})
+        OR (grain = 60 AND at >= {start:DateTime('UTC')} AND at < {grain_start:DateTime('UTC')})
+        OR (grain = 60 AND at >= {grain_end:DateTime('UTC')} AND at < {end:DateTime('UTC')})
     )
     AND (hour, load) IN
     (
