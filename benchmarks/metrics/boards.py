@@ -23,6 +23,8 @@ from assets.metrics import ranges
 QUERIES = Path(__file__).resolve().parents[2] / "sql" / "clickhouse" / "queries"
 TWIN = "_without_spam"
 DUCKDB = "1.4.2"  # installed apart, under build/: a yardstick, no part of Glasshouse
+DUCKDB_FILES = "DuckDB over Delta's files"
+PART_OF = {"rows": "rows", DUCKDB_FILES: "duckdb"}  # what a question was asked of -> the part of the benchmark that does it
 LONGEST_S = 6.0  # of asking one question over and over
 NO_FILTER = {"channels": [], "devices": [], "bands": []}
 SOME = {"channels": ["homefeed"], "devices": ["ios"], "bands": ["0", "1-2"]}
@@ -114,7 +116,7 @@ def duckdb(lake: Lake, window: Window, folder: Path, runs: int = 3) -> list[Time
     }}  # fmt: skip
     done = subprocess.run([sys.executable, "-c", _DUCKDB, str(target)], input=json.dumps(asked), text=True,
                           capture_output=True, check=True)  # fmt: skip
-    return [Timed(name, "DuckDB over Delta's files", runs, float(np.quantile(took, 0.5)), float(np.quantile(took, 0.99)))
+    return [Timed(name, DUCKDB_FILES, runs, float(np.quantile(took, 0.5)), float(np.quantile(took, 0.99)))
             for name, took in json.loads(done.stdout.splitlines()[-1]).items()]  # fmt: skip
 
 
