@@ -119,7 +119,7 @@ _SCHEMA: Schema = {
 
 def judge(
     labels: np.ndarray, weights: np.ndarray, new: np.ndarray, serving: np.ndarray | None, limits: Limits,
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] = registry.OUTPUTS,
 ) -> tuple[list[dict], list[str]]:  # fmt: skip
     """Compare two versions on the same samples. All arrays [n, heads]; a head's rows are those of weight > 0.
 
@@ -339,15 +339,22 @@ def _scored(
     every, seen = -(-rows // limit), 0
     parts: list[list[np.ndarray]] = [[] for _ in range(2 + len(rankers))]
     needed = [name for ranker in rankers for name in ranker.schema.columns]
-    for batch in held.batches(lake, list(dict.fromkeys([*needed, features.MASK, *features.LABELS]))):
+    for batch in held.batches(lake, list(dict.fromkeys([*needed, *registry.TARGETS]))):
         wanted = np.arange(-seen % every, batch.num_rows, every)
         seen += batch.num_rows
         table = pa.Table.from_batches([batch]).take(pa.array(wanted))
         encoded = [features.encode(table, rankers[0].schema)]
         for ranker in rankers[1:]:
             encoded.append(encoded[0] if ranker.schema == rankers[0].schema else features.encode(table, ranker.schema))
-        values = [encoded[0].labels, encoded[0].weights, *(ranker.score_encoded(one) for ranker, one in zip(rankers, encoded))]
+        predicted = (_comparable(ranker.score_encoded(one)) for ranker, one in zip(rankers, encoded))
+        values = [encoded[0].labels, encoded[0].weights, *predicted]
         for part, value in zip(parts, values, strict=True):
             part.append(value)
     labels, weights, *scores = (np.concatenate(part) for part in parts)
     return labels, weights, scores
+
+
+def _comparable(scores: np.ndarray) -> np.ndarray:
+    """Predictions on the scale of the labels: behind the probabilities comes the reading time, whose label is log1p(seconds)."""
+    scores[:, len(HEADS) :] = np.log1p(scores[:, len(HEADS) :])
+    return scores

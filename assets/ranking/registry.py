@@ -30,6 +30,7 @@ import pyarrow as pa
 
 from assets.commits import sync_folder, write_durably
 from assets.lake import Lake, LakeError, Window
+from assets.ranking import config as settings
 from assets.ranking import features
 from assets.ranking.config import HEADS, RankerConfig, RankerError
 
@@ -37,6 +38,8 @@ FILES = ("weights.pt", "config.json", "features.json", "metrics.json")
 LINEAGE = "lineage.json"  # apart from FILES: versions that were written before there was one stay readable
 SERVING = "serving"  # in place of a version's name: the one that serves
 SCORE_ROWS = 16_384
+OUTPUTS = getattr(settings, "OUTPUTS", HEADS)  # names of a version's outputs, in order
+TARGETS = getattr(features, "TARGETS", (features.MASK, *features.LABELS))  # columns that labels are made of
 
 
 def folder(lake: Lake) -> Path:
