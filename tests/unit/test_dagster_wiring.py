@@ -44,7 +44,7 @@ def test_asset_keys(repository):
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
         "clickhouse/spam_accounts", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "serving_ranker", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
     ]  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "impression_sessions:same_as_recomputed",
         "note_profiles:grain_is_unique",
         "order_attributions:orders_reconcile",
+        "ranker:good_enough_to_promote",
         "spam_accounts:grain_is_unique",
         "spam_accounts:spam_precision_recall",
         "training_samples:grain_is_unique",
@@ -94,7 +95,7 @@ def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
     assert graph.executable_asset_keys - by_hour == {
-        *(dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
+        *(dg.AssetKey(name) for name in ("ranker", "serving_ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
     }  # fmt: skip
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 
