@@ -131,7 +131,7 @@ def judge(
     rows, against = [], []
     for i, head in enumerate(heads):
         inside = weights[:, i] > 0
-        row = _measured(labels[inside, i], new[inside, i], None if serving is None else serving[inside, i])
+        row = measured(labels[inside, i], new[inside, i], None if serving is None else serving[inside, i])
         wrong = _wrong(row, limits) if row["positives"] >= limits.positives else []
         said = "; ".join(wrong) or ("good" if row["positives"] >= limits.positives else "too few to judge")
         shown = {name: value for name, value in row.items() if not name.startswith("_")}
@@ -142,8 +142,8 @@ def judge(
     return rows, against
 
 
-def _measured(labels: np.ndarray, new: np.ndarray, serving: np.ndarray | None) -> dict:
-    """Figures of one head; what begins with _ is for the limits only."""
+def measured(labels: np.ndarray, new: np.ndarray, serving: np.ndarray | None) -> dict:
+    """Figures of one head on the rows given, all arrays [n]; what begins with _ is for the limits only."""
     labels, new = labels.astype(np.float64), new.astype(np.float64)
     binary = bool(np.isin(labels, (0, 1)).all())
     positive = labels > 0
@@ -250,7 +250,7 @@ def compare(
     rankers = [new] if against is None else [new, against]
     held = held_out(lake, [ranker.config for ranker in rankers])
     say(f"scoring {', '.join(ranker.version for ranker in rankers)} on the samples of {held.start} to {held.end}")
-    labels, weights, scores = _scored(lake, held, rankers, limits.samples)
+    labels, weights, scores, _ = scored(lake, held, rankers, limits.samples)
     rows, reasons = judge(labels, weights, scores[0], scores[1] if against else None, limits)
     return Verdict(
         version=new.version, compared_with=against.version if against else None, passed=not reasons, reasons=reasons,
@@ -329,17 +329,19 @@ def held_out(lake: Lake, configs: Sequence[dict]) -> HeldOut:
     return HeldOut(newest["table"], newest["table_version"], cutoff, end)
 
 
-def _scored(
-    lake: Lake, held: HeldOut, rankers: Sequence[registry.Ranker], limit: int
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Labels, weights and each version's scores, [n, heads]; every k-th row where there are more than `limit`."""
+def scored(
+    lake: Lake, held: HeldOut, rankers: Sequence[registry.Ranker], limit: int, keep: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], pa.Table]:
+    """Labels, weights and each version's scores, [n, heads], and the columns to keep; every k-th row where there are more than
+    `limit`. Raises RankerError where there are no rows."""
     rows = sum(batch.num_rows for batch in held.batches(lake, ["session_start"]))
     if not rows:
         raise RankerError(f"`{held.table}` has no samples from {held.start.isoformat()} on: materialize it, or train anew")
     every, seen = -(-rows // limit), 0
     parts: list[list[np.ndarray]] = [[] for _ in range(2 + len(rankers))]
+    kept: list[pa.Table] = []
     needed = [name for ranker in rankers for name in ranker.schema.columns]
-    for batch in held.batches(lake, list(dict.fromkeys([*needed, *registry.TARGETS]))):
+    for batch in held.batches(lake, list(dict.fromkeys([*needed, *registry.TARGETS, *keep]))):
         wanted = np.arange(-seen % every, batch.num_rows, every)
         seen += batch.num_rows
         table = pa.Table.from_batches([batch]).take(pa.array(wanted))
@@ -350,8 +352,9 @@ def _scored(
         values = [encoded[0].labels, encoded[0].weights, *predicted]
         for part, value in zip(parts, values, strict=True):
             part.append(value)
+        kept.append(table.select(list(keep)))
     labels, weights, *scores = (np.concatenate(part) for part in parts)
-    return labels, weights, scores
+    return labels, weights, scores, pa.concat_tables(kept)
 
 
 def _comparable(scores: np.ndarray) -> np.ndarray:

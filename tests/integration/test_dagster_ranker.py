@@ -5,16 +5,22 @@ import json
 
 import dagster as dg
 import numpy as np
+import polars as pl
 import pytest
 from ranking_world import draw, plant, window
 from typer.testing import CliRunner
 
+from assets.lake import Window
+from assets.notebook import files
 from assets.ranking import promotion, registry
+from assets.ranking.compare import compare
 from assets.ranking.config import RankerError
 from dagster_project.build import build_defs
 from dagster_project.cli import app
 from dagster_project.jobs import TRAIN
+from dagster_project.partitions import HOUR
 from dagster_project.settings import load
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +168,53 @@ def test_by_hand_from_the_command_line(world, refused, monkeypatch):
     assert glasshouse("rollback", "--why", "seen").exit_code == 0 and registry.serving(lake) == good
     entry = registry.history(lake)[-1]
     assert (entry["action"], entry["before"], entry["why"]) == ("rollback", broken, "seen")
+
+
+def test_the_notebook_compares_two_versions(world, refused, tmp_path, monkeypatch):
+    """Its numbers against the gate's, its segments against the samples; on hours that were trained on it says so."""
+    settings, _ = world
+    lake = settings.lake
+    good, broken = registry.versions(lake)[:2]
+    environment = {"GLASSHOUSE_HOME": str(settings.home), "PYTHONPATH": str(ROOT)}
+    given = {"first": good, "second": broken, "head": "like"}
+    said = files.run(ROOT / "notebooks" / "compare_versions.ipynb", tmp_path / "out.ipynb", given, environment)
+    gate = promotion.compare(lake, broken, good)
+    (like,) = [row for row in gate.heads if row["head"] == "like"]
+    assert said["samples"] == gate.samples and said["positives"] == like["positives"]
+    assert said["auc_first"] == pytest.approx(like["auc_serving"]) and said["auc_second"] == pytest.approx(like["auc"])
+    assert said["difference"] == pytest.approx(like["auc"] - like["auc_serving"]) and said["error"] == pytest.approx(like["auc_error"])
+    pictures = [o for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"] for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 3
+    trained_on = {**given, "window_start": "2026-01-05T01:00:00Z", "window_end": "2026-01-05T02:00:00Z"}
+    assert files.run(ROOT / "notebooks" / "compare_versions.ipynb", tmp_path / "none.ipynb", trained_on, environment) == {"samples": 0}
+
+
+def test_segments_are_those_of_the_samples(world, refused):
+    settings, _ = world
+    lake = settings.lake
+    good, broken = registry.versions(lake)[:2]
+    found = compare(lake, good, broken, Window(window(HOURS).end - 1 * HOUR, window(HOURS).end))
+    rows = pl.from_arrow(lake.read("training_samples")).filter(pl.col("hour") == window(HOURS).end - HOUR)
+    for segment, column, values in (
+        ("channel", pl.col("channel"), {"homefeed", "search"}),
+        ("users", pl.when(pl.col("user_impressions").is_null()).then(pl.lit("new, no profile")).otherwise(pl.lit("with a profile")), None),
+        ("hour", pl.col("hour_of_day"), {5}),
+    ):
+        want = dict(rows.group_by(column.alias("key")).len().iter_rows())
+        got = dict(found.by(segment, "click").select(segment, "samples").iter_rows())
+        assert got == want and (values is None or set(got) == values)
+    bands = found.by("position", "click")
+    assert bands["position"].to_list() == ["0", "1-2", "3-5", "6-9"]
+    assert bands["samples"][1] == rows.filter(pl.col("position").is_in([1, 2])).height
+    of_good = found.by("users", "click").with_columns(better=pl.col("auc_first") > pl.col("auc_second"))
+    assert of_good["better"].all()
+    bins = found.calibration("click", 5)
+    assert bins["samples"].sum() == 2 * rows.height
+    of_first = bins.filter(pl.col("version") == good)
+    assert of_first["predicted"].is_sorted() and of_first["observed"][-1] > of_first["observed"][0]
+    for call in (lambda: found.by("mood", "click"), lambda: found.by("hour", "smile"), lambda: found.calibration("smile")):
+        with pytest.raises(RankerError, match="is called"):
+            call()
 
 
 def test_the_truth_of_this_world_would_pass():

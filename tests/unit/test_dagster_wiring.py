@@ -42,7 +42,7 @@ def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
-        "clickhouse/spam_accounts", "daily_active_users", "events",
+        "clickhouse/spam_accounts", "compare_versions", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
         "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "serving_ranker", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
     ]  # fmt: skip
