@@ -50,7 +50,7 @@ def measure(ranker: Ranker, asked: list) -> dict[str, np.ndarray]:
         wall, cpu = time.perf_counter(), time.process_time()
         ranker.score(user, notes, context)
         times = [time.perf_counter() - wall, time.process_time() - cpu]
-        request = dict(zip(REQUEST, (context["channel"], context["device"], 0, context["time"].hour), strict=True))
+        request = dict(zip(REQUEST, (context["channel"], context["device"], None, context["time"].hour), strict=True))
         table = pa.table({"note_id": notes})
         begun = time.perf_counter()
         rows, _ = ranker.store.encode(user, table, request)

@@ -13,7 +13,7 @@ import polars as pl
 
 from assets.lake import Lake, Window
 from assets.ranking import promotion, registry
-from assets.ranking.config import RankerError
+from assets.ranking.config import OUTPUTS, RankerError
 
 BANDS = ((0, "0"), (2, "1-2"), (5, "3-5"), (9, "6-9"))  # last position of a band, and its name
 BEYOND, UNKNOWN = "10+", "none"
@@ -113,7 +113,7 @@ def compare(
             return None
     labels, weights, scores, kept = promotion.scored(lake, held, rankers, limit, COLUMNS)
     return Comparison(
-        rankers[0].version, rankers[1].version, (held.start, held.end), tuple(registry.OUTPUTS), labels, weights,
+        rankers[0].version, rankers[1].version, (held.start, held.end), OUTPUTS, labels, weights,
         (scores[0], scores[1]), _segments(pl.from_arrow(kept)),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from assets.lake import Lake, LakeError
 from assets.ranking import evaluate, features, registry
-from assets.ranking.config import HEADS, RankerError
+from assets.ranking.config import HEADS, OUTPUTS, RankerError
 from assets.rules_file import RulesError, Schema, at, read
 
 SHIPPED = Path(__file__).with_name("promotion.toml")
@@ -119,7 +119,7 @@ _SCHEMA: Schema = {
 
 def judge(
     labels: np.ndarray, weights: np.ndarray, new: np.ndarray, serving: np.ndarray | None, limits: Limits,
-    heads: Sequence[str] = registry.OUTPUTS,
+    heads: Sequence[str] = OUTPUTS,
 ) -> tuple[list[dict], list[str]]:  # fmt: skip
     """Compare two versions on the same samples. All arrays [n, heads]; a head's rows are those of weight > 0.
 
@@ -334,6 +334,8 @@ def scored(
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], pa.Table]:
     """Labels, weights and each version's scores, [n, heads], and the columns to keep; every k-th row where there are more than
     `limit`. Raises RankerError where there are no rows."""
+    from assets.ranking.model import predict
+
     rows = sum(batch.num_rows for batch in held.batches(lake, ["session_start"]))
     if not rows:
         raise RankerError(f"`{held.table}` has no samples from {held.start.isoformat()} on: materialize it, or train anew")
@@ -341,14 +343,15 @@ def scored(
     parts: list[list[np.ndarray]] = [[] for _ in range(2 + len(rankers))]
     kept: list[pa.Table] = []
     needed = [name for ranker in rankers for name in ranker.schema.columns]
-    for batch in held.batches(lake, list(dict.fromkeys([*needed, *registry.TARGETS, *keep]))):
+    for batch in held.batches(lake, list(dict.fromkeys([*needed, *features.TARGETS, *keep]))):
         wanted = np.arange(-seen % every, batch.num_rows, every)
         seen += batch.num_rows
         table = pa.Table.from_batches([batch]).take(pa.array(wanted))
         encoded = [features.encode(table, rankers[0].schema)]
         for ranker in rankers[1:]:
             encoded.append(encoded[0] if ranker.schema == rankers[0].schema else features.encode(table, ranker.schema))
-        predicted = (_comparable(ranker.score_encoded(one)) for ranker, one in zip(rankers, encoded))
+        # With the position: labels are of displays in their slots, and calibration is about those.
+        predicted = (_comparable(predict(ranker.model, one)) for ranker, one in zip(rankers, encoded))
         values = [encoded[0].labels, encoded[0].weights, *predicted]
         for part, value in zip(parts, values, strict=True):
             part.append(value)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from assets.lake import Lake, LakeError, Window
 from assets.ranking import features, registry
-from assets.ranking.config import CROSSES, HEADS, RankerError
+from assets.ranking.config import CROSSES, DWELL, OUTPUTS, RankerError
 from assets.rules_file import Schema, read
 
 SHIPPED = Path(__file__).with_name("value.toml")
@@ -31,7 +31,7 @@ LOOKBACK = dt.timedelta(days=7)
 # Columns of a sample that come from the display itself: what the request says, and what the note is.
 REQUEST = ("channel", "device", "position", "hour_of_day")
 NOTE = ("author_id", "topic")
-CONTEXT = ("channel", "device", "position", "time")
+CONTEXT = ("channel", "device", "time")
 HOUR = dt.timedelta(hours=1)
 ENCODE_ROWS = 65_536
 CONTEXTS = 10_000  # contexts (channel, device, position, hour) whose encoding is kept
@@ -46,8 +46,7 @@ def load_weights(path: Path | str = SHIPPED) -> dict[str, float]:
 
 
 def parse_weights(text: str, name: str) -> dict[str, float]:
-    names = dict.fromkeys([*HEADS, "dwell", *registry.OUTPUTS])
-    schema: Schema = {"weights": {head: (_weight, "a number, 0 to leave the head out") for head in names}}
+    schema: Schema = {"weights": {head: (_weight, "a number, 0 to leave the head out") for head in OUTPUTS}}
     return read(text, name, schema)["weights"]
 
 
@@ -60,8 +59,7 @@ def _weight(value: object) -> float:
 def shares(scores: np.ndarray, heads: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
     """What each head adds to a display's value, float64 [n, heads]; their sum is the value.
 
-    scores: [n, heads] as a version gives them: p(click), and the others given a click. A head of the weights that the version
-    does not have adds nothing.
+    scores: [n, heads] as a version gives them: p(click), and the others (dwell: seconds) given a click.
     """
     expected = scores.astype(np.float64)
     click = list(heads).index("click")
@@ -199,26 +197,41 @@ class FeatureStore:
         """columns: name in `training_samples` -> name in the table."""
         key, ordered = _key(frame, keys)
         found = ordered.select([pl.col(source).alias(name) for name, source in columns.items()]).to_arrow()
-        encoded = {}
-        arrays = self._encoded({name: _plain(found.column(name).cast(self.kinds[name])) for name in columns}, found.num_rows)
-        for place, array in enumerate(arrays):
-            decided = np.flatnonzero((array != self.nothing[place]).any(axis=0))
-            if len(decided):
-                encoded[place] = (decided, np.ascontiguousarray(array[:, decided]))
+        given = {name: _plain(found.column(name).cast(self.kinds[name])) for name in columns}
+        encoded = self._decided(given, found.num_rows)
         for other in self.parts.values():
             for place, (decided, _) in encoded.items():
                 both = np.intersect1d(decided, other.encoded.get(place, (np.array([], int),))[0])
                 self.common |= {(place, int(column)) for column in both}
         self.parts[table] = Part(key, encoded)
 
+    def _decided(self, given: Mapping[str, pa.Array], count: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """By array of Encoded: the columns that differ from those of a row of which nothing is known, and their values."""
+        chunks = []
+        for start in range(0, count, ENCODE_ROWS):
+            rows = {name: column.slice(start, ENCODE_ROWS) for name, column in given.items()}
+            arrays = self._encoded(rows, min(ENCODE_ROWS, count - start))
+            columns = [np.flatnonzero((array != nothing).any(axis=0)) for array, nothing in zip(arrays, self.nothing, strict=True)]
+            chunks.append([(where, array[:, where]) for where, array in zip(columns, arrays, strict=True)])
+        found = {}
+        for place, nothing in enumerate(self.nothing):
+            if len(decided := np.unique(np.concatenate([chunk[place][0] for chunk in chunks] or [[]])).astype(np.int64)):
+                whole = np.tile(nothing[:, decided], (count, 1))
+                for i, chunk in enumerate(chunks):
+                    where, values = chunk[place]
+                    rows = slice(i * ENCODE_ROWS, i * ENCODE_ROWS + len(values))
+                    whole[rows, np.searchsorted(decided, where)] = values
+                found[place] = (decided, whole)
+        return found
+
     def _encoded(self, given: Mapping[str, pa.Array], count: int) -> list[np.ndarray]:
         """Training's own encoding of rows of which only the given columns are known; each array as [count, columns]."""
         columns = self.schema.columns
         names = columns if "hour_of_day" in columns else [*columns, "hour_of_day"]
         rows = pa.table({name: given[name] if name in given else pa.nulls(count, self.kinds[name]) for name in names})
-        parts = [features.encode(rows.slice(start, ENCODE_ROWS), self.schema, labelled=False) for start in range(0, max(count, 1), ENCODE_ROWS)]
-        self.shapes = [array.shape[1:] for array in parts[0]]
-        return [np.concatenate([part[i] for part in parts]).reshape(count, -1) for i in range(len(parts[0]))]
+        encoded = features.encode(rows, self.schema, labelled=False)
+        self.shapes = [array.shape[1:] for array in encoded]
+        return [array.reshape(count, -1) for array in encoded]
 
     def _context(self, request: Mapping[str, object]) -> list[np.ndarray]:
         """One row with what the request says, and nothing of user and note."""
@@ -332,9 +345,9 @@ class Scores:
         return np.argsort(-self.value, kind="stable")
 
     def table(self) -> pa.Table:
-        """note_id, value, p_<head> ..., share_<head> ..., known_note; rows as given."""
+        """note_id, value, p_<head> ..., dwell_s, share_<head> ..., known_note; rows as given."""
         columns = {"note_id": self.notes, "value": self.value}
-        columns |= {f"p_{head}": self.p[:, i] for i, head in enumerate(self.heads)}
+        columns |= {f"{DWELL}_s" if head == DWELL else f"p_{head}": self.p[:, i] for i, head in enumerate(self.heads)}
         columns |= {f"share_{head}": self.shares[:, i] for i, head in enumerate(self.heads)}
         return pa.table({**columns, "known_note": self.known_notes})
 
@@ -351,7 +364,7 @@ class Ranker:
 
     def __init__(self, model: registry.Ranker, store: FeatureStore, weights: Mapping[str, float], lake: Lake) -> None:
         self.model, self.store, self.weights, self.lake = model, store, dict(weights), lake
-        self.heads = tuple(registry.OUTPUTS)
+        self.heads = OUTPUTS
 
     @classmethod
     def load(
@@ -364,7 +377,7 @@ class Ranker:
         """
         model = registry.load(lake, version)
         chosen = weights if isinstance(weights, Mapping) else load_weights(weights)
-        if missing := [head for head in registry.OUTPUTS if head not in chosen]:
+        if missing := [head for head in OUTPUTS if head not in chosen]:
             raise RankerError(f"the weights say nothing of {', '.join(missing)}; 0 leaves a head out")
         store = FeatureStore.load(lake, model.schema, now or dt.datetime.now(dt.UTC))
         return cls(model, store, chosen, lake)
@@ -384,9 +397,8 @@ class Ranker:
         """All heads and the value of each note for a user.
 
         notes: ids; or a table with note_id and, for notes that were never displayed, author_id and topic (they go before what
-        the store knows). context: channel, device, time (datetime, now by default: gives the hour of the day) and position
-        (the same for all notes, 0 by default: it cannot change their order where the model has it as a bias of its own);
-        what is not given is "not known".
+        the store knows). context: channel, device and time (datetime, now by default: gives the hour of the day); what is not
+        given is "not known". Position has no part in it: the model's bias of positions is left out.
         A user or a note without a profile is scored as training saw such: by what is known of the other side, and by the
         flag "no profile". An id that training never saw has a row of the table that it may share with others.
         Raises RankerError for a context or notes that cannot be read.
@@ -420,6 +432,6 @@ def _request(context: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(time, dt.datetime) or time.tzinfo is None:
         raise RankerError(f"context time is a datetime with a zone, not {time!r}")
     return {
-        "channel": context.get("channel"), "device": context.get("device"), "position": context.get("position", 0),
+        "channel": context.get("channel"), "device": context.get("device"), "position": None,
         "hour_of_day": time.astimezone(dt.UTC).hour,
     }  # fmt: skip

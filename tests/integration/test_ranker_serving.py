@@ -16,7 +16,7 @@ from assets.events.contract import EVENTS
 from assets.lake import Lake
 from assets.notebook.promote import LINE_TABLES
 from assets.ranking import features, registry, serving
-from assets.ranking.config import TABLES, RankerConfig, RankerError
+from assets.ranking.config import OUTPUTS, TABLES, RankerConfig, RankerError
 from assets.ranking.serving import NOTE, REQUEST, FeatureStore, Ranker
 from assets.ranking.train import train
 from assets.samples.sql_job import load_jobs, run_job
@@ -103,10 +103,22 @@ def test_the_store_encodes_what_the_table_holds(ranker, last_hour):
 def test_scores_are_those_of_trainings_own_forward(lake, ranker, last_hour):
     own = registry.load(lake, "serving")
     for user, _, rows in list(requests(last_hour))[:20]:
-        level = rows.set_column(rows.schema.get_field_index("position"), "position", pa.nulls(rows.num_rows, pa.int32()).fill_null(0))
         scores = ranker.score(user, rows["note_id"].to_pylist(), CONTEXT)
-        want = own.score_encoded(features.encode(level, own.schema, labelled=False))
-        assert np.allclose(scores.p, want, atol=1e-6) and scores.p.shape == (rows.num_rows, len(ranker.heads))
+        want = own.score(rows)
+        assert scores.p.shape == (rows.num_rows, len(OUTPUTS))
+        for i, name in enumerate(want.column_names):
+            assert np.allclose(scores.p[:, i], want[name], rtol=1e-4, atol=1e-6) and name in scores.table().column_names
+
+
+def test_the_slot_in_which_a_note_was_shown_is_left_out(lake, last_hour):
+    """The model has a bias of positions; serving and its own path without it give the same, with it another."""
+    from assets.ranking.model import predict
+
+    own, rows = registry.load(lake, "serving"), last_hour.slice(0, 40)
+    encoded = features.encode(rows, own.schema, labelled=False)
+    without, biased = predict(own.model, encoded, bias=False), predict(own.model, encoded)
+    first = np.array(rows["position"].to_pylist()) == 0
+    assert np.allclose(without[first], biased[first], rtol=1e-5) and not np.allclose(without[~first], biased[~first], rtol=1e-5)
 
 
 def test_the_value_is_the_sum_of_its_shares_by_the_weights(lake, ranker, last_hour):
@@ -164,7 +176,7 @@ def test_the_hour_decides_what_is_known_and_refresh_brings_the_newest(lake, rank
 
 def test_what_cannot_be_scored_is_said(lake, ranker, tmp_path):
     for context, words in (({"colour": 1}, "colour; known are channel"), ({"time": dt.datetime(2026, 1, 5)}, "with a zone"),
-                           ({"position": "top"}, "context cannot be read")):  # fmt: skip
+                           ({"channel": 5}, "context cannot be read"), ({"position": 0}, "position; known are")):  # fmt: skip
         with pytest.raises(RankerError, match=words):
             ranker.score(1, [2], context)
     with pytest.raises(RankerError, match="whole numbers"):
