@@ -134,16 +134,19 @@ class Part:
         """Write the rows found into a request's arrays, each [n, columns]. at, known: [n], or [1] for a key of the user alone."""
         if not known.any():
             return
-        rows = slice(None) if known.all() else known
+        every = known.all()
         for place, (columns, values) in self.encoded.items():
-            picked = values[at if known.all() else at[known]]
-            for i, column in enumerate(columns):  # a "no profile" flag that several tables share: what one knows is known
-                if (place, int(column)) in common:
-                    picked[:, i] = np.minimum(picked[:, i], arrays[place][rows, column])
-            if isinstance(rows, slice):
-                arrays[place][:, columns] = picked
+            target = arrays[place]
+            picked = values[at if every else at[known]]
+            if shared := [i for i, column in enumerate(columns) if (place, int(column)) in common] if common else []:
+                # A "no profile" flag of several tables: what one of them knows is known.
+                rows = target if every else target[known]
+                picked = np.array(np.broadcast_to(picked, (len(rows), len(columns))))
+                picked[:, shared] = np.minimum(picked[:, shared], rows[:, columns[shared]])
+            if every:
+                target[:, columns] = picked
             else:
-                arrays[place][np.ix_(rows, columns)] = picked
+                target[np.ix_(known, columns)] = picked
 
 
 class FeatureStore:

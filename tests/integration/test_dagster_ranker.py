@@ -14,7 +14,8 @@ from assets.lake import Window
 from assets.notebook import files
 from assets.ranking import promotion, registry
 from assets.ranking.compare import compare
-from assets.ranking.config import RankerError
+from assets.ranking.config import HEADS, RankerError
+from dagster_project import demo
 from dagster_project.build import build_defs
 from dagster_project.cli import app
 from dagster_project.jobs import TRAIN
@@ -97,6 +98,7 @@ def test_a_version_by_a_broken_configuration_is_refused_and_the_old_one_serves_o
     shown = checked(refused).metadata
     assert shown["version"].value == broken and shown["compared_with"].value == first_version
     assert "click: AUC" in shown["reasons"].value and "log loss" in shown["reasons"].value
+    assert demo._only_not_good_enough(refused) and not demo._only_not_good_enough(first)
     entry = registry.last_check(settings.lake, broken)
     assert not entry["passed"] and entry["heads"][0]["auc"] < entry["heads"][0]["auc_serving"] - 0.05
 
@@ -119,8 +121,8 @@ def test_both_are_judged_on_the_held_out_samples_of_the_newer(world, refused):
     verdict = promotion.compare(lake, broken, first_version)
     config, metrics = registry.read_config(lake, broken), registry.read_metrics(lake, first_version)
     assert verdict.held_out[0] == config["cutoff"] and verdict.samples == metrics["holdout_samples"]
-    for row in verdict.heads[: len(metrics["heads"])]:
-        known = metrics["heads"][row["head"]]
+    for head, known in metrics["heads"].items():
+        (row,) = [row for row in verdict.heads if row["head"] == head]
         assert row["auc_serving"] == pytest.approx(known["auc"], abs=1e-6) and row["positives"] == known["positives"]
         assert row["log_loss_serving"] == pytest.approx(known["log_loss"], abs=1e-5)
     # Few rows: every k-th, both versions on the same ones.
@@ -220,7 +222,8 @@ def test_segments_are_those_of_the_samples(world, refused):
 def test_the_truth_of_this_world_would_pass():
     """The gate on perfect knowledge: nothing against it."""
     samples, chance = draw(40_000, HOURS)
-    labels = np.column_stack([samples[f"label_{head}"].to_numpy() for head in chance]).astype(np.float32)
+    chance = {head: chance[head] for head in HEADS}
+    labels = np.column_stack([samples[f"label_{head}"].to_numpy() for head in HEADS]).astype(np.float32)
     weights = np.ones_like(labels)
     weights[:, 1:] = samples["engaged"].to_numpy()[:, None]
     truth = np.column_stack(list(chance.values()))

@@ -1,9 +1,9 @@
-"""The value of a display: weights from a file, each head's share; without torch."""
+"""The value of a display: weights from a file, each head's share; and how a request's arrays are put together; without torch."""
 
 import numpy as np
 import pytest
 
-from assets.ranking.serving import SHIPPED, load_weights, parse_weights, shares
+from assets.ranking.serving import SHIPPED, Key, Part, load_weights, parse_weights, shares
 from assets.rules_file import RulesError
 
 
@@ -27,3 +27,16 @@ def test_the_shipped_file_weighs_every_head_and_wrong_ones_are_named():
         assert old in text
         with pytest.raises(RulesError, match=words):
             parse_weights(text.replace(old, new), "mine.toml")
+
+
+def test_a_flag_of_two_tables_says_known_where_one_of_them_knows():
+    """Column 2 is "no profile", decided by a table of users and by one of notes; columns 0 and 1 are one table's each."""
+    of_user = Part(Key(("user_id",), np.array([], np.uint64), {}), {0: (np.array([0, 2]), np.array([[5.0, 1.0], [6.0, 0.0]]))})
+    of_notes = Part(Key(("note_id",), np.array([], np.uint64), {}), {0: (np.array([1, 2]), np.array([[7.0, 0.0], [8.0, 1.0]]))})
+    for user, want in ((0, [[5, 7, 0], [5, 8, 1], [5, 0, 1]]), (1, [[6, 7, 0], [6, 8, 0], [6, 0, 0]])):
+        for order in ((of_user, of_notes), (of_notes, of_user)):
+            arrays = [np.array([[0.0, 0.0, 1.0]] * 3)]
+            for part in order:
+                at, known = (np.array([user]), np.array([True])) if part is of_user else (np.array([0, 1, 0]), np.array([True, True, False]))
+                part.put(arrays, at, known, {(0, 2)})
+            assert np.array_equal(arrays[0], want)
