@@ -239,6 +239,24 @@ def ranker_rollback(why: Why = "") -> None:
     show.ranker_moved(registry.rollback(_settings().lake, why=why or "not given"))
 
 
+@ranker.command("score")
+def ranker_score(
+    notes: Annotated[list[int], typer.Argument(metavar="NOTE...", help="Ids of the notes.")],
+    user: Annotated[Optional[int], typer.Option(help="Id of the user; default: nobody is logged in.")] = None,
+    channel: Annotated[Optional[str], typer.Option(help="The surface.")] = None,
+    device: Annotated[Optional[str], typer.Option(help="As the logs spell it.")] = None,
+    version: Annotated[str, typer.Option(help="A version; default: the one that serves.")] = "serving",
+) -> None:
+    """Score notes for a user as of this hour: their value, and what each head adds to it."""
+    from assets.ranking.serving import Ranker
+    from dagster_project import show
+
+    settings = _settings()
+    with show.working("loading the features"):
+        loaded = Ranker.load(settings.lake, version, weights=settings.ranker_value)
+    show.ranker_scores(loaded.version, loaded.score(user, notes, {"channel": channel, "device": device}))
+
+
 def _checked(version: str) -> dict:
     from assets.ranking import promotion
     from dagster_project import show

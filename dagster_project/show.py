@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from assets.ranking.serving import Scores
     from assets.spam import Found
 
 # Width is fixed where the output is a file or a pipe, so that a table is not folded at 80 columns.
@@ -403,6 +404,13 @@ def ranker_history(entries: list[Mapping[str, Any]]) -> None:
 
 def _first(reasons: list[str]) -> str:
     return (reasons[0] + (f"; and {len(reasons) - 1} more" if len(reasons) > 1 else "")) if reasons else ""
+
+
+def ranker_scores(version: str, scores: Scores) -> None:
+    """A request's notes, the most valuable first, with the shares of their value."""
+    rows = [(str(scores.notes[i]), float(scores.value[i]), *(float(share) for share in scores.shares[i]), "" if scores.known_notes[i] else "no profile")
+            for i in scores.order]  # fmt: skip
+    table(f"By {version}{'' if scores.known_user else '; the user has no profile'}", rows, ("note", "value", *scores.heads, ""))
 
 
 def ranker_moved(entry: Mapping[str, Any]) -> None:

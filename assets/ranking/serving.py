@@ -27,7 +27,7 @@ from assets.rules_file import Schema, read
 SHIPPED = Path(__file__).with_name("value.toml")
 SAMPLES = "training_samples"
 JOBS = Path(__file__).resolve().parents[2] / "sql" / "lake"
-LOOKBACK = dt.timedelta(days=7)
+LOOKBACK = dt.timedelta(days=7)  # as the head of training_samples.sql has it (a test compares)
 # Columns of a sample that come from the display itself: what the request says, and what the note is.
 REQUEST = ("channel", "device", "position", "hour_of_day")
 NOTE = ("author_id", "topic")
@@ -265,9 +265,8 @@ class FeatureStore:
             given = name in notes.column_names
             values[name] = _plain(notes.column(name)).cast(self.kinds[name]) if given else self.notes[name].take(pa.array(at, mask=~known))
             if name in self.place:
-                ids[:, self.place[name]] = (
-                    features.table_rows(name, values[name], self.schema.tables[name]) if given else self._of_notes(name, at, known)
-                )
+                told = features.table_rows(name, values[name], self.schema.tables[name]) if given else self._of_notes(name, at, known)
+                ids[:, self.place[name]] = told
         for name in ("user_id", "note_id"):
             if name in self.place:
                 ids[:, self.place[name]] = features.table_rows(name, values[name], self.schema.tables[name])

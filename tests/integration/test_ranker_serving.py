@@ -174,6 +174,22 @@ def test_the_hour_decides_what_is_known_and_refresh_brings_the_newest(lake, rank
     assert not any(len(part.key.hashes) for part in old.parts.values())  # a week old: forgotten
 
 
+def test_scores_on_the_command_line(lake, monkeypatch, tmp_path):
+    """On a lake of January: every profile is older than a week by now, and that is said."""
+    from typer.testing import CliRunner
+
+    from dagster_project.cli import app
+
+    monkeypatch.setenv("GLASSHOUSE_LAKE", lake.root)
+    monkeypatch.setenv("GLASSHOUSE_HOME", str(tmp_path))
+    found = CliRunner().invoke(app, ["ranker", "score", "5", "6", "--user", "1", "--channel", "search"])
+    assert found.exit_code == 0, found.output
+    assert f"By {registry.serving(lake)}; the user has no profile" in found.output and found.output.count("no profile") == 3
+    lines = [line for line in found.output.splitlines() if line.startswith("│")]
+    value = {line.split("│")[1].strip(): float(line.split("│")[2]) for line in lines}
+    assert set(value) == {"5", "6"} and list(value.values()) == sorted(value.values(), reverse=True)
+
+
 def test_what_cannot_be_scored_is_said(lake, ranker, tmp_path):
     for context, words in (({"colour": 1}, "colour; known are channel"), ({"time": dt.datetime(2026, 1, 5)}, "with a zone"),
                            ({"channel": 5}, "context cannot be read"), ({"position": 0}, "position; known are")):  # fmt: skip

@@ -1,10 +1,14 @@
 """The value of a display: weights from a file, each head's share; and how a request's arrays are put together; without torch."""
 
+import datetime as dt
+import re
+
 import numpy as np
 import pytest
 
-from assets.ranking.serving import SHIPPED, Key, Part, load_weights, parse_weights, shares
+from assets.ranking.serving import JOBS, LOOKBACK, SHIPPED, Key, Part, load_weights, parse_weights, shares
 from assets.rules_file import RulesError
+from assets.samples.sql_job import read_head
 
 
 def test_a_worked_case():
@@ -40,3 +44,9 @@ def test_a_flag_of_two_tables_says_known_where_one_of_them_knows():
                 at, known = (np.array([user]), np.array([True])) if part is of_user else (np.array([0, 1, 0]), np.array([True, True, False]))
                 part.put(arrays, at, known, {(0, 2)})
             assert np.array_equal(arrays[0], want)
+
+
+def test_serving_looks_back_as_far_as_training_samples_does():
+    text = (JOBS / "training_samples.sql").read_text()
+    hours = {int(found) for found in re.findall(r"l\.hour - interval (\d+) hours", text)}
+    assert hours == {LOOKBACK // dt.timedelta(hours=1)} and read_head(JOBS / "training_samples.sql", text).lookback == LOOKBACK
