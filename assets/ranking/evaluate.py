@@ -63,7 +63,7 @@ def gauc(scores: np.ndarray, labels: np.ndarray, users: np.ndarray) -> float | N
     frame = pl.DataFrame({"user": users, "score": scores, "label": labels > 0})
     found = (
         frame.with_columns(rank=pl.col("score").rank("average").over("user"))
-        .group_by("user")
+        .group_by("user", maintain_order=True)  # the same sum, bit for bit, each time
         .agg(n=pl.len(), positives=pl.col("label").sum(), ranks=pl.col("rank").filter(pl.col("label")).sum())
         .with_columns(pl.col("n", "positives").cast(pl.Float64))
         .filter((pl.col("positives") > 0) & (pl.col("positives") < pl.col("n")))

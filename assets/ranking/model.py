@@ -101,8 +101,7 @@ class RankerModel(nn.Module):
             self.wide_dense = nn.Linear(schema.width, len(OUTPUTS), bias=False, device=device)
         else:
             first, second = torch.triu_indices(vectors, vectors, offset=1, device=device)
-            self.register_buffer("first", first, persistent=False)
-            self.register_buffer("second", second, persistent=False)
+            self.register_buffer("pairs", first * vectors + second, persistent=False)
             width += len(first)
         self.body = _BODIES[config.network](width, config, device)
         self.towers = nn.Parameter(_uniform((len(OUTPUTS), config.hidden[-1], config.tower), device))
@@ -125,7 +124,7 @@ class RankerModel(nn.Module):
         stacked = torch.stack([*(vectors[name] for name in [*self.features, *self.lists]), self.project(given.dense)], dim=1)
         parts = [stacked.flatten(1), given.dense]
         if self.wide is None:
-            parts.append(torch.bmm(stacked, stacked.transpose(1, 2))[:, self.first, self.second])
+            parts.append(torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, self.pairs))
         shared = self.body(torch.cat(parts, dim=1))
         # One layer for all heads where they read the same vector, else one product a head.
         if shared.dim() == 2:

@@ -7,6 +7,7 @@ functions.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -146,7 +147,7 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
     """The job as the folder has it, where it was begun before; else a new one, written down."""
     told = {"ranker": config.as_dict(), "start_from": start and start.version}
     if (begun := checkpoint.begun(folder, told)) is not None:
-        window = Window(*begun["window"])
+        window = Window(*(dt.datetime.fromisoformat(bound) for bound in begun["window"]))
         where = samples.split(lake, window, config, begun["table_version"])
         schema = features.FeatureSchema.from_dict(begun["features"])
         return _Job(where, schema, config, tuple(begun["means"]), folder, start)

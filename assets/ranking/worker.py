@@ -168,7 +168,7 @@ class Training:
         self.model, self.job, self.rank, self.device, self.report = model, job, rank, device, report
         config, rows = job.config, job.where.train_rows
         dense = dict(in_backward_optimizer_filter(model.named_parameters()))
-        self.optimizer = torch.optim.Adam(dense.values(), lr=config.lr_dense)
+        self.optimizer = torch.optim.Adam(dense.values(), lr=config.lr_dense, fused=True)
         self.size = samples.batch_size(rows, config)
         self.an_epoch = samples.steps(rows, self.size, config.processes)
         self.total = self.an_epoch * config.epochs

@@ -162,7 +162,7 @@ def test_every_network_learns(planted, network):
     assert found["heads"]["like"]["auc_display"] > 0.65 and 0.8 < found["heads"]["click"]["calibration"] < 1.2
 
 
-KILLED = {**CONFIG, "epochs": 2, "batch": 128, "checkpoint_steps": 40, "checkpoint_s": 0, "threads": 1}
+KILLED = {**CONFIG, "epochs": 2, "batch": 128, "min_steps": 1, "checkpoint_steps": 20, "checkpoint_s": 0, "threads": 1}
 
 
 def _train(root, config, run_id):
@@ -188,11 +188,11 @@ def _kill_after(root, config, run_id, step):
 def test_killed_and_resumed_ends_as_if_never_killed(tmp_path, processes):
     """The same weights to the last bit, and so the same metrics; killed twice, in the first epoch and in the second."""
     lake = Lake(str(tmp_path))
-    plant(lake, 40_000 * processes, 2)
+    plant(lake, 16_000 * processes, 2)
     sharding = {"user_id": "row_wise", "user_topic": "column_wise", "note_id": "row_wise", "topic": "column_wise"}
     config = {**KILLED, "processes": processes, "sharding": sharding if processes > 1 else {}}
     whole = train(lake, None, window(2), RankerConfig(**config))
-    for step in (40, whole["steps"] // 2 + 40):
+    for step in (20, whole["steps"] // 2 + 20):
         _kill_after(lake.root, config, "r1", step)
     assert unfinished(lake) == ["r1"] and registry.versions(lake) == [whole["version"]]
     resumed = train(lake, None, window(2), RankerConfig(**config), run_id="r1")
