@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-backfill chaos-metrics clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -68,6 +68,9 @@ bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse,
 
 bench-ranker: setup  ## samples a second of the ranker
 	@$(BIN)/python benchmarks/ranker_smoke.py
+
+bench-serving: setup  ## a feed request of 500 notes scored on one core, on the demo's ranker: p50, p99
+	@$(BIN)/python -m benchmarks.ranker_serving $(BENCH_ARGS)
 
 clean:  ## remove build/ (the demo's lake, reports, screenshots); .venv stays
 	rm -rf build

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/ranker_smoke.py [--samples 400000] [--rounds 3]
 
 The same samples, the same network and the same batches for all three; the plain model has one nn.EmbeddingBag a feature
-and Adagrad in place of the sharded tables with their fused optimizer. Times are of the training loop, reading the Delta
+(nn.Embedding for the tables that lists share) and Adagrad in place of the sharded tables with their fused optimizer. Times are of the training loop, reading the Delta
 table included, process start not. The contestants take turns and the best of the rounds counts: a shared machine only
 ever makes a run slower. Prints a table and writes build/reports/ranker_smoke.json (rows with name, samples_per_s).
 """
@@ -23,7 +23,7 @@ from deltalake import write_deltalake
 
 from assets.lake import Lake, Window
 from assets.ranking import samples
-from assets.ranking.config import HEADS, RankerConfig
+from assets.ranking.config import HEADS, SEQUENCES, RankerConfig
 from assets.ranking.train import train
 
 REPORT = Path(__file__).resolve().parent.parent / "build" / "reports" / "ranker_smoke.json"
@@ -52,9 +52,31 @@ def write_samples(lake: Lake, rows: int) -> None:
             "device": np.array(["ios", "android", "web"])[rng.integers(0, 3, rows)],
             "position": rng.integers(0, 12, rows).astype(np.int32), "hour_of_day": (seconds // 3600).astype(np.int32),
             **counters, **rates, "label_click": clicked, "engaged": clicked, **labels,
+            "dwell_ms": clicked * rng.integers(0, 60_000, rows), **lists(rng, rows),
         }
     )  # fmt: skip
     write_deltalake(lake.path(samples.TABLE), table, partition_by=["hour"])
+
+
+def lists(rng: np.random.Generator, rows: int) -> dict[str, pa.Array]:
+    """Readers' last clicks (6 a sample in the mean, 20 at most) and likes (1)."""
+    found = {}
+    for mean, columns in zip((6, 1), SEQUENCES.values(), strict=True):
+        offsets = np.r_[0, np.minimum(rng.poisson(mean, rows), 20).cumsum()].astype(np.int32)
+        n = offsets[-1]
+        values = (rng.zipf(1.2, n) % 100_000, TOPICS[rng.integers(0, 24, n)], rng.zipf(1.2, n) % 10_000)
+        found |= {name: pa.ListArray.from_arrays(offsets, pa.array(v)) for name, v in zip(columns, values, strict=True)}
+    return found
+
+
+class _Values:
+    """A lookup's result, read as the one of TorchRec is."""
+
+    def __init__(self, found) -> None:
+        self.found = found
+
+    def values(self):
+        return self.found
 
 
 def plain_pytorch(lake: Lake, window: Window, config: RankerConfig) -> float:
@@ -64,26 +86,46 @@ def plain_pytorch(lake: Lake, window: Window, config: RankerConfig) -> float:
     from assets.ranking.model import RankerModel, loss
 
     class Bags(torch.nn.Module):
-        def __init__(self, tables: dict[str, int]) -> None:
+        def __init__(self, names: list[str], tables: dict[str, int]) -> None:
             super().__init__()
-            made = {n: torch.nn.EmbeddingBag(rows, config.dim, mode="sum", sparse=True) for n, rows in tables.items()}
+            made = {n: torch.nn.EmbeddingBag(tables[n], config.dim, mode="sum", sparse=True) for n in names}
             self.bags = torch.nn.ModuleDict(made)
 
-        def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {name: bag(ids[:, i : i + 1]) for i, (name, bag) in enumerate(self.bags.items())}
+        def forward(self, ids) -> dict[str, torch.Tensor]:
+            rows = ids.values().view(len(self.bags), -1, 1)
+            return {name: bag(rows[i]) for i, (name, bag) in enumerate(self.bags.items())}
+
+    class Lists(torch.nn.Module):
+        def __init__(self, reads: dict[str, str], tables: dict[str, int]) -> None:
+            super().__init__()
+            self.reads = reads
+            made = {n: torch.nn.Embedding(tables[n], config.dim, sparse=True) for n in dict.fromkeys(reads.values())}
+            self.tables = torch.nn.ModuleDict(made)
+
+        def forward(self, ids) -> dict:
+            parts = ids.values().split(ids.length_per_key())
+            looked = (self.tables[self.reads[key]](part) for key, part in zip(ids.keys(), parts, strict=True))
+            return {key: _Values(found) for key, found in zip(ids.keys(), looked, strict=True)}
 
     torch.set_num_threads(config.threads)
     where = samples.split(lake, window, config)
     schema, _ = samples.fit_schema(where, config)
     model = RankerModel(schema, config, torch.device("cpu"))
-    model.embeddings = Bags(schema.tables)
-    tables = list(model.embeddings.parameters())
-    dense = [p for name, p in model.named_parameters() if not name.startswith("embeddings.")]
+    model.embeddings = Bags(model.pooled, schema.tables)
+    reads = schema.list_columns | {table: table for table in model.shared}
+    model.list_embeddings = Lists({key: reads[key] for key in model.entry_keys}, schema.tables)
+    tables = [*model.embeddings.parameters(), *model.list_embeddings.parameters()]
+    own = {id(p) for p in tables}
+    dense = [p for p in model.parameters() if id(p) not in own]
     optimizers = [torch.optim.Adagrad(tables, lr=config.lr_embedding), torch.optim.Adam(dense, lr=config.lr_dense)]
     started = time.perf_counter()
-    for batch in samples.prefetched(samples.training_batches(where, schema, config)):
-        ids, numbers, labels, weights = (torch.from_numpy(np.ascontiguousarray(array)) for array in batch)
-        value = loss(model(ids, numbers), labels, weights)
+
+    def batches():
+        for batch in samples.training_batches(where, schema, config):
+            yield model.inputs(batch), torch.from_numpy(batch.labels), torch.from_numpy(batch.weights)
+
+    for given, labels, weights in samples.prefetched(batches()):
+        value = loss(model(given), labels, weights, config)
         for optimizer in optimizers:
             optimizer.zero_grad()
         value.backward()
