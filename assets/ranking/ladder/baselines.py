@@ -42,6 +42,7 @@ TREES = {
 ROUNDS = 400
 PATIENCE = 30  # rounds without a better log loss on the newest tenth of the training samples
 FEW_ROUNDS = 50  # where that tenth has too few positives to tell
+THREADED_ROWS = 50_000
 LEAF_TREES = 100  # of GBDT+LR; He et al. found little beyond the first few hundred
 # Inverse strength of L2, chosen by log loss on the newest tenth of the training samples.
 STRENGTHS = (0.001, 0.01, 0.1)
@@ -169,7 +170,7 @@ def fit_trees(train: Part, schema: FeatureSchema, head: str, seed: int) -> Predi
     rows, label = _of_head(train, head)
     categories = _category_values(train, schema)
     booster = _boost(_table(train, schema, categories, rows), label, seed, ROUNDS)
-    return lambda part: booster.predict(_table(part, schema, categories, slice(None)), num_threads=_threads())
+    return lambda part: booster.predict(_table(part, schema, categories, slice(None)), num_threads=_threads(len(part)))
 
 
 def _category_values(train: Part, schema: FeatureSchema) -> list[np.ndarray]:
@@ -193,7 +194,7 @@ def _table(part: Part, schema: FeatureSchema, categories: list[np.ndarray], rows
 def _boost(table: np.ndarray, label: np.ndarray, seed: int, rounds: int) -> Booster:
     import lightgbm
 
-    settings = {**TREES, "seed": seed, "num_threads": _threads()}
+    settings = {**TREES, "seed": seed, "num_threads": _threads(len(table))}
     places = list(range(len(CATEGORIES)))
 
     def data(part: slice, like: Dataset | None = None) -> Dataset:
@@ -208,8 +209,9 @@ def _boost(table: np.ndarray, label: np.ndarray, seed: int, rounds: int) -> Boos
     return lightgbm.train(settings, fitted, rounds, valid_sets=[newest], callbacks=[stop])
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))
+def _threads(rows: int) -> int:
+    """All cores, but one for few rows: threads of OpenMP that wait for each other cost more than they bring."""
+    return len(os.sched_getaffinity(0)) if rows > THREADED_ROWS else 1
 
 
 # --- trees feeding a logistic regression ----------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def fit_trees_logistic(train: Part, schema: FeatureSchema, head: str, seed: int)
 
     def leaves(part: Part, rows: np.ndarray | slice) -> csr_matrix:
         table = _table(part, schema, categories, rows)
-        leaf = booster.predict(table, pred_leaf=True, num_threads=_threads()).astype(np.int64).reshape(len(table), -1)
+        leaf = booster.predict(table, pred_leaf=True, num_threads=_threads(len(table))).astype(np.int64).reshape(len(table), -1)
         return _columns(leaf, [TREES["num_leaves"]] * leaf.shape[1], np.empty((len(leaf), 0), np.float32))
 
     model = _regression(leaves(train, rows[half:]), label[half:])
