@@ -10,6 +10,7 @@ from assets.attribution import tables as labels
 from assets.events import contract
 from assets.lake import Window
 from assets.metrics import schema
+from assets.ranking.config import DEFAULT_MODEL
 from dagster_project.partitions import HOUR, hour_of, key_of, window_of
 from dagster_project.reports import progress, report, table_metadata
 from dagster_project.settings import Settings
@@ -118,8 +119,15 @@ def _labels(partitions):
 
 
 class RankerOptions(dg.Config):
-    """What a run may change of the ranker; empty for the settings' values."""
+    """What a run may change of the ranker; empty for the settings' values.
 
+    model: a configuration of assets/ranking/models/, by name. resume: a run's name, to go on with one that was killed; a
+    retry goes on by itself. start_from: a version to go on from.
+    """
+
+    model: str = DEFAULT_MODEL
+    resume: str | None = None
+    start_from: str | None = None
     epochs: int | None = None
     batch: int | None = None
     min_steps: int | None = None
@@ -132,22 +140,24 @@ def _ranker():
         group_name="ranking",
         kinds={"torch", "python"},
         backfill_policy=SINGLE_RUN,
-        description="A TorchRec model with nine heads, trained on all samples the lake holds; one version a run.",
+        description="A TorchRec model of nine behaviours and reading time, trained on all samples the lake holds; one version a run.",
     )
     def ranker(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], config: RankerOptions):
-        from assets.ranking.config import RankerConfig
+        from assets.ranking.config import load
         from assets.ranking.train import train
 
         lake = settings.lake
         hours = lake.hours("training_samples")
         if not hours:
             raise dg.Failure("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
-        chosen = {name: value for name, value in config.model_dump().items() if value is not None}
+        named = {"model", "resume", "start_from"}
+        chosen = {name: value for name, value in config.model_dump(exclude=named).items() if value is not None}
         defaults = {"processes": settings.ranker_processes, "epochs": settings.ranker_epochs}
         truth = settings.truth if settings.truth.is_dir() else None
         metrics = train(
-            lake, truth, Window(hours[0], hours[-1] + HOUR), RankerConfig(**{**defaults, **chosen}),
-            progress=progress(context), rules=settings.rules,
+            lake, truth, Window(hours[0], hours[-1] + HOUR), load(config.model, **{**defaults, **chosen}),
+            progress=progress(context), rules=settings.rules, start_from=config.start_from,
+            run_id=config.resume or context.run.root_run_id or context.run_id,
         )  # fmt: skip
         return dg.MaterializeResult(metadata=_ranker_metadata(metrics))
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from assets.lake import Lake
 from assets.ranking import features
-from assets.ranking.config import HEADS, RankerConfig, RankerError
+from assets.ranking.config import DWELL, HEADS, OUTPUTS, RankerConfig, RankerError
 
 FILES = ("weights.pt", "config.json", "features.json", "metrics.json")
 SCORE_ROWS = 16_384
@@ -94,25 +94,23 @@ class Ranker:
     model: object
 
     def score(self, samples: pa.Table) -> pa.Table:
-        """Probabilities of the nine heads: p_click given the display, the others given a click; float32, rows as in.
+        """Probabilities of the nine heads: p_click given the display, the others given a click; and dwell_s, the reading time
+        in seconds given a click. float32, rows as in. As if each note were shown in the first slot: position is left out.
 
         samples: the columns of `schema.columns`, as in `training_samples`; labels are not read.
         Raises RankerError where a column is missing.
         """
         parts = [self.score_encoded(features.encode(samples.slice(start, SCORE_ROWS), self.schema, labelled=False))
                  for start in range(0, samples.num_rows, SCORE_ROWS)]  # fmt: skip
-        scores = np.concatenate(parts) if parts else np.empty((0, len(HEADS)), np.float32)
-        return pa.table({f"p_{head}": scores[:, i] for i, head in enumerate(HEADS)})
+        scores = np.concatenate(parts) if parts else np.empty((0, len(OUTPUTS)), np.float32)
+        names = [*(f"p_{head}" for head in HEADS), f"{DWELL}_s"]
+        return pa.table({name: scores[:, i] for i, name in enumerate(names)})
 
     def score_encoded(self, batch: features.Encoded) -> np.ndarray:
-        """The same for arrays: float32 [n, heads]."""
-        import torch
+        """The same for arrays: float32 [n, outputs], the last the seconds read; position is left out."""
+        from assets.ranking.model import predict
 
-        from assets.ranking.model import keyed
-
-        with torch.inference_mode():
-            ids, dense = torch.from_numpy(batch.ids), torch.from_numpy(batch.dense)
-            return torch.sigmoid(self.model(keyed(ids, self.model.features), dense)).numpy()
+        return predict(self.model, batch, bias=False)
 
 
 def load(lake: Lake, version: str | None = None) -> Ranker:

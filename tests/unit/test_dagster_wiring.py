@@ -44,7 +44,8 @@ def test_asset_keys(repository):
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
         "clickhouse/spam_accounts", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_histories", "user_profiles",
+        "user_topic_profiles",
     ]  # fmt: skip
 
 
@@ -71,7 +72,9 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "training_samples:grain_is_unique",
         "training_samples:no_leak",
         "training_samples:one_row_a_display",
+        "user_histories:grain_is_unique",
         "user_profiles:grain_is_unique",
+        "user_topic_profiles:grain_is_unique",
     ]
     assert sorted(s.name for s in repository.schedule_defs) == [
         "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
@@ -103,7 +106,7 @@ def test_lineage_of_tables_and_columns_is_told(repository):
     graph = repository.asset_graph
     samples = graph.get(dg.AssetKey("training_samples"))
     assert {key.to_user_string() for key in samples.parent_keys} == {
-        "impression_sessions", "click_sessions", "user_profiles", "note_profiles"
+        "impression_sessions", "click_sessions", "user_profiles", "note_profiles", "user_histories", "user_topic_profiles"
     }  # fmt: skip
     lineage = samples.metadata["dagster/column_lineage"].deps_by_column
     assert lineage["user_ctr"] == [dg.TableColumnDep(dg.AssetKey("user_profiles"), "ctr")]
