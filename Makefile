@@ -67,7 +67,7 @@ bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse,
 	@$(BIN)/python -m benchmarks.backfill $(BENCH_ARGS)
 
 bench-ranker: setup  ## samples a second of the ranker beside plain PyTorch, and where the time goes
-	@$(BIN)/python benchmarks/ranker.py $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.ranker $(BENCH_ARGS)
 
 ladder: setup  ## popularity, regression, trees and the ranker on the same samples, beside the truth
 	@$(BIN)/python -m benchmarks.ladder $(LADDER_ARGS)

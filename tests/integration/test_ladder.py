@@ -12,7 +12,7 @@ from ranking_world import draw, plant, window
 
 from assets.lake import Lake, Table
 from assets.ranking import features, registry, samples
-from assets.ranking.config import HEADS, TABLES, RankerConfig, RankerError
+from assets.ranking.config import HEADS, TABLES, RankerConfig, RankerError, load
 from assets.ranking.ladder import baselines, climb, read
 from benchmarks.ladder import data
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 HOURS = 6
-RANKER = {"tables": {**{name: 211 for name in TABLES}, "user_id": 1999, "note_id": 2003}, "hidden": (32, 16), "batch": 256}
+RANKER = {"tables": {**{name: 211 for name in TABLES}, "user_id": 1999, "note_id": 2003}, "batch": 256}
 
 
 def fill(lake, rows, truth=None, **columns):
@@ -85,10 +85,10 @@ def test_rows_are_the_metrics_of_the_versions_evaluation(planted):
     twin = Lake(lake.root + "-twin")
     Path(twin.root).mkdir()
     Path(twin.path("training_samples")).symlink_to(lake.path("training_samples"))
-    metrics = train(twin, truth, window(HOURS), RankerConfig(**RANKER, seed=5))
+    metrics = train(twin, truth, window(HOURS), load("shared_bottom", **RANKER, seed=5))
     for row in rows:
         own = metrics["heads"][row["head"]]
-        for name in ("samples", "positives", "truth_auc", "auc", "log_loss", "calibration"):
+        for name in ("samples", "positives", "truth_auc", "auc", "gauc", "log_loss", "calibration"):
             assert row[name] == pytest.approx(own[name], rel=1e-6), (row["head"], name)
 
 
@@ -106,7 +106,7 @@ def test_no_rung_reads_what_happens_after_the_display(planted, model):
         def score(rows):
             return predict(read.part_of(rows, schema, labelled=False))
     else:
-        score = climb.fit_ranker(where, climb.ranker_config(model, **RANKER), lambda _: None)
+        score = climb.fit_ranker(where, load(model, **RANKER), lambda _: None)
     every = lake.open("training_samples").to_pyarrow_dataset().schema.names
     rows = pa.concat_tables(samples.held_out(where, every, 500)).combine_chunks()
     outcomes = [features.MASK, *features.LABELS, "dwell_ms"]

@@ -28,23 +28,6 @@ def world(rows=4_000, **columns):
 # --- measures ---------------------------------------------------------------------------------------------------------
 
 
-def test_auc_by_user_is_each_users_auc_weighted_by_samples():
-    users = np.array([1, 1, 1, 2, 2, 3, 3, 1])
-    scores = np.array([0.9, 0.1, 0.5, 0.4, 0.4, 0.8, 0.9, 0.5])
-    labels = np.array([1, 0, 0, 1, 0, 1, 1, 1])
-    # User 1: positives .9 .5, negatives .1 .5: of four pairs 3.5 right. User 2: a tie, 0.5. User 3 has no negative.
-    assert measures.by_user(scores, labels, users) == pytest.approx((4 * 3.5 / 4 + 2 * 0.5) / 6)
-    assert measures.by_user(scores, np.ones(8), users) is None
-    assert measures.by_user(scores[:0], labels[:0], users[:0]) is None
-
-
-def test_auc_by_user_agrees_with_one_at_a_time():
-    rng = np.random.default_rng(3)
-    users, scores, labels = rng.integers(0, 30, 900) * 7 - 90, rng.integers(0, 9, 900) / 9, rng.integers(0, 2, 900)
-    each = [(roc_auc_score(labels[users == u], scores[users == u]), (users == u).sum()) for u in np.unique(users)]
-    assert measures.by_user(scores, labels, users) == pytest.approx(np.average([value for value, _ in each], weights=[count for _, count in each]))
-
-
 def test_weighted_auc_is_scikit_learns():
     rng = np.random.default_rng(4)
     scores, labels, weight = np.sort(rng.integers(0, 40, 500)), rng.integers(0, 2, 500), rng.integers(0, 4, 500)

@@ -10,7 +10,7 @@ import datetime as dt
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from assets.lake import Lake, Window
 from assets.ranking import evaluate, features, samples
-from assets.ranking.config import HEADS, RankerConfig, RankerError
+from assets.ranking.config import HEADS, RankerConfig, RankerError, load
 from assets.ranking.ladder import baselines, guard, measures, read
 
-# Configurations of the ranker, by name.
-RANKERS = ("shared_bottom",)
+# Configurations of the ranker (assets/ranking/models/), from the oldest idea to the newest.
+RANKERS = ("wide_deep", "shared_bottom", "mmoe", "ple")
 MODELS = (*baselines.RUNGS, *RANKERS)
 
 Say = Callable[[str], None]
@@ -59,11 +59,6 @@ class HeldOut:
     users: np.ndarray
 
 
-def ranker_config(name: str, **changes) -> RankerConfig:
-    """The ranker's configuration of that name."""
-    return RankerConfig(**changes)
-
-
 def climb(data: str, lake: Lake, window: Window, truth: Path | None, options: Options, say: Say) -> list[dict]:
     """Rows of the table: data, model, head, samples, positives, seeds, auc, auc_low, auc_high, interval, users_low,
     users_high, gauc, truth_auc, truth_gauc, share_known, log_loss, truth_log_loss, calibration, train_samples, fit_s.
@@ -77,7 +72,8 @@ def climb(data: str, lake: Lake, window: Window, truth: Path | None, options: Op
     config = RankerConfig(**options.ranker)
     where = samples.split(lake, window, config)
     schema, _ = samples.fit_schema(where, config)
-    guard.check_names(read.columns_of(schema))
+    guard.check_names(schema.columns)
+    schema = replace(schema, sequences=())  # lists of ids are for the ranker, which fits its own schema
     train = read.training_rows(where, schema, options.cap)
     guard.check_values(train, schema)
     say(f"{data}: {where.train_rows:,} training samples, {where.holdout_rows:,} held out, from {where.cutoff:%Y-%m-%d %H:%M} UTC")
@@ -90,7 +86,7 @@ def climb(data: str, lake: Lake, window: Window, truth: Path | None, options: Op
             started = time.perf_counter()
             score = _fit(model, seed, where, schema, train, options, lambda what: say(f"{data}: {model}, seed {seed}: {what}"))
             seconds.append(time.perf_counter() - started)
-            runs.append(_scores(score, where, schema, config.eval_rows))
+            runs.append(_scores(score, where, config.eval_rows))
         used = where.train_rows if model in RANKERS else len(train)
         made = _rows(runs, held, options.rounds)
         rows += [{"data": data, "model": model, **row, "train_samples": used, "fit_s": min(seconds)} for row in made]
@@ -114,16 +110,18 @@ def held_out(where: samples.Split, schema: features.FeatureSchema, truth: Path |
     return HeldOut(np.concatenate(labels), np.concatenate(weights), known, users)
 
 
-def _scores(score: Score, where: samples.Split, schema: features.FeatureSchema, limit: int) -> np.ndarray:
-    parts = [score(rows) for rows in samples.held_out(where, read.columns_of(schema), limit)]
-    return np.concatenate(parts)
+def _scores(score: Score, where: samples.Split, limit: int) -> np.ndarray:
+    columns = where.lake.open(samples.TABLE, where.version).to_pyarrow_dataset().schema.names
+    unseen = [features.MASK, *features.LABELS, "dwell_ms"]
+    wanted = [name for name in columns if name not in unseen]
+    return np.concatenate([score(rows) for rows in samples.held_out(where, wanted, limit)])
 
 
 def _fit(
     model: str, seed: int, where: samples.Split, schema: features.FeatureSchema, train: read.Part, options: Options, tell: Say
 ) -> Score:  # fmt: skip
     if model in RANKERS:
-        return fit_ranker(where, ranker_config(model, **{**options.ranker, "seed": seed}), tell)
+        return fit_ranker(where, load(model, **{**options.ranker, "seed": seed}), tell)
     predict = baselines.fit_heads(baselines.RUNGS[model], train, schema, seed, tell)
     return lambda rows: predict(read.part_of(rows, schema, labelled=False))
 
@@ -131,6 +129,7 @@ def _fit(
 def fit_ranker(where: samples.Split, config: RankerConfig, tell: Say) -> Score:
     """Train a version of the ranker on the split's samples, apart from the versions of the lake."""
     from assets.ranking import registry
+    from assets.ranking.model import predict
     from assets.ranking.train import train
 
     with tempfile.TemporaryDirectory(prefix="glasshouse-ladder-") as folder:
@@ -142,7 +141,8 @@ def fit_ranker(where: samples.Split, config: RankerConfig, tell: Say) -> Score:
         told = _Sparse(tell)
         version = train(lake, None, where.window, config, progress=told)["version"]
         ranker = registry.load(lake, version)
-    return lambda rows: ranker.score_encoded(features.encode(rows, ranker.schema, labelled=False))[:, : len(HEADS)]
+    # With the position, which serving leaves out: the other rungs and the truth have it too.
+    return lambda rows: predict(ranker.model, features.encode(rows, ranker.schema, labelled=False))[:, : len(HEADS)]
 
 
 class _Sparse:
@@ -159,7 +159,7 @@ class _Sparse:
 
 def _rows(runs: list[np.ndarray], held: HeldOut, rounds: int) -> Iterable[dict]:
     """A row a head, from the scores of each seed."""
-    found = [evaluate.by_head(scores, held.labels, held.weights, held.truth) for scores in runs]
+    found = [evaluate.by_head(scores, held.labels, held.weights, held.truth, held.users) for scores in runs]
     return [_row(i, head, [run[head] for run in found], runs, held, rounds) for i, head in enumerate(HEADS)]
 
 
@@ -176,9 +176,9 @@ def _row(i: int, head: str, found: list[dict], runs: list[np.ndarray], held: Hel
         "head": head, "samples": first["samples"], "positives": first["positives"], "seeds": len(runs), "auc": auc,
         "auc_low": low, "auc_high": high, "interval": "seeds" if over_seeds else "users" if over_users else None,
         "users_low": (over_users or (None,))[0], "users_high": (over_users or (None,))[-1],
-        "gauc": _mean([measures.by_user(scores[rows, i], labels, users) for scores in runs]),
+        "gauc": _mean([run["gauc"] for run in found]),
         "truth_auc": first["truth_auc"],
-        "truth_gauc": measures.by_user(held.truth[rows, i], labels, users) if known else None,
+        "truth_gauc": evaluate.gauc(held.truth[rows, i], labels, users) if known else None,
         "share_known": measures.share_known(auc, first["truth_auc"]),
         "log_loss": _mean([run["log_loss"] for run in found]), "truth_log_loss": first["truth_log_loss"],
         "calibration": _mean([run["calibration"] for run in found]),

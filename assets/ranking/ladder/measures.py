@@ -1,4 +1,4 @@
-"""How sure is an AUC: by user (GAUC), over users (bootstrap), over seeds (Student's t).
+"""How sure is an AUC: over users (bootstrap), over seeds (Student's t); and which share of what can be known it is.
 
 Here: numbers from scores and labels. Not here: metrics of one version (assets/ranking/evaluate.py).
 """
@@ -8,31 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 LEVEL = 0.95
-
-
-def by_user(scores: np.ndarray, labels: np.ndarray, users: np.ndarray) -> float | None:
-    """GAUC: the AUC within each user, averaged with the user's samples as weights (Zhou et al. 2018, DIN).
-
-    Users whose labels are all equal have no AUC and are left out; None where no user is left.
-    """
-    if len(labels) == 0:
-        return None
-    _, user = np.unique(users, return_inverse=True)
-    # Ranks within a user: rank all scores, then count from the user's first. Equal scores share the mean of their ranks.
-    order = np.lexsort((scores, user))
-    ranked_user, ranked_score, positive = user[order], scores[order], labels[order] > 0
-    place = np.arange(len(order)) - np.searchsorted(ranked_user, ranked_user)
-    fresh = np.r_[True, (ranked_user[1:] != ranked_user[:-1]) | (ranked_score[1:] != ranked_score[:-1])]
-    group = np.cumsum(fresh) - 1
-    rank = (np.bincount(group, place) / np.bincount(group))[group] + 1
-    shown, hits = np.bincount(ranked_user), np.bincount(ranked_user, positive)
-    sums = np.bincount(ranked_user, np.where(positive, rank, 0))
-    both = (hits > 0) & (hits < shown)
-    if not both.any():
-        return None
-    shown, hits, sums = shown[both], hits[both], sums[both]
-    each = (sums - hits * (hits + 1) / 2) / (hits * (shown - hits))
-    return float(np.average(each, weights=shown))
 
 
 def over_users(
