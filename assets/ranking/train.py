@@ -73,6 +73,8 @@ def train(
     folder = root / f".training-{_name(run_id)}"
     try:
         with checkpoint.held(folder):
+            if (done := _published(lake, folder, run_id)) is not None:
+                return done
             job = _begin(lake, window, config, folder, start)
             where = job.where
             tell({"phase": "prepare", "train_samples": where.train_rows, "holdout_samples": where.holdout_rows,
@@ -107,6 +109,18 @@ class _Job:
     means: tuple[float, ...]
     folder: Path
     start: _Start | None
+
+
+def _published(lake: Lake, folder: Path, run_id: str | None) -> dict | None:
+    """The metrics of the version that a run of this name published before it was killed at the very end; else None."""
+    if run_id is None or not (folder / "done").is_dir():
+        return None
+    for version in reversed(registry.versions(lake)):
+        said = json.loads((registry.folder(lake) / version / "config.json").read_text())
+        if said.get("run") == run_id:
+            shutil.rmtree(folder)
+            return {"version": version, **registry.read_metrics(lake, version)}
+    return None
 
 
 def _name(run_id: str | None) -> str:
@@ -182,6 +196,7 @@ def _provenance(job: _Job, rules: Rules | None) -> dict:
         "window": [where.window.start.isoformat(), where.window.end.isoformat()],
         "cutoff": where.cutoff.isoformat(),
         "start_from": job.start and job.start.version,
+        "run": job.folder.name.removeprefix(".training-"),
         "rules": None if rules is None else {"fingerprint": rules.fingerprint, "version": rules.version, "text": rules.to_toml()},
         "code_version": registry.code_version(),
     }

@@ -102,7 +102,7 @@ def run(rank: int, job: Job, report: Callable[[dict], None]) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend, init_method=f"file://{job.rendezvous}", rank=rank, world_size=config.processes,
-        timeout=dt.timedelta(minutes=5),
+        timeout=dt.timedelta(minutes=30),
     )  # fmt: skip
     try:
         model = sharded(job, device)

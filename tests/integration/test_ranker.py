@@ -236,6 +236,20 @@ def test_a_run_gone_on_with_must_be_told_the_same(tmp_path):
         train(lake, None, window(2), RankerConfig(**CONFIG), run_id="../r")
 
 
+def test_killed_after_its_version_was_published_a_run_publishes_no_second_one(tmp_path, monkeypatch):
+    import shutil
+
+    lake = Lake(str(tmp_path))
+    plant(lake, 300, 2)
+    remove = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **how: remove(path, **how) if how else None)  # as if killed there
+        first = train(lake, None, window(2), RankerConfig(**CONFIG), run_id="r4")
+    assert unfinished(lake) == ["r4"]
+    again = train(lake, None, window(2), RankerConfig(**CONFIG), run_id="r4")
+    assert again["version"] == first["version"] and unfinished(lake) == [] and len(registry.versions(lake)) == 1
+
+
 def test_a_run_that_is_under_way_cannot_be_joined(tmp_path):
     lake = Lake(str(tmp_path))
     plant(lake, 300, 2)
