@@ -222,10 +222,11 @@ class Feed:
     """Stands before the batches of the training loop: counts them, and the time that the loop waits for them.
 
     held: the first HELD_BATCHES are kept and handed out again and again, so that the input costs nothing.
+    profiler: runs from the loop's begin to its end.
     """
 
-    def __init__(self, held: bool) -> None:
-        self.held, self.loop = held, threading.current_thread()
+    def __init__(self, held: bool = False, profiler=None) -> None:
+        self.held, self.profiler, self.loop = held, profiler, threading.current_thread()
         self.waited, self.batches, self.first, self.last = 0.0, 0, None, None
         self.prefetched = samples.prefetched
 
@@ -238,16 +239,22 @@ class Feed:
             kept = list(itertools.islice(made, HELD_BATCHES))
             left = sum(1 for _ in made)
             made = itertools.chain(kept, itertools.islice(itertools.cycle(kept), left))
+        if self.profiler:
+            self.profiler.start()
         self.first = time.perf_counter()
-        while True:
-            asked = time.perf_counter()
-            batch = next(made, None)
-            self.waited += time.perf_counter() - asked
-            if batch is None:
-                self.last = time.perf_counter()
-                return
-            self.batches += 1
-            yield batch
+        try:
+            while True:
+                asked = time.perf_counter()
+                batch = next(made, None)
+                self.waited += time.perf_counter() - asked
+                if batch is None:
+                    return
+                self.batches += 1
+                yield batch
+        finally:
+            self.last = time.perf_counter()
+            if self.profiler:
+                self.profiler.stop()
 
 
 def from_memory(lake: Lake, config: RankerConfig) -> float:
@@ -290,7 +297,9 @@ def watched(run: Callable) -> Callable:
     def watch(rank: int, job, report: Callable[[dict], None]) -> None:
         from torch.profiler import ProfilerActivity, profile
 
-        feed, last = Feed(held=False), {}
+        device = [ProfilerActivity.CUDA] if _gpu(job.config) else []
+        profiler = profile(activities=[ProfilerActivity.CPU, *device])
+        feed, last = Feed(profiler=profiler), {}
 
         def hear(said: dict) -> None:
             if said["phase"] == "trained":
@@ -298,8 +307,7 @@ def watched(run: Callable) -> Callable:
             else:
                 report(said)
 
-        device = [ProfilerActivity.CUDA] if _gpu(job.config) else []
-        with mock.patch.object(samples, "prefetched", feed), profile(activities=[ProfilerActivity.CPU, *device]) as profiler:
+        with mock.patch.object(samples, "prefetched", feed):
             run(rank, job, hear)
         if rank == 0:
             report({"phase": "profile", "seconds": _by_kind(profiler.key_averages(), feed, bool(device))})

@@ -68,7 +68,7 @@ def test_every_rung_stays_below_the_truth_and_most_climb(climbed):
     for (model, head), row in rows.items():
         assert row["auc"] < row["truth_auc"] + 0.02 and row["gauc"] < row["truth_gauc"] + 0.04, (model, head)
         assert row["share_known"] == pytest.approx((row["auc"] - 0.5) / (row["truth_auc"] - 0.5))
-        assert row["users_low"] < row["users_high"] and row["log_loss"] > row["truth_log_loss"] - 0.01
+        assert row["users_low"] <= row["users_high"] and row["log_loss"] > row["truth_log_loss"] - 0.01
     click = {model: rows[model, "click"]["auc"] for model in climb.MODELS}
     # Taste (user x topic) decides most here: who reads ids beats who reads the note's counters alone.
     assert 0.55 < click["popularity"] < click["logistic_regression"] and click["popularity"] < click["shared_bottom"]
@@ -109,14 +109,13 @@ def test_no_rung_reads_what_happens_after_the_display(planted, model):
         score = climb.fit_ranker(where, load(model, **RANKER), lambda _: None)
     every = lake.open("training_samples").to_pyarrow_dataset().schema.names
     rows = pa.concat_tables(samples.held_out(where, every, 500)).combine_chunks()
-    outcomes = [features.MASK, *features.LABELS, "dwell_ms"]
     turned = rows
-    for name in outcomes:
+    for name in features.TARGETS:
         values = rows[name].to_numpy()
         turned = turned.set_column(rows.schema.get_field_index(name), name, pa.array(values.max() - values))
     assert not turned.equals(rows)
     assert np.array_equal(score(rows), score(turned))
-    assert np.array_equal(score(rows), score(rows.drop_columns(outcomes)))
+    assert np.array_equal(score(rows), score(rows.drop_columns(list(features.TARGETS))))
 
 
 @pytest.mark.parametrize("name", ["note_play_time_ms", "note_hint"])

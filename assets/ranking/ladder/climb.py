@@ -98,7 +98,7 @@ def climb(data: str, lake: Lake, window: Window, truth: Path | None, options: Op
 def held_out(where: samples.Split, schema: features.FeatureSchema, truth: Path | None, limit: int) -> HeldOut:
     """What the held-out samples are measured against. truth: the folder of the generator's files, or None."""
     labels, weights, keys = [], [], []
-    columns = list(dict.fromkeys([*schema.columns, features.MASK, *features.LABELS, *evaluate.KEY]))
+    columns = list(dict.fromkeys([*schema.columns, *features.TARGETS, *evaluate.KEY]))
     for rows in samples.held_out(where, columns, limit):
         batch = features.encode(rows, schema)
         labels.append(batch.labels[:, : len(HEADS)])
@@ -112,8 +112,7 @@ def held_out(where: samples.Split, schema: features.FeatureSchema, truth: Path |
 
 def _scores(score: Score, where: samples.Split, limit: int) -> np.ndarray:
     columns = where.lake.open(samples.TABLE, where.version).to_pyarrow_dataset().schema.names
-    unseen = [features.MASK, *features.LABELS, "dwell_ms"]
-    wanted = [name for name in columns if name not in unseen]
+    wanted = [name for name in columns if name not in features.TARGETS]  # no rung is even handed what comes after the display
     return np.concatenate([score(rows) for rows in samples.held_out(where, wanted, limit)])
 
 

@@ -62,7 +62,7 @@ def _floats(rows: pa.Table | pa.RecordBatch, name: str) -> np.ndarray:
 def training_rows(where: samples.Split, schema: features.FeatureSchema, cap: int) -> Part:
     """Training samples in time order, every k-th where there are more than `cap`: memory is bounded by the cap."""
     every = -(-where.train_rows // cap)
-    columns = [*columns_of(schema), features.MASK, *features.LABELS]
+    columns = [*columns_of(schema), *features.TARGETS]
     table = where.lake.open(samples.TABLE, where.version).to_pyarrow_dataset().schema
     parts, seen = [], 0
     for fragment in where.fragments("train"):
