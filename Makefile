@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics ladder clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -66,8 +66,11 @@ bench-metrics: setup  ## 100 million events into ClickHouse, every board's query
 bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse, one pass of polars, Flink (half an hour; installs Flink apart)
 	@$(BIN)/python -m benchmarks.backfill $(BENCH_ARGS)
 
-bench-ranker: setup  ## samples a second of the ranker
-	@$(BIN)/python benchmarks/ranker_smoke.py
+bench-ranker: setup  ## samples a second of the ranker beside plain PyTorch, and where the time goes
+	@$(BIN)/python -m benchmarks.ranker $(BENCH_ARGS)
+
+ladder: setup  ## popularity, regression, trees and the ranker on the same samples, beside the truth
+	@$(BIN)/python -m benchmarks.ladder $(LADDER_ARGS)
 
 bench-serving: setup  ## a feed request of 500 notes scored on one core, on the demo's ranker: p50, p99
 	@$(BIN)/python -m benchmarks.ranker_serving $(BENCH_ARGS)
