@@ -51,8 +51,8 @@ def train(
     elapsed_s.
     rules: the labeler's, written down with the version.
     run_id: names the run; where a run of this name was killed or failed, it is gone on with from its last checkpoint, on the
-    window and the table version that it began with. Without one a run has a new name (unfinished() lists those that were
-    killed) and cannot go on after an error.
+    window and the table version that it began with, and, without a `config`, as it was configured. Without a name a run has
+    a new one (unfinished() lists those that were killed) and cannot go on after an error.
     start_from: a version to go on from: its weights, its optimizer state, its feature transforms, and, without a
     `config`, its configuration.
 
@@ -68,10 +68,12 @@ def train(
     tell = progress or (lambda _: None)
     started = time.perf_counter()
     root = registry.folder(lake)  # an unusable root fails now, not after training
-    start = None if start_from is None else _start(root, lake, start_from, config)
-    config = config or (start.config if start else RankerConfig())
     checkpoint.sweep(root)
     folder = root / f".training-{_name(run_id)}"
+    if config is None and (job := checkpoint.read_job(folder)) is not None:
+        config, start_from = RankerConfig.from_dict(job["ranker"]), start_from or job["start_from"]
+    start = None if start_from is None else _start(root, lake, start_from, config)
+    config = config or (start.config if start else RankerConfig())
     try:
         with checkpoint.held(folder):
             if (done := _published(lake, folder, run_id)) is not None:
@@ -114,7 +116,7 @@ class _Job:
 
 def _published(lake: Lake, folder: Path, run_id: str | None) -> dict | None:
     """The metrics of the version that a run of this name published before it was killed at the very end; else None."""
-    if run_id is None or not (folder / "done").is_dir():
+    if run_id is None or all(path.name == "lock" for path in folder.iterdir()):
         return None
     for version in reversed(registry.versions(lake)):
         said = json.loads((registry.folder(lake) / version / "config.json").read_text())

@@ -230,7 +230,8 @@ def test_a_run_gone_on_with_must_be_told_the_same(tmp_path):
         train(lake, None, window(2), RankerConfig(**CONFIG, seed=8), run_id="r2")
     # More hours have come since: the run goes on with those that it began with.
     plant(lake, 4000, 3)
-    metrics = train(lake, None, window(3), RankerConfig(**CONFIG), run_id="r2")
+    metrics = train(lake, None, window(3), run_id="r2")
+    assert metrics["epochs"] == CONFIG["epochs"] and registry.load(lake).config["ranker"]["tables"] == SMALL
     assert metrics["train_samples"] + metrics["holdout_samples"] == 3000 and metrics["resumed_at"] is None
     with pytest.raises(RankerError, match="name"):
         train(lake, None, window(2), RankerConfig(**CONFIG), run_id="../r")
