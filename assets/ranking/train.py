@@ -91,9 +91,22 @@ def train(
         raise
 
 
+def resume(
+    lake: Lake, truth_folder: Path | str | None, run_id: str, progress: Progress | None = None, rules: Rules | None = None
+) -> dict:
+    """Go on with a run that was killed or failed, as it was begun; otherwise as `train`.
+
+    Raises RankerError for a name that no unfinished run has, naming those there are.
+    """
+    job = checkpoint.read_job(registry.folder(lake) / f".training-{_name(run_id)}")
+    if job is None:
+        raise RankerError(f"no unfinished run {run_id}; there are: {', '.join(unfinished(lake)) or 'none'}")
+    return train(lake, truth_folder, _window(job), progress=progress, rules=rules, run_id=run_id)
+
+
 def unfinished(lake: Lake) -> list[str]:
-    """Names of runs that were begun and have not ended: killed, or under way."""
-    return sorted(path.name.removeprefix(".training-") for path in registry.folder(lake).glob(".training-*"))
+    """Names of runs that have read their samples' split and have not ended: killed, or under way."""
+    return sorted(path.parent.name.removeprefix(".training-") for path in registry.folder(lake).glob(f".training-*/{checkpoint.JOB}"))
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,7 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
     """The job as the folder has it, where it was begun before; else a new one, written down."""
     told = {"ranker": config.as_dict(), "start_from": start and start.version}
     if (begun := checkpoint.begun(folder, told)) is not None:
-        window = Window(*(dt.datetime.fromisoformat(bound) for bound in begun["window"]))
-        where = samples.split(lake, window, config, begun["table_version"])
+        where = samples.split(lake, _window(begun), config, begun["table_version"])
         schema = features.FeatureSchema.from_dict(begun["features"])
         return _Job(where, schema, config, tuple(begun["means"]), folder, start)
     where = samples.split(lake, window, config)
@@ -162,6 +174,10 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
                  "features": schema.as_dict(), "means": list(means)},
     )  # fmt: skip
     return _Job(where, schema, config, means, folder, start)
+
+
+def _window(job: dict) -> Window:
+    return Window(*(dt.datetime.fromisoformat(bound) for bound in job["window"]))
 
 
 def _trained(job: _Job, truth_folder: Path | str | None, rules: Rules | None, tell: Progress, started: float) -> dict:
