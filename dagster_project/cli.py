@@ -6,6 +6,7 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -175,6 +176,47 @@ ranker = typer.Typer(no_args_is_help=True, help="Versions of the ranker: compare
 app.add_typer(ranker, name="ranker")
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `ranker versions` names it.")]
 Why = Annotated[str, typer.Option(help="Kept in the history.")]
+
+
+@ranker.command("train")
+def ranker_train(
+    start: Annotated[Optional[str], typer.Option("--from", help="First hour, like 2026-01-31T05:00 (UTC); default: the lake's first.")] = None,
+    end: Annotated[Optional[str], typer.Option("--to", help="The hour after the last; default: all there are.")] = None,
+    model: Annotated[Optional[str], typer.Option(help="shared_bottom, mmoe, ple, wide_deep, or a .toml of one's own.")] = None,
+    resume: Annotated[Optional[str], typer.Option(metavar="RUN", help="Go on with a run that was killed, as it was begun.")] = None,
+    start_from: Annotated[Optional[str], typer.Option(metavar="VERSION", help="Go on from a version's weights.")] = None,
+) -> None:
+    """Train a version on the samples of a range. Ctrl-C leaves the run to be resumed."""
+    from assets.ranking import config, train
+    from dagster_project import show
+
+    settings = _settings()
+    truth = settings.truth if settings.truth.is_dir() else None
+    if resume:
+        told = {"--from": start, "--to": end, "--model": model, "--start-from": start_from}
+        if given := [name for name, value in told.items() if value]:
+            raise typer.BadParameter(f"it goes on as it was begun; leave out {', '.join(given)}", param_hint="--resume")
+        with show.training() as progress:
+            metrics = train.resume(settings.lake, truth, resume, progress, settings.rules)
+    else:
+        window = _training_window(settings.lake, start, end)
+        chosen = None
+        if model or not start_from:  # a version to go on from brings its configuration along
+            defaults = {"processes": settings.ranker_processes, "epochs": settings.ranker_epochs}
+            chosen = config.load(model or config.DEFAULT_MODEL, **defaults)
+        with show.training() as progress:
+            metrics = train.train(settings.lake, truth, window, chosen, progress, settings.rules, start_from=start_from)
+    show.trained(metrics)
+
+
+def _training_window(lake, start: str | None, end: str | None):
+    """The range, its open ends those of the samples there are."""
+    from assets.ranking.config import RankerError
+
+    hours = lake.hours("training_samples")
+    if not hours:
+        raise RankerError("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
+    return _range(start or f"{hours[0]:%Y-%m-%dT%H:%M}", end or f"{hours[-1] + timedelta(hours=1):%Y-%m-%dT%H:%M}")
 
 
 @ranker.command("versions")

@@ -341,6 +341,38 @@ def backfills(found: list[Mapping[str, Any]]) -> None:
 # --- the ranker -------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def training() -> Iterator[Any]:
+    """Yields what takes a training's reports: a line for the start and the evaluation, one every ten seconds between them."""
+    steps, said = Steps(), -10.0
+
+    def tell(report: Mapping[str, Any]) -> None:
+        nonlocal said
+        if report["phase"] == "prepare":
+            steps(f"{report['train_samples']:,} samples to train on, {report['holdout_samples']:,} held out; "
+                  f"if it is killed: glasshouse ranker train --resume {report['run']}")  # fmt: skip
+        elif report["phase"] == "evaluate":
+            steps("evaluating")
+        elif report["step"] == report["steps"] or report["elapsed_s"] - said >= 10:
+            said = report["elapsed_s"]
+            steps(f"step {report['step']:,} of {report['steps']:,}: loss {report['loss']:.4f}, {report['samples_per_s']:,.0f} samples/s")
+
+    yield tell
+
+
+def trained(metrics: Mapping[str, Any]) -> None:
+    """What a training has come to."""
+    names = ("positives", "auc", "truth_auc", "log_loss", "calibration")
+    rows = [(head, *(one.get(key) for key in names)) for head, one in metrics["heads"].items()]
+    if rows:
+        table(f"Version {metrics['version']}", rows, ("head", "positives", "AUC", "AUC of the truth", "log loss", "calibration"))
+    else:
+        console.print(f"version {metrics['version']}; nothing was held out")
+    if metrics.get("resumed_at") is not None:
+        console.print(f"resumed at step {metrics['resumed_at']:,} of {metrics['steps']:,}")
+    console.print(f"`glasshouse ranker promote {metrics['version']}` compares it and lets it serve", markup=False)
+
+
 def ranker_versions(found: list[Mapping[str, Any]], serving: str | None) -> None:
     """A row a version."""
     if not found:
