@@ -20,6 +20,7 @@ import pandas as pd
 import streamlit as st
 
 from assets.metrics import ranges
+from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
 from dagster_project import settings
 
@@ -228,8 +229,8 @@ def _known() -> dict:
 
 @cache
 def sql(name: str) -> str:
-    """The text of a query file. FileNotFoundError names one that is not there."""
-    return (QUERIES / f"{name}.sql").read_text()
+    """The text of a query file, its views of a range written out. FileNotFoundError names one that is not there."""
+    return inlined((QUERIES / f"{name}.sql").read_text())
 
 
 def fresh(name: str, **parameters) -> pd.DataFrame:
