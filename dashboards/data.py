@@ -19,6 +19,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from assets.metrics import ranges
+from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
 from dagster_project import settings
 
@@ -227,13 +229,8 @@ def _known() -> dict:
 
 @cache
 def sql(name: str) -> str:
-    """The text of a query file. FileNotFoundError names one that is not there."""
-    return (QUERIES / f"{name}.sql").read_text()
-
-
-def _bound(value):
-    # As text with microseconds: the client's own binding of a datetime drops them.
-    return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, dt.datetime) else value
+    """The text of a query file, its views of a range written out. FileNotFoundError names one that is not there."""
+    return inlined((QUERIES / f"{name}.sql").read_text())
 
 
 def fresh(name: str, **parameters) -> pd.DataFrame:
@@ -242,7 +239,7 @@ def fresh(name: str, **parameters) -> pd.DataFrame:
 
     url = _settings().pages_clickhouse
     try:
-        rows = _client(url).query(sql(name), parameters={key: _bound(value) for key, value in parameters.items()})
+        rows = _client(url).query(sql(name), parameters=ranges.bound(parameters))
     except OperationalError as error:
         _client.clear()
         connect(url)  # says what to start, where nothing answers

@@ -115,11 +115,16 @@ def _zone(frame: pd.DataFrame) -> str:
     return str(frame["time"].dt.tz) if len(frame) else "UTC"
 
 
-def _time(frame: pd.DataFrame) -> alt.X:
-    length = frame["time"].max() - frame["time"].min() if len(frame) else pd.Timedelta(0)
-    form = "%H:%M" if length <= pd.Timedelta(hours=30) else "%b %d"
-    axis = alt.Axis(labelOverlap=True, grid=False, tickCount=7, format=form)
+def _time() -> alt.X:
+    midnight = "utchours(datum.value) == 0 && utcminutes(datum.value) == 0"
+    label = f"utcFormat(datum.value, {midnight} ? '%b %d' : '%H:%M')"
+    axis = alt.Axis(labelOverlap=True, grid=False, tickCount=7, labelExpr=label)
     return alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+
+
+def _numbers(form: str = "~s", **more) -> alt.Axis:
+    """An axis of numbers. Each is written by itself: with `format` all of an axis share one prefix, and 100 beside 1k is "0.1k"."""
+    return alt.Axis(labelExpr=f"format(datum.value, '{form}')", **more)
 
 
 def _time_tip(frame: pd.DataFrame) -> alt.Tooltip:
@@ -145,7 +150,7 @@ def time_area(
 ) -> alt.Chart | alt.LayerChart:  # fmt: skip
     """One measure over `time`, filled: for counts."""
     encode = {
-        "x": _time(frame), "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "x": _time(), "y": alt.Y(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=5)),
         "tooltip": [_time_tip(frame), alt.Tooltip(f"{column}:Q", title=title, format=form)],
     }  # fmt: skip
     line = {"color": colour, "strokeWidth": 2}
@@ -159,7 +164,7 @@ def time_line(
 ) -> alt.Chart | alt.LayerChart:  # fmt: skip
     """One rate over `time`, from zero: for percentages."""
     encode = {
-        "x": _time(frame), "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "x": _time(), "y": alt.Y(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=5)),
         "tooltip": [_time_tip(frame), alt.Tooltip(f"{column}:Q", title=title, format=form)],
     }  # fmt: skip
     line = _chart(frame, height).mark_line(color=colour, strokeWidth=2, interpolate="monotone")
@@ -174,11 +179,19 @@ def time_kinds(
     chart = _chart(frame, height)
     mark = chart.mark_area(opacity=0.75) if stacked else chart.mark_line(strokeWidth=2, point=len(frame) < 40)
     return mark.encode(
-        x=_time(frame), y=alt.Y(f"{column}:Q", title=title, stack=stacked, scale=alt.Scale(zero=zero),
-                                  axis=alt.Axis(format=axis, tickCount=5)),
-        color=alt.Color(f"{kind}:N", legend=alt.Legend(orient="bottom", title=None, columns=4)),
+        x=_time(), y=alt.Y(f"{column}:Q", title=title, stack=stacked, scale=alt.Scale(zero=zero),
+                                  axis=_numbers(axis, tickCount=5)),
+        color=alt.Color(f"{kind}:N", legend=alt.Legend(orient="bottom", title=None, columns=2)),
         tooltip=[_time_tip(frame), f"{kind}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
+
+
+def with_moment(chart: alt.Chart, time: pd.Timestamp, words: str) -> alt.LayerChart:
+    """A chart over `time` with a dashed line at one moment; words: its tooltip."""
+    height = chart.height
+    line = alt.Chart(_wall(pd.DataFrame({"time": [time], "words": [words]}))).mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=2)
+    moment = line.encode(x=alt.X("time:T", scale=alt.Scale(type="utc")), tooltip=alt.Tooltip("words:N", title=""))
+    return alt.layer(moment, chart).properties(height=height)
 
 
 def time_actions(frame: pd.DataFrame) -> alt.Chart:
@@ -189,11 +202,11 @@ def time_actions(frame: pd.DataFrame) -> alt.Chart:
     frame = frame.assign(action=frame["action"].where(~frame["action"].isin(UNDONE), "undone"))
     frame = frame.groupby(["time", "action"], as_index=False)["per_minute"].sum()
     top = max(1.0, frame["per_minute"].max()) if len(frame) else 1.0
-    axis = alt.Axis(format="~s", values=[step for step in DECADES if step <= 2 * top], labelOverlap=False)
+    axis = _numbers(values=[step for step in DECADES if step <= 2 * top], labelOverlap=False)
     present = [action for action in ACTION_COLOURS if action in set(frame["action"])]
     colours = alt.Scale(domain=present, range=[ACTION_COLOURS[action] for action in present])
     return _chart(frame, TALL).mark_line(strokeWidth=1.8, interpolate="monotone").encode(
-        x=_time(frame),
+        x=_time(),
         y=alt.Y("per_minute:Q", title="per minute", scale=alt.Scale(type="symlog"), axis=axis),
         color=alt.Color("action:N", scale=colours, legend=alt.Legend(orient="bottom", title=None, columns=3)),
         tooltip=[_time_tip(frame), "action:N", alt.Tooltip("per_minute:Q", title="per minute", format=",.1f")],
@@ -211,7 +224,7 @@ def bars(
     """Bars over a few values of `x`, in the order given (or of the values); with `other`, two a value side by side."""
     encode = {
         "x": alt.X(f"{x}:O", title=x_title, sort=sort, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
-        "y": alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=5)),
+        "y": alt.Y(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=5)),
         "tooltip": [alt.Tooltip(f"{x}:O", title=x_title or x), alt.Tooltip(f"{column}:Q", title=title, format=form)],
     }  # fmt: skip
     if other is None or other.empty:
@@ -237,7 +250,7 @@ def sides(
     return alt.Chart(tall, height=max(190, 14 * len(columns) * len(frame) + 130)).mark_bar(cornerRadiusEnd=2).encode(
         y=alt.Y(f"{name}:N", title=None, sort=list(frame[name]), axis=names),
         yOffset=alt.YOffset("side:N", sort=list(columns)),
-        x=alt.X("value:Q", title=title, scale=alt.Scale(type=scale), axis=alt.Axis(format=axis, tickCount=4)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(type=scale), axis=_numbers(axis, tickCount=4)),
         color=alt.Color("side:N", sort=list(columns), legend=legend,
                         scale=alt.Scale(domain=list(columns), range=[colours[column] for column in columns])),
         tooltip=[f"{name}:N", "side:N", alt.Tooltip("value:Q", title=title, format=form)],
@@ -247,8 +260,8 @@ def sides(
 def before_after(frame: pd.DataFrame, title: str, form: str = ",.0f", height: int = HEIGHT) -> alt.LayerChart:
     """Columns `before`, faint, and `after` over `time`."""
     tips = [_time_tip(frame), *(alt.Tooltip(f"{side}:Q", format=form) for side in ("before", "after"))]
-    axis = alt.Axis(format="~s", tickCount=5)
-    base = _chart(frame, height).encode(x=_time(frame), tooltip=tips)
+    axis = _numbers(tickCount=5)
+    base = _chart(frame, height).encode(x=_time(), tooltip=tips)
     after = base.mark_line(color=GREEN, strokeWidth=2.5, point={"color": GREEN, "size": 45}).encode(y=alt.Y("after:Q", title=title, axis=axis))
     before = base.mark_line(color=GREY, strokeWidth=1.5, strokeDash=[4, 3]).encode(y=alt.Y("before:Q", title=title, axis=axis))
     return alt.layer(before, after).properties(height=height)
@@ -279,7 +292,7 @@ def ranked(
     names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=150)
     return _chart(frame, max(90, 28 * len(frame) + 40)).mark_bar(color=colour, cornerRadiusEnd=3, height=16).encode(
         y=alt.Y(f"{name}:N", sort=list(frame[name]), title=None, axis=names),
-        x=alt.X(f"{column}:Q", title=title, axis=alt.Axis(format=axis, tickCount=4)),
+        x=alt.X(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=4)),
         tooltip=[f"{name}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Fixtures that every suite shares: an empty lake, the real logs, one Spark session for the whole run.
 
-Order: fast tests first, then those marked slow, so that a mistake shows early.
+Order: fast tests first, then those marked slow, so that a mistake shows early. `make test` runs two processes: one has all files that
+need Spark, so that there is one session; the others go file by file to whoever is free.
 """
 
 from pathlib import Path
@@ -14,7 +15,11 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)  # stable: order within stays
+    with_spark = {item.path for item in items if "spark" in item.fixturenames}
+    # Stable: order within stays. The longest part begins first, or the other process would wait for it at the end.
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path not in with_spark))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("spark" if item.path in with_spark else item.path.stem))
 
 
 @pytest.fixture

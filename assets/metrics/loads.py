@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assets.lake import Lake
-from assets.metrics.schema import AGGREGATES, FEED, PARTS, STORED
+from assets.metrics.schema import AGGREGATES, FEED, PARTS, TABLES
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -73,7 +73,7 @@ def drop(client: Client, tables: Iterable[str], hours: Iterable[dt.datetime], lo
     hours = list(hours)
     for table in tables:
         if table in AGGREGATES:
-            _delete(client, table, [(hour, load) for hour in hours])
+            _delete(client, AGGREGATES[table].table, [(hour, load) for hour in hours], AGGREGATES[table].mine)
         else:
             _drop_partitions(client, table, [partition(hour, load) for hour in hours])
 
@@ -86,21 +86,24 @@ def sweep(client: Client, grace: dt.timedelta = GRACE) -> int:
     shown = {(hour, one.load) for part in PARTS for hour, one in visible(client, part).items()}
     oldest = fresh_number() - grace // dt.timedelta(microseconds=1)
     gone = 0
-    for table in STORED:
-        unseen = [one for one in _held(client, table) if one not in shown and one[1] < oldest]
-        if table in AGGREGATES:
-            _delete(client, table, unseen)
-        else:
-            _drop_partitions(client, table, [partition(hour, load) for hour, load in unseen])
-        gone += len(unseen)
+
+    def unseen(held: list[tuple[dt.datetime, int]]) -> list[tuple[dt.datetime, int]]:
+        return [one for one in held if one not in shown and one[1] < oldest]
+
+    for table in TABLES:
+        old = unseen(_partitions(client, table.name))
+        _drop_partitions(client, table.name, [partition(hour, load) for hour, load in old])
+        gone += len(old)
+    for name in sorted({one.table for one in AGGREGATES.values()}):
+        found = client.query(f"SELECT DISTINCT hour, load FROM {name}").result_rows
+        old = unseen([(utc(hour), load) for hour, load in found])
+        _delete(client, name, old)
+        gone += len(old)
     return gone
 
 
-def _held(client: Client, table: str) -> list[tuple[dt.datetime, int]]:
-    """The hours and loads of which a table or aggregate has rows."""
-    if table in AGGREGATES:
-        found = client.query(f"SELECT DISTINCT hour, load FROM {table}_all").result_rows
-        return [(utc(hour), load) for hour, load in found]
+def _partitions(client: Client, table: str) -> list[tuple[dt.datetime, int]]:
+    """The hours and loads of which a table has rows."""
     found = client.query(
         "SELECT DISTINCT partition_id FROM system.parts WHERE database = currentDatabase() AND active AND table = {table:String}",
         parameters={"table": f"{table}_all"},
@@ -114,11 +117,11 @@ def _drop_partitions(client: Client, table: str, ids: list[str]) -> None:
         client.command(f"ALTER TABLE {table}_all {drops}")
 
 
-def _delete(client: Client, table: str, held: list[tuple[dt.datetime, int]]) -> None:
-    """Mask rows of an aggregate; the next merges leave them out. Its partitions are months, which hold other loads too."""
+def _delete(client: Client, table: str, held: list[tuple[dt.datetime, int]], mine: str = "1") -> None:
+    """Mask rows of an aggregate's table for which `mine` holds; the next merges leave them out. Its partitions are months, which hold other loads too."""
     for i in range(0, len(held), 200):
         pairs = ", ".join(f"({int(hour.timestamp())}, {load})" for hour, load in held[i : i + 200])
-        client.command(f"DELETE FROM {table}_all WHERE (toUnixTimestamp(hour), load) IN ({pairs})")
+        client.command(f"DELETE FROM {table} WHERE {mine} AND (toUnixTimestamp(hour), load) IN ({pairs})")
 
 
 @contextmanager

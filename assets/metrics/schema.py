@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +46,27 @@ PARTS = {
 }
 TABLES = tuple(table for tables in PARTS.values() for table in tables)
 
-# aggregate -> the table whose rows feed it, through materialized views.
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What materialized views sum up. source: the table whose rows feed it. table: where it lies, with the rows of every load; of that
+    table the rows for which the SQL condition `mine` holds."""
+
+    source: str
+    table: str
+    mine: str = "1"
+
+
+# The view of an aggregate's name shows what is visible of it.
 AGGREGATES = {
-    "event_totals": EVENTS.name,
-    "user_totals": EVENTS.name,
-    "display_totals": IMPRESSION_SESSIONS.name,
-    "click_totals": CLICK_SESSIONS.name,
+    "event_totals": Aggregate(EVENTS.name, "feed_totals_all", "subject = 'events'"),
+    "user_totals": Aggregate(EVENTS.name, "user_totals_all"),
+    "display_totals": Aggregate(IMPRESSION_SESSIONS.name, "feed_totals_all", "subject = 'displays'"),
+    "click_totals": Aggregate(CLICK_SESSIONS.name, "feed_totals_all", "subject IN ('clicks', 'stray clicks')"),
+    "late_totals": Aggregate(LATE_EVENTS.name, "feed_totals_all", "subject = 'late events'"),
+    "orphan_totals": Aggregate(ORPHAN_ACTIONS.name, "feed_totals_all", "subject = 'orphan actions'"),
 }
-# What lies in NAME_all with the rows of every load; the view NAME shows what is visible.
-STORED = (*(table.name for table in TABLES), *AGGREGATES)
 
 # Before it, a dropped partition of a plain MergeTree could come back after a restart (ClickHouse issue 107605).
 OLDEST_SERVER = "26.6"
@@ -102,21 +115,20 @@ def migrate(client: Client, folder: Path = FOLDER) -> list[str]:
 
 def fed_by(table: str) -> list[str]:
     """The table itself and the aggregates that its rows feed."""
-    return [table, *(name for name, source in AGGREGATES.items() if source == table)]
+    return [table, *(name for name, one in AGGREGATES.items() if one.source == table)]
 
 
 def retain(client: Client, rows: int | None, aggregates: int | None) -> None:
     """Delete rows and aggregates (and with them what `loads` says) so many days after their hour; None keeps for ever."""
-    for name in STORED:
-        days = aggregates if name in AGGREGATES else rows
+    kept = {f"{table.name}_all": rows for table in TABLES} | {one.table: aggregates for one in AGGREGATES.values()}
+    for name, days in kept.items():
         change = "REMOVE TTL" if days is None else f"MODIFY TTL hour + INTERVAL {int(days)} DAY"
         found = client.query(
-            "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
-            parameters={"name": f"{name}_all"},
+            "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = {name:String}", parameters={"name": name}
         ).result_rows[0][0]
         if (days is None) == ("TTL" not in found) and (days is None or f"toIntervalDay({int(days)})" in found):
             continue
-        client.command(f"ALTER TABLE {name}_all {change}")
+        client.command(f"ALTER TABLE {name} {change}")
 
 
 def statements(text: str) -> list[str]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from assets.lake import Lake, Table, Window
 from assets.metrics import loader, loads
 from assets.metrics.loads import utc
-from assets.metrics.schema import AGGREGATES, FEED, PARTS
+from assets.metrics.schema import FEED, PARTS, fed_by
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,12 +30,15 @@ _RANGE = "hour >= {start:DateTime('UTC')} AND hour < {end:DateTime('UTC')}"
 
 # aggregate -> its sums, its keys beside hour, grain and at, its histogram.
 _SUMS = {"display_totals": ("displays", "impressions", "clicks", "dwell_ms", *BEHAVIOURS.values()),
-         "click_totals": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "event_totals": ("events", "dwell_ms")}  # fmt: skip
+         "click_totals": ("clicks", "dwell_ms", *BEHAVIOURS.values()), "event_totals": ("events", "dwell_ms"),
+         "late_totals": ("events",), "orphan_totals": ("events",)}  # fmt: skip
 _KEYS = {
     "event_totals": (*_DIMENSIONS, "action"),
     "user_totals": ("rolled", *_DIMENSIONS),
     "display_totals": _DIMENSIONS,
     "click_totals": (*_DIMENSIONS, "attributed"),
+    "late_totals": ("action",),
+    "orphan_totals": ("action",),
 }
 _HISTOGRAMS = {"display_totals": "click_seconds", "click_totals": "dwell_seconds"}
 _TIMES = ("hour", "at")
@@ -98,7 +101,7 @@ def _differences(lake: Lake, client: Client, window: Window, part: str) -> Itera
         version = lake.version(table.name) if lake.exists(table.name) else None
         for hours, rows in loader.slices(lake, table, window, version):
             yield from _compare(table.name, _checksums(_frame(rows)), _checksums(_frame(_fetch(client, table, hours))))
-            for name in (name for name, source in AGGREGATES.items() if source == table.name):
+            for name in fed_by(table.name)[1:]:
                 ours, theirs = _expected(name, rows), _aggregate(client, name, hours)
                 yield from _compare(name, _checksums(ours), _checksums(theirs))
 
@@ -193,26 +196,32 @@ def _expected(name: str, rows: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(rows)
     if frame.is_empty():
         return frame
+    frame = frame.with_columns(hour=pl.col("hour").dt.replace_time_zone(None), time=_time_of(name).dt.replace_time_zone(None))
+    if set(_KEYS[name]) & set(_DIMENSIONS):
+        frame = _with_dimensions(frame)
+    keys = ("hour", "grain", "at", *_KEYS[name])
+    return _shaped(pl.concat(part.group_by(keys).agg(_measures(name)) for part in _grains(name, frame)), keys)
+
+
+def _with_dimensions(frame: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
     position = pl.col("position")
     bands = (("0", 1), ("1-2", 3), ("3-5", 6), ("6-9", 10))
     band = pl.when(position.is_null()).then(pl.lit("none"))
     for label, below in bands:
         band = band.when(position < below).then(pl.lit(label))
     device = pl.col("context").str.json_path_match("$.device").fill_null("none").replace("", "none")
-    frame = frame.with_columns(
-        hour=pl.col("hour").dt.replace_time_zone(None), channel=pl.col("channel").fill_null("none"), device=device,
-        band=band.otherwise(pl.lit("10+")),
-        time=_time_of(name).dt.replace_time_zone(None),
-    )  # fmt: skip
-    keys = ("hour", "grain", "at", *_KEYS[name])
-    return _shaped(pl.concat(part.group_by(keys).agg(_measures(name)) for part in _grains(name, frame)), keys)
+    return frame.with_columns(
+        channel=pl.col("channel").fill_null("none"), device=device, band=band.otherwise(pl.lit("10+"))
+    )
 
 
 def _grains(name: str, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """All rows once for each grain and, of users, once more for each set of dimensions that is left out."""
     import polars as pl
 
-    for grain in (60, 3600):
+    for grain in (60, 3600) if name == "user_totals" else (60, 900, 3600):
         part = frame.with_columns(pl.lit(grain).alias("grain"), pl.col("time").dt.truncate(f"{grain}s").alias("at"))
         if name != "user_totals":
             yield part
@@ -239,6 +248,8 @@ def _measures(name: str) -> list[pl.Expr]:
         ids = pl.col("user_id").unique()
         # As numbers without a sign, whose sum goes round: what arraySum does.
         return [ids.len().alias("users_"), ids.reinterpret(signed=False).sum().alias("ids_")]
+    if name in ("late_totals", "orphan_totals"):
+        return [pl.len().alias("events_")]
     dwell = pl.col("dwell_ms").fill_null(0).clip(0).cast(pl.UInt64)
     found = [dwell.sum().alias("dwell_ms_")]
     if name == "event_totals":

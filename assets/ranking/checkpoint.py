@@ -43,10 +43,8 @@ def begun(folder: Path, told: dict) -> dict | None:
 
     Raises RankerError naming what differs.
     """
-    path = folder / JOB
-    if not path.exists():
+    if (there := read_job(folder)) is None:
         return None
-    there = json.loads(path.read_text())
     told = json.loads(json.dumps(told))
     if there["ranker"] != told["ranker"]:
         differ = {k for k in {*there["ranker"], *told["ranker"]} if there["ranker"].get(k) != told["ranker"].get(k)}
@@ -56,6 +54,12 @@ def begun(folder: Path, told: dict) -> dict | None:
     if said:
         raise RankerError(f"the run in {folder} was begun otherwise ({'; '.join(said)}); resume it as it was, or start a new run")
     return there
+
+
+def read_job(folder: Path) -> dict | None:
+    """What was written down, None where nothing was."""
+    path = folder / JOB
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_down(folder: Path, values: dict) -> None:

@@ -51,8 +51,8 @@ def train(
     elapsed_s.
     rules: the labeler's, written down with the version.
     run_id: names the run; where a run of this name was killed or failed, it is gone on with from its last checkpoint, on the
-    window and the table version that it began with. Without one a run has a new name (unfinished() lists those that were
-    killed) and cannot go on after an error.
+    window and the table version that it began with, and, without a `config`, as it was configured. Without a name a run has
+    a new one (unfinished() lists those that were killed) and cannot go on after an error.
     start_from: a version to go on from: its weights, its optimizer state, its feature transforms, and, without a
     `config`, its configuration.
 
@@ -68,10 +68,12 @@ def train(
     tell = progress or (lambda _: None)
     started = time.perf_counter()
     root = registry.folder(lake)  # an unusable root fails now, not after training
-    start = None if start_from is None else _start(root, lake, start_from, config)
-    config = config or (start.config if start else RankerConfig())
     checkpoint.sweep(root)
     folder = root / f".training-{_name(run_id)}"
+    if config is None and (job := checkpoint.read_job(folder)) is not None:
+        config, start_from = RankerConfig.from_dict(job["ranker"]), start_from or job["start_from"]
+    start = None if start_from is None else _start(root, lake, start_from, config)
+    config = config or (start.config if start else RankerConfig())
     try:
         with checkpoint.held(folder):
             if (done := _published(lake, folder, run_id)) is not None:
@@ -103,9 +105,22 @@ def go_on(
     return _trained(job, None, rules, tell, started, validated, said, beside)
 
 
+def resume(
+    lake: Lake, truth_folder: Path | str | None, run_id: str, progress: Progress | None = None, rules: Rules | None = None
+) -> dict:
+    """Go on with a run that was killed or failed, as it was begun; otherwise as `train`.
+
+    Raises RankerError for a name that no unfinished run has, naming those there are.
+    """
+    job = checkpoint.read_job(registry.folder(lake) / f".training-{_name(run_id)}")
+    if job is None:
+        raise RankerError(f"no unfinished run {run_id}; there are: {', '.join(unfinished(lake)) or 'none'}")
+    return train(lake, truth_folder, _window(job), progress=progress, rules=rules, run_id=run_id)
+
+
 def unfinished(lake: Lake) -> list[str]:
-    """Names of runs that were begun and have not ended: killed, or under way."""
-    return sorted(path.name.removeprefix(".training-") for path in registry.folder(lake).glob(".training-*"))
+    """Names of runs that have read their samples' split and have not ended: killed, or under way."""
+    return sorted(path.parent.name.removeprefix(".training-") for path in registry.folder(lake).glob(f".training-*/{checkpoint.JOB}"))
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,7 @@ class _Job:
 
 def _published(lake: Lake, folder: Path, run_id: str | None) -> dict | None:
     """The metrics of the version that a run of this name published before it was killed at the very end; else None."""
-    if run_id is None or not (folder / "done").is_dir():
+    if run_id is None or all(path.name == "lock" for path in folder.iterdir()):
         return None
     for version in reversed(registry.versions(lake)):
         said = json.loads((registry.folder(lake) / version / "config.json").read_text())
@@ -161,8 +176,7 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
     """The job as the folder has it, where it was begun before; else a new one, written down."""
     told = {"ranker": config.as_dict(), "start_from": start and start.version}
     if (begun := checkpoint.begun(folder, told)) is not None:
-        window = Window(*(dt.datetime.fromisoformat(bound) for bound in begun["window"]))
-        where = samples.split(lake, window, config, begun["table_version"])
+        where = samples.split(lake, _window(begun), config, begun["table_version"])
         schema = features.FeatureSchema.from_dict(begun["features"])
         return _Job(where, schema, config, tuple(begun["means"]), folder, start)
     where = samples.split(lake, window, config)
@@ -174,6 +188,10 @@ def _begin(lake: Lake, window: Window, config: RankerConfig, folder: Path, start
                  "features": schema.as_dict(), "means": list(means)},
     )  # fmt: skip
     return _Job(where, schema, config, means, folder, start)
+
+
+def _window(job: dict) -> Window:
+    return Window(*(dt.datetime.fromisoformat(bound) for bound in job["window"]))
 
 
 def _trained(

@@ -50,7 +50,8 @@ def main() -> int:
         _write(report, options.report)
         client = connect(url)
         report["settled_s"] = _settled(client)
-        report["queries"] = []
+        report |= _yardstick(client)
+        report["queries"] = [one for one in report.get("queries", []) if boards.PART_OF.get(one["of"]) in skip]
         for part, ask in (("aggregates", boards.aggregates), ("rows", boards.raw)):
             if part not in skip:
                 report["queries"] += [asdict(one) for one in ask(client, window)]
@@ -86,6 +87,34 @@ def _load(lake: Lake, window: Window, url: str) -> dict:
     }  # fmt: skip
 
 
+def _yardstick(client, rows: int = 10_000_000, times: int = 50) -> dict:
+    """What the engine does on this machine today, to hold the figures against: rows it makes itself into a table with a view of users a minute, `SELECT 1`."""
+    for statement in _YARDSTICK:
+        client.command(statement)
+    began = time.perf_counter()
+    client.command(
+        "INSERT INTO yardstick.made SELECT number, cityHash64(number) % 1000000, cityHash64(number, 1) % 300000, ['display', 'click'][number % 2 + 1], "
+        f"toDateTime64('2026-01-05 00:00:00', 6, 'UTC') + number / 1000 FROM numbers({rows})"
+    )
+    made = rows / (time.perf_counter() - began)
+    client.command("DROP DATABASE yardstick")
+    began = time.perf_counter()
+    for _ in range(times):
+        client.query("SELECT 1")
+    return {"engine_rows_per_s": made, "select_1_ms": 1000 * (time.perf_counter() - began) / times}
+
+
+_YARDSTICK = (
+    "DROP DATABASE IF EXISTS yardstick",
+    "CREATE DATABASE yardstick",
+    "CREATE TABLE yardstick.made (event_id UInt64, user_id UInt64, note_id UInt64, action LowCardinality(String), event_time DateTime64(6, 'UTC')) "
+    "ENGINE = MergeTree ORDER BY (event_time, user_id)",
+    "CREATE TABLE yardstick.users (minute DateTime('UTC'), users AggregateFunction(groupBitmap, UInt64)) ENGINE = AggregatingMergeTree ORDER BY minute",
+    "CREATE MATERIALIZED VIEW yardstick.feed TO yardstick.users AS "
+    "SELECT toStartOfMinute(event_time, 'UTC') AS minute, groupBitmapState(user_id) AS users FROM yardstick.made GROUP BY minute",
+)
+
+
 def _settled(client, patience_s: float = 180.0) -> float:
     """Wait until ClickHouse has merged what the load left, as it has some moments after any load; returns seconds."""
     began = quiet = time.perf_counter()
@@ -104,7 +133,8 @@ def _write(report: dict, path: Path) -> None:
 def _show(report: dict) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     print(f"{report['events']:,} events loaded with their aggregates: {report['load_events_per_s']:,.0f} a second; "
-          f"{report['rows']:,} rows of all tables: {report['load_rows_per_s']:,.0f} a second")  # fmt: skip
+          f"{report['rows']:,} rows of all tables: {report['load_rows_per_s']:,.0f} a second; "
+          f"the engine's own rows with one view: {report['engine_rows_per_s']:,.0f} a second; SELECT 1: {report['select_1_ms']:.1f} ms")  # fmt: skip
     table = Table("question", "of", "runs", "p50 ms", "p99 ms")
     for one in report["queries"]:
         table.add_row(one["name"], one["of"], str(one["runs"]), f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}")

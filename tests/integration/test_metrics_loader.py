@@ -180,19 +180,21 @@ def test_a_table_that_the_lake_does_not_have_is_empty(client, lake):
 @pytest.mark.parametrize(
     "damage",
     [("events", "DELETE FROM events_all WHERE event_id = 'click-7'"),
-     ("late_events", "INSERT INTO late_events_all SELECT * FROM late_events_all LIMIT 1"),
+     ("quarantine", "INSERT INTO quarantine_all SELECT * FROM quarantine_all LIMIT 1"),
      ("events", "ALTER TABLE events_all UPDATE dwell_ms = 1 WHERE event_id = 'click-7' SETTINGS mutations_sync = 2"),
-     ("event_totals", "INSERT INTO event_totals_all SELECT * FROM event_totals_all LIMIT 1"),
-     ("event_totals", "ALTER TABLE event_totals_all UPDATE newest = newest + INTERVAL 1 SECOND WHERE grain = 3600 "
+     ("event_totals", "INSERT INTO feed_totals_all SELECT * FROM feed_totals_all WHERE subject = 'events' LIMIT 1"),
+     ("event_totals", "ALTER TABLE feed_totals_all UPDATE newest = newest + INTERVAL 1 SECOND WHERE grain = 3600 AND subject = 'events' "
       "SETTINGS mutations_sync = 2"),
-     ("display_totals", "DELETE FROM display_totals_all WHERE (grain, at, channel, device, band) IN "
-      "(SELECT grain, at, channel, device, band FROM display_totals_all LIMIT 1)"),
-     ("click_totals", "ALTER TABLE click_totals_all UPDATE dwell_seconds = map(1, 1) WHERE (grain, at, channel, "
-      "device, band) IN (SELECT grain, at, channel, device, band FROM click_totals_all LIMIT 1) SETTINGS mutations_sync = 2"),
+     ("display_totals", "DELETE FROM feed_totals_all WHERE (grain, subject, at, channel, device, band) IN "
+      "(SELECT grain, subject, at, channel, device, band FROM feed_totals_all WHERE subject = 'displays' LIMIT 1)"),
+     ("click_totals", "ALTER TABLE feed_totals_all UPDATE seconds = map(1, 1) WHERE (grain, subject, at, channel, "
+      "device, band) IN (SELECT grain, subject, at, channel, device, band FROM feed_totals_all WHERE subject = 'clicks' LIMIT 1) SETTINGS mutations_sync = 2"),
+     ("late_totals", "INSERT INTO feed_totals_all SELECT * FROM feed_totals_all WHERE subject = 'late events' LIMIT 1"),
+     ("orphan_totals", "DELETE FROM feed_totals_all WHERE subject = 'orphan actions' AND grain = 60"),
      *(("user_totals", "INSERT INTO user_totals_all SELECT grain, rolled, hour, load, at, channel, device, band, "
         f"bitmapBuild([toUInt64(10000001)]) FROM user_totals_all WHERE {which} LIMIT 1")
        for which in ("grain = 60 AND rolled = 0", "grain = 60 AND rolled = 7", "grain = 3600 AND rolled = 0", "rolled = 5"))],
-    ids=["lost", "twice", "changed", "counted-twice", "newest", "minute-lost", "histogram", "user-of-a-minute", "user-of-all-of-a-minute",
+    ids=["lost", "twice", "changed", "counted-twice", "newest", "minute-lost", "histogram", "late-twice", "orphans-lost", "user-of-a-minute", "user-of-all-of-a-minute",
          "user-of-an-hour", "user-of-a-device"],
 )  # fmt: skip
 def test_verify_finds_a_row_lost_twice_or_changed(client, filled, damage):

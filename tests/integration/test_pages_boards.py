@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from assets.lake import Lake
-from assets.metrics import endpoint, loader, schema
+from assets.metrics import endpoint, loader, ranges, schema
 from assets.metrics.client import connect
 from assets.metrics.verify import verify_window
 from assets.orders.tables import ORDER_ATTRIBUTIONS
@@ -292,7 +292,7 @@ def test_twenty_viewers_at_once_get_the_same_numbers(served):
 
     client = connect(url, read_only=True)
     start, end = metrics_lake.START, metrics_lake.START + dt.timedelta(hours=49, minutes=30)
-    asked = {key: data._bound(value) for key, value in data.Choice(start, end).parameters(step=900, long_view_ms=10_000).items()}
+    asked = ranges.bound(data.Choice(start, end).parameters(step=900, long_view_ms=10_000))
     names = ("totals", "active_users", "actions_over_time", "daily_users", "displays_over_time", "funnel_by_hour", "time_to_click")
 
     def view(_):

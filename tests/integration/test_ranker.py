@@ -15,7 +15,7 @@ from ranking_world import plant, window
 from assets.lake import Lake
 from assets.ranking import features, registry
 from assets.ranking.config import HEADS, NETWORKS, TABLES, RankerConfig, RankerError
-from assets.ranking.train import train, unfinished
+from assets.ranking.train import resume, train, unfinished
 
 pytestmark = pytest.mark.slow
 
@@ -240,7 +240,10 @@ def test_a_run_gone_on_with_must_be_told_the_same(tmp_path):
         train(lake, None, window(2), RankerConfig(**CONFIG, seed=8), run_id="r2")
     # More hours have come since: the run goes on with those that it began with.
     plant(lake, 4000, 3)
-    metrics = train(lake, None, window(3), RankerConfig(**CONFIG), run_id="r2")
+    with pytest.raises(RankerError, match="no unfinished run r9; there are: r2"):
+        resume(lake, None, "r9")
+    metrics = resume(lake, None, "r2")
+    assert metrics["epochs"] == CONFIG["epochs"] and registry.load(lake).config["ranker"]["tables"] == SMALL
     assert metrics["train_samples"] + metrics["holdout_samples"] == 3000 and metrics["resumed_at"] is None
     with pytest.raises(RankerError, match="name"):
         train(lake, None, window(2), RankerConfig(**CONFIG), run_id="../r")

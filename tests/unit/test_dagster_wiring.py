@@ -42,10 +42,10 @@ def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
-        "clickhouse/spam_accounts", "daily_active_users", "events",
+        "clickhouse/spam_accounts", "compare_versions", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_histories", "user_profiles",
-        "user_topic_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events",
+        "serving_ranker", "spam_accounts", "training_samples", "try_a_rule", "user_histories", "user_profiles", "user_topic_profiles",
     ]  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "impression_sessions:same_as_recomputed",
         "note_profiles:grain_is_unique",
         "order_attributions:orders_reconcile",
+        "ranker:good_enough_to_promote",
         "spam_accounts:grain_is_unique",
         "spam_accounts:spam_precision_recall",
         "training_samples:grain_is_unique",
@@ -97,7 +98,7 @@ def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
     assert graph.executable_asset_keys - by_hour == {
-        *(dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
+        *(dg.AssetKey(name) for name in ("ranker", "serving_ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
     }  # fmt: skip
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 

@@ -3,11 +3,18 @@
 -- parameters: none
 -- A log has stragglers: a few events hours after the traffic ended. Ranges end where traffic ended (`busy_until`), not
 -- at the last straggler: at the last minute with a tenth of an average minute of the last hour that holds a fiftieth of the
--- busiest. Hours are read once: a WITH of rows would be run anew wherever it is named, one of a single value is not.
+-- busiest. Hours are read once: a WITH of rows would be run anew wherever it is named, one of a single value is not. The table, not its view:
+-- each page asks this each 2 s, and the view costs a tenth.
 WITH
     (
         SELECT (min(first), max(newest), groupArray((hour, n)))
-        FROM (SELECT hour, min(e.first) AS first, max(e.newest) AS newest, sum(e.events) AS n FROM event_totals AS e WHERE grain = 3600 GROUP BY hour)
+        FROM
+        (
+            SELECT hour, min(e.first) AS first, max(e.newest) AS newest, sum(e.n) AS n
+            FROM feed_totals_all AS e
+            WHERE grain = 3600 AND subject = 'events' AND (hour, load) IN (SELECT hour, argMax(load, seq) FROM loads WHERE part = 'feed' GROUP BY hour)
+            GROUP BY hour
+        )
     ) AS span,
     tupleElement(span, 3) AS hours,
     arrayMax(one -> one.2, hours) AS most,
@@ -20,9 +27,10 @@ SELECT
         SELECT maxOrNull(minute) + INTERVAL 1 MINUTE
         FROM
         (
-            SELECT at AS minute, sum(e.events) AS n
-            FROM event_totals AS e
-            WHERE grain = 60 AND hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
+            SELECT at AS minute, sum(e.n) AS n
+            FROM feed_totals_all AS e
+            WHERE grain = 60 AND subject = 'events' AND hour >= busy_hour AND hour <= busy_hour + INTERVAL 1 HOUR
+                AND (hour, load) IN (SELECT hour, argMax(load, seq) FROM loads WHERE part = 'feed' GROUP BY hour)
             GROUP BY minute
         )
         WHERE n * 600 >= busy_events

@@ -1,29 +1,17 @@
 -- name: funnel_by_position
 -- description: The funnel per band of positions in the feed; displays that name no position are left out.
--- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all; long_view_ms UInt32
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; channels, devices, bands Array(String), empty for all; long_view_ms UInt32; of assets/metrics/ranges.py: minutes_start, minutes_end, hours_start, hours_end
 -- Long views are counted by whole seconds of dwell: exact for a threshold of whole seconds.
 SELECT
-    band,
-    sum(displays) AS displays, sum(clicks) AS clicks, clicks / nullIf(displays, 0) AS ctr,
-    sum(long_views) AS long_views, sum(likes) AS likes, sum(favs) AS favs, sum(comments) AS comments,
-    sum(shares) AS shares, sum(follows) AS follows, sum(profile_enters) AS profile_enters, sum(hides) AS hides
-FROM
-(
-    SELECT band AS band, sum(d.displays) AS displays, sum(d.clicks) AS clicks, 0 AS long_views,
-        0 AS likes, 0 AS favs, 0 AS comments, 0 AS shares, 0 AS follows, 0 AS profile_enters, 0 AS hides
-    FROM displays_in(start = {start:DateTime64(6, 'UTC')}, end = {end:DateTime64(6, 'UTC')}, zone = 'UTC', step = 3600,
-    channels = {channels:Array(String)}, devices = {devices:Array(String)}, bands = {bands:Array(String)}) AS d
-    WHERE band != 'none'
-    GROUP BY band
-    UNION ALL
-    SELECT band AS band, 0, 0,
-        arraySum(mapValues(mapFilter((seconds, n) -> seconds * 1000 >= {long_view_ms:UInt32}, sumMap(c.dwell_seconds)))),
-        sum(c.likes), sum(c.favs), sum(c.comments), sum(c.shares), sum(c.follows), sum(c.profile_enters), sum(c.hides)
-    FROM clicks_in(start = {start:DateTime64(6, 'UTC')}, end = {end:DateTime64(6, 'UTC')}, zone = 'UTC', step = 3600,
-    channels = {channels:Array(String)}, devices = {devices:Array(String)}, bands = {bands:Array(String)}) AS c
-    WHERE attributed AND band != 'none'
-    GROUP BY band
-)
+    band AS band,
+    sumIf(f.n, subject = 'displays') AS displays, sumIf(f.clicks, subject = 'displays') AS clicks, clicks / nullIf(displays, 0) AS ctr,
+    arraySum(mapValues(mapFilter((second, sessions) -> second * 1000 >= {long_view_ms:UInt32}, sumMapIf(f.seconds, subject = 'clicks')))) AS long_views,
+    sumIf(f.likes, subject = 'clicks') AS likes, sumIf(f.favs, subject = 'clicks') AS favs, sumIf(f.comments, subject = 'clicks') AS comments,
+    sumIf(f.shares, subject = 'clicks') AS shares, sumIf(f.follows, subject = 'clicks') AS follows,
+    sumIf(f.profile_enters, subject = 'clicks') AS profile_enters, sumIf(f.hides, subject = 'clicks') AS hides
+FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')},
+    channels = {channels:Array(String)}, devices = {devices:Array(String)}, bands = {bands:Array(String)}) AS f
+WHERE subject IN ('displays', 'clicks') AND band != 'none'
 GROUP BY band
 ORDER BY toUInt8OrZero(extract(band, '^[0-9]+'))
 LIMIT 50

@@ -1,13 +1,12 @@
 -- name: quality_totals
 -- description: Late events, orphan actions, clicks without a display and quarantined rows of a range, beside its events.
--- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes
+-- parameters: start and end DateTime64(6, 'UTC') half-open, whole minutes; of assets/metrics/ranges.py: minutes_start, minutes_end, hours_start, hours_end
 SELECT
-    (SELECT sum(e.events) FROM events_in(start = {start:DateTime64(6, 'UTC')}, end = {end:DateTime64(6, 'UTC')}, zone = 'UTC', step = 3600,
-        channels = [], devices = [], bands = []) AS e) AS events,
-    (SELECT count() FROM late_events WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-        AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}) AS late_events,
-    (SELECT count() FROM orphan_actions WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}
-        AND event_time >= {start:DateTime64(6, 'UTC')} AND event_time < {end:DateTime64(6, 'UTC')}) AS orphan_actions,
-    (SELECT sum(c.clicks) FROM clicks_in(start = {start:DateTime64(6, 'UTC')}, end = {end:DateTime64(6, 'UTC')}, zone = 'UTC', step = 3600,
-        channels = [], devices = [], bands = []) AS c WHERE NOT attributed) AS unattributed_clicks,
-    (SELECT count() FROM quarantine WHERE hour >= toStartOfHour({start:DateTime64(6, 'UTC')}) AND hour < {end:DateTime64(6, 'UTC')}) AS quarantined
+    sumIf(f.n, subject = 'events') AS events,
+    sumIf(f.n, subject = 'late events') AS late_events,
+    sumIf(f.n, subject = 'orphan actions') AS orphan_actions,
+    sumIf(f.n, subject = 'stray clicks') AS unattributed_clicks,
+    (SELECT count() FROM quarantine WHERE hour >= toStartOfHour({minutes_start:DateTime('UTC')}) AND hour < {minutes_end:DateTime('UTC')}) AS quarantined
+FROM feed_in(start = {minutes_start:DateTime('UTC')}, end = {minutes_end:DateTime('UTC')}, grain = 3600, grain_start = {hours_start:DateTime('UTC')}, grain_end = {hours_end:DateTime('UTC')},
+    channels = [], devices = [], bands = []) AS f
+WHERE subject IN ('events', 'late events', 'orphan actions', 'stray clicks')
