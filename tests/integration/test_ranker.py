@@ -189,7 +189,7 @@ def test_killed_and_resumed_ends_as_if_never_killed(tmp_path, processes):
     """The same weights to the last bit, and so the same metrics; killed twice, in the first epoch and in the second."""
     lake = Lake(str(tmp_path))
     plant(lake, 16_000 * processes, 2)
-    sharding = {"user_id": "row_wise", "user_topic": "column_wise", "note_id": "row_wise", "topic": "column_wise"}
+    sharding = {"user_id": "row_wise", "user_topic": "column_wise", "note_id": "row_wise", "topic": "table_wise"}
     config = {**KILLED, "processes": processes, "sharding": sharding if processes > 1 else {}}
     whole = train(lake, None, window(2), RankerConfig(**config))
     for step in (20, whole["steps"] // 2 + 20):
