@@ -278,15 +278,19 @@ class WindowRun:
         with ThreadPoolExecutor(WRITERS) as writer:
             writing: list[Future] = []
             for start, end in _slices(rows, first, last):
+                # What a slice no longer needs goes at once: open sessions alone are a third of an hour's events.
                 columns, frame = self._events(start, end, strings)
+                del strings
                 watermark = NEVER if end == last else _us(end)
                 folded = fold(columns, open_impressions, open_clicks, self.limits, watermark)
+                del open_impressions, open_clicks
                 labels = to_labels(folded, columns, from_frame(frame), self.rules)
                 self._note_late(late_ids, columns, folded, frame)
                 open_impressions, open_clicks, strings = _renumbered(folded, frame)
                 del columns, folded, frame
                 self._written(writing)
                 writing = self._stage(labels, writer)  # beside the next slice's reading
+                del labels
                 if sum(add["rows"] for adds in self.staged.values() for add in adds) >= COMMIT_ROWS:
                     self._written(writing)
                     self._commit(min(self.window.end, floor_hour(end - self.rules.window)), late)
