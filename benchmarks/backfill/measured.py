@@ -14,7 +14,8 @@ from pathlib import Path
 
 from assets import memory
 
-memory.give_back()  # as the command line does: before polars is loaded
+if "glasshouse" in sys.argv:
+    memory.give_back()  # as the command line does: before polars is loaded
 
 import polars as pl  # noqa: E402
 

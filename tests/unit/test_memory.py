@@ -26,10 +26,20 @@ print(full - resident())
 """
 
 
-def test_what_is_set_already_stays(monkeypatch):
-    monkeypatch.setenv(memory.VARIABLE, "x:1")
+@pytest.mark.parametrize(("before", "after"), [(None, memory.VALUE), (memory.OF_POLARS, memory.VALUE), ("x:1", "x:1")])
+def test_what_somebody_has_set_stays_and_what_polars_has_does_not(monkeypatch, before, after):
+    monkeypatch.delenv(memory.VARIABLE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(memory.VARIABLE, before)
     memory.give_back()
-    assert os.environ[memory.VARIABLE] == "x:1"
+    assert os.environ[memory.VARIABLE] == after
+
+
+def test_polars_leaves_in_the_environment_what_is_taken_for_its_own():
+    env = {name: value for name, value in os.environ.items() if name != memory.VARIABLE}
+    code = f"import os, polars; print(os.environ[{memory.VARIABLE!r}])"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == memory.OF_POLARS
 
 
 @pytest.mark.slow
