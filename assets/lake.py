@@ -177,7 +177,20 @@ class Lake:
         if version is None:
             moment = self.moment or (self.log.newest() if self.log else None)
             version = moment.tables.get(name) if moment else None
-        return self._open(name, version)
+        return self._once("table", name, version, lambda: self._open(name, version))
+
+    @cached_property
+    def _opened(self) -> dict[tuple[str, str, int], Any]:
+        return {}
+
+    def _once(self, what: str, name: str, version: int | None, make: Callable[[], Any]) -> Any:
+        """What a pinned lake has made of a table's version before: its log is long, and a version does not change."""
+        if self.moment is None or version is None:
+            return make()
+        found = self._opened.get((what, name, version))
+        if found is None:
+            found = self._opened[what, name, version] = make()
+        return found
 
     def open_newest(self, name: str) -> DeltaTable:
         """A table as it is now, half a commit perhaps: for who tends the files, never for who reads the rows."""
@@ -220,7 +233,8 @@ class Lake:
         if "://" not in str(self.root):
             # delta-rs's own file system is Python called from Arrow's threads: a process that ends soon after reading aborts.
             files = fs.SubTreeFileSystem(self.path(name), fs.LocalFileSystem())
-        return self.open(name, version).to_pyarrow_dataset(filesystem=files)
+        table = self.open(name, version)
+        return self._once("dataset", name, table.version(), lambda: table.to_pyarrow_dataset(filesystem=files))
 
     def added(self, moment: Moment, table: Table) -> pa.Table:
         """The rows that a moment's commit added to a table. Raises LakeError where their files are gone."""

@@ -429,7 +429,9 @@ def _mapping(path: Path | None):
 
 def main() -> None:
     """Entry point: errors that a person can act on are one line, anything else is a traceback (a bug)."""
+    from assets.memory import give_back
     from dagster_project.show import expected_errors
 
+    give_back()
     with expected_errors():
         app()

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -34,7 +35,7 @@ from assets.attribution.convert import (
     sorted_frame,
     to_labels,
 )
-from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, SHORT, Limits, fold, key_order, no_sessions
+from assets.attribution.fold import CARRIED, CTX, NEVER, NONE, SHORT, Columns, Limits, fold, key_order, no_sessions
 from assets.attribution.provenance import booked, register
 from assets.attribution.rules import Rules
 from assets.attribution.tables import (
@@ -58,6 +59,7 @@ SLICE_ROWS = 2_000_000  # events in memory at once, about
 COMMIT_ROWS = 4_000_000  # labels staged before they are committed
 WRITERS = 2
 READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
+STRINGS = ["event_id", *CONTEXT_NAMES]
 TOP_REASONS = 20
 ONE_HOUR = dt.timedelta(hours=1)
 MS = dt.timedelta(milliseconds=1)
@@ -275,18 +277,27 @@ class WindowRun:
         )  # fmt: skip
         last = self.window.end + ONE_HOUR * hours_up(self.ahead)
         total = (last - first) // ONE_HOUR
-        with ThreadPoolExecutor(WRITERS) as writer:
+        slices = _slices(rows, first, last)
+        with ThreadPoolExecutor(WRITERS) as writer, ThreadPoolExecutor(1) as reader:
             writing: list[Future] = []
-            for start, end in _slices(rows, first, last):
-                columns, frame = self._events(start, end, strings)
+            ahead = reader.submit(self._events, *slices[0])
+            for (start, end), following in zip_longest(slices, slices[1:]):
+                columns, frame = ahead.result()
+                ahead = following and reader.submit(self._events, *following)  # beside the fold of this one
+                # What a slice no longer needs goes at once: open sessions alone are a third of an hour's events.
+                columns.ctx[:] += strings.height
+                frame = pl.concat([strings.select(STRINGS), frame], rechunk=True)
+                del strings
                 watermark = NEVER if end == last else _us(end)
                 folded = fold(columns, open_impressions, open_clicks, self.limits, watermark)
+                del open_impressions, open_clicks
                 labels = to_labels(folded, columns, from_frame(frame), self.rules)
                 self._note_late(late_ids, columns, folded, frame)
                 open_impressions, open_clicks, strings = _renumbered(folded, frame)
                 del columns, folded, frame
                 self._written(writing)
                 writing = self._stage(labels, writer)  # beside the next slice's reading
+                del labels
                 if sum(add["rows"] for adds in self.staged.values() for add in adds) >= COMMIT_ROWS:
                     self._written(writing)
                     self._commit(min(self.window.end, floor_hour(end - self.rules.window)), late)
@@ -324,8 +335,8 @@ class WindowRun:
         strings = pl.concat(frames).with_columns(pl.lit(None, pl.String).alias("event_id"))
         return *states, strings
 
-    def _events(self, start: dt.datetime, end: dt.datetime, strings: pl.DataFrame):
-        """The slice's events for the fold; its frame begins with the strings of the open sessions."""
+    def _events(self, start: dt.datetime, end: dt.datetime) -> tuple[Columns, pl.DataFrame]:
+        """The slice's events for the fold, and the frame of their strings."""
         edge = end + self.rules.window if self.limits.short is not None else end  # a click is judged when it comes
         edge = min(edge, self.window.end + self.ahead)
         if edge <= start:
@@ -333,9 +344,7 @@ class WindowRun:
         else:
             hours = Window(floor_hour(start), floor_hour(edge - dt.timedelta(microseconds=1)) + ONE_HOUR)
             events = self._on_time(self._between(start, edge, hours), hours)
-        columns = sorted_frame(events, first_ctx=strings.height)
-        names = ["event_id", *CONTEXT_NAMES]
-        return columns, pl.concat([strings.select(names), events.select(names)], rechunk=True)
+        return sorted_frame(events), events.select(STRINGS)
 
     def _between(self, start: dt.datetime, end: dt.datetime, hours: Window) -> pl.DataFrame:
         """Events with start <= event_time < end, columns READ. hours: which hold them."""

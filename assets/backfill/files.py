@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.lake import EPOCH, TIME, Lake, Window
 
@@ -26,6 +27,10 @@ def adds_of(lake: Lake, name: str, window: Window | None = None) -> Adds:
     if not lake.exists(name):
         return []
     found = pa.table(lake.open(name).get_add_actions(flatten=True))
+    if window is not None and found.num_rows:
+        hour = found["partition.hour"].cast(TIME)
+        start, end = pa.scalar(window.start, TIME), pa.scalar(window.end, TIME)
+        found = found.filter(pc.and_(pc.greater_equal(hour, start), pc.less(hour, end)))
     if not found.num_rows:
         return []
     hours = found["partition.hour"].cast(TIME).cast(pa.int64()).to_pylist()
@@ -34,9 +39,8 @@ def adds_of(lake: Lake, name: str, window: Window | None = None) -> Adds:
     adds = []
     for value, row in zip(hours, rows, strict=True):
         hour = EPOCH + dt.timedelta(microseconds=value)
-        if window is None or window.start <= hour < window.end:
-            adds.append({"path": unquote(row["path"]), "size": row["size_bytes"], "hour": f"{hour:%Y-%m-%d %H:%M:%S}",
-                         "rows": row["num_records"], "stats": _stats(row)})  # fmt: skip
+        adds.append({"path": unquote(row["path"]), "size": row["size_bytes"], "hour": f"{hour:%Y-%m-%d %H:%M:%S}",
+                     "rows": row["num_records"], "stats": _stats(row)})  # fmt: skip
     return adds
 
 

@@ -249,10 +249,11 @@ class _Work:
 
     def _changed_before(self) -> dt.datetime:
         """The first hour whose rows change."""
+        shadow = self.shadow.pinned()
         for hour in self.labels.hours():
             if hour >= self.window.start:
                 break
-            changed = report.count_changes(self.now, self.shadow, hour)
+            changed = report.count_changes(self.now, shadow, hour)
             self.counts["edge_before"] += changed
             if changed or self.counts["edge_before"]:
                 return hour
@@ -271,7 +272,7 @@ class _Work:
             if end not in set(self.labels.hours()):
                 refuse_what_is_live(self.now, Window(end, end + ONE_HOUR), rules)
                 self._label(Window(end, end + ONE_HOUR), rules, "hours after")
-            self.counts["edge_after"] += report.count_changes(self.now, self.shadow, end)
+            self.counts["edge_after"] += report.count_changes(self.now, self.shadow.pinned(), end)
             end += ONE_HOUR
         return end
 

@@ -94,7 +94,7 @@ def make(
     before and after; users: day -> before, after; revenue; examples: kind -> ten rows with their events; seen_by: hours
     of training_samples, model versions; stale; cost; apply_cost.
     """
-    shadow, rows, figures = run.rows, {name: Counter() for name in KEYS}, []
+    shadow, rows, figures = run.rows.pinned(), {name: Counter() for name in KEYS}, []
     examples: dict[str, list] = {kind: [] for kind in KINDS}
     changed_hours, shadow_adds = [], _adds(shadow, swap)
     for number, hour in enumerate(swap.hours):

@@ -45,6 +45,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torc
 # What the planner chooses from on the CPU where the configuration says nothing. No row-wise, as TorchRec itself does; and
 # no data-parallel, which it would take for the smallest tables: those would train outside of the fused optimizer.
 CPU_SHARDING = ["table_wise", "column_wise"]
+UNPOOLED_SHARDING = ["table_wise", "row_wise"]
 
 
 class _RowWise:
@@ -152,6 +153,9 @@ def _constraints(job: Job, device: torch.device) -> dict[str, ParameterConstrain
     config = job.config
     names = [name for name in job.schema.tables if name not in BIASES]
     free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in names}
+    # Not by columns: FBGEMM keeps the tables of one process that are not pooled together, and a cut one is not as wide.
+    lists = set(job.schema.list_columns.values())
+    free |= {name: [kind for kind in UNPOOLED_SHARDING if device.type == "cuda" or kind in CPU_SHARDING] for name in lists}
     kinds = free | {name: [kind] for name, kind in config.sharding.items()}
     least = max(4, config.dim // config.processes // 4 * 4)
     found = {}

@@ -12,7 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import polars as pl
+from assets import memory
+
+if "glasshouse" in sys.argv:
+    memory.give_back()  # as the command line does: before polars is loaded
+
+import polars as pl  # noqa: E402
 
 from assets.attribution.label import label_window
 from assets.attribution.rules import Rules

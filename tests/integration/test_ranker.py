@@ -192,7 +192,7 @@ def test_killed_and_resumed_ends_as_if_never_killed(tmp_path, processes, collisi
     """
     lake = Lake(str(tmp_path))
     plant(lake, 16_000 * processes, 2)
-    sharding = {"user_id": "row_wise", "user_topic": "column_wise", "note_id": "row_wise", "topic": "column_wise"}
+    sharding = {"user_id": "row_wise", "user_topic": "column_wise", "note_id": "row_wise", "topic": "table_wise"}
     config = {**KILLED, "processes": processes, "sharding": sharding if processes > 1 else {}}
     if collisions == "managed":
         tight = {**SMALL, "user_id": 101, "note_id": 61, "author_id": 21, "user_topic": 301}

@@ -182,6 +182,16 @@ def test_a_lock_that_is_held_for_too_long_names_its_holder(lake):
             pass
 
 
+def test_a_pinned_lake_opens_a_version_once_and_a_new_moment_is_read_anew(lake):
+    lake.replace_window(THING, rows((0, 1)), Window(hour(0), hour(1)))
+    pinned = lake.pinned()
+    assert pinned.open("thing") is pinned.open("thing") and pinned.dataset("thing") is pinned.dataset("thing")
+    lake.replace_window(THING, rows((0, 2)), Window(hour(0), hour(1)))
+    assert content(pinned) == [(hour(0), 1)]
+    assert content(lake) == content(lake.pinned()) == [(hour(0), 2)]
+    assert content(pickle.loads(pickle.dumps(pinned))) == [(hour(0), 1)]
+
+
 def test_tidying_changes_no_row_and_keeps_what_a_reader_pinned(lake):
     for x in range(5):
         both(lake, x)

@@ -1,67 +1,49 @@
-"""Arrays in mapped files: large ones only, room asked for at once, and the hash tables the same in them."""
+"""Freed memory goes back to the system."""
 
-import numpy as np
-import pyarrow as pa
+import os
+import subprocess
+import sys
+
 import pytest
 
-from assets.attribution.memory import Maps, anonymous_bytes
-from assets.attribution.resident import Resident
-from tests.unit.test_resident import MINUTE, both_ways, columns
+from assets import memory
 
-LIMIT = 8 * 64 * 1024
+HELD = """
+import re, time
+import polars as pl
 
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 
-def in_a_file(array):
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array.base is not None
-
-
-def test_only_large_arrays_lie_in_files(tmp_path):
-    maps = Maps(tmp_path, LIMIT)
-    small, large = maps.zeros(16), maps.zeros((9, 1024 * 1024))
-    assert not in_a_file(small) and in_a_file(large)
-    assert large.shape == (9, 1024 * 1024) and not large.any()
-    large[8, -1] = 7
-    assert large.sum() == 7
-    assert not list(tmp_path.iterdir()), "the file has no name: it cannot outlive the process"
+frame = pl.DataFrame({"a": range(10)}).select(pl.int_range(60_000_000, dtype=pl.Int64).alias("a"))
+full = resident()
+del frame
+end = time.monotonic() + 8
+while resident() > full - 400 and time.monotonic() < end:
+    time.sleep(0.2)
+    pl.DataFrame({"a": [1]}).sort("a")  # the allocator looks at its clock when it is used
+print(full - resident())
+"""
 
 
-def test_a_large_array_does_not_count_as_memory(tmp_path):
-    before = anonymous_bytes()
-    if before is None:
-        pytest.skip("this system does not tell memory apart")
-    large = Maps(tmp_path, LIMIT).zeros(16 * 2**20)
-    large[:] = 1
-    assert anonymous_bytes() - before < large.nbytes // 4
+@pytest.mark.parametrize(("before", "after"), [(None, memory.VALUE), (memory.OF_POLARS, memory.VALUE), ("x:1", "x:1")])
+def test_what_somebody_has_set_stays_and_what_polars_has_does_not(monkeypatch, before, after):
+    monkeypatch.delenv(memory.VARIABLE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(memory.VARIABLE, before)
+    memory.give_back()
+    assert os.environ[memory.VARIABLE] == after
 
 
-def test_no_room_on_the_disk_is_an_error_at_once(tmp_path):
-    with pytest.raises(OSError):
-        Maps(tmp_path, LIMIT).zeros(2**58)
+def test_polars_leaves_in_the_environment_what_is_taken_for_its_own():
+    env = {name: value for name, value in os.environ.items() if name != memory.VARIABLE}
+    code = f"import os, polars; print(os.environ[{memory.VARIABLE!r}])"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == memory.OF_POLARS
 
 
-def test_a_damaged_file_is_an_error(tmp_path):
-    maps, path = Maps(tmp_path), tmp_path / "one.arrow"
-    table = pa.table({"a": np.arange(1000)})
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    assert maps.table(path).equals(table)
-    for size in (path.stat().st_size // 2, 0):
-        with path.open("r+b") as file:
-            file.truncate(size)
-        with pytest.raises(pa.ArrowInvalid):
-            maps.table(path)
-    with pytest.raises(FileNotFoundError):
-        maps.table(tmp_path / "none.arrow")
-
-
-def test_open_sessions_in_files_are_the_same(tmp_path):
-    dice = np.random.default_rng(4)
-    batches = []
-    for number in range(12):
-        rows = np.stack([dice.integers(0, 9000, 9000), dice.integers(0, 3, 9000),
-                         dice.integers(2 * number, 2 * number + 2, 9000), dice.integers(0, 13, 9000)], axis=1)  # fmt: skip
-        batches.append((columns([tuple(row) for row in rows.tolist()]), (number + 1) * MINUTE))
-    table = both_ways(batches, Resident(Maps(tmp_path, LIMIT)))
-    assert in_a_file(table.impressions.rows) and in_a_file(table.impressions.index)
+@pytest.mark.slow
+def test_freed_memory_goes_back_within_seconds():
+    env = {**os.environ, memory.VARIABLE: memory.VALUE}
+    done = subprocess.run([sys.executable, "-c", HELD], env=env, capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 400, "480 MB were freed"
