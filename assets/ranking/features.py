@@ -152,9 +152,12 @@ def mixed(values: pa.Array) -> np.ndarray:
 def crossed_rows(first: pa.Array, second: pa.Array, rows: int) -> np.ndarray:
     """Rows of a table of pairs, int64 [n]: 0 where either is null."""
     null = first.is_null().to_numpy(zero_copy_only=False) | second.is_null().to_numpy(zero_copy_only=False)
-    # Mixed twice: a plain xor of two mixes would be symmetric.
-    pair = splitmix64((mixed(first) ^ splitmix64(mixed(second).view(np.int64))).view(np.int64))
-    return hashed_rows(pair, null, rows)
+    return hashed_rows(paired(mixed(first), mixed(second)), null, rows)
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One uint64 a pair of them. The second is mixed once more: a plain xor would take (3, 5) for (5, 3)."""
+    return splitmix64((first ^ splitmix64(second.view(np.int64))).view(np.int64))
 
 
 def hashed_rows(hashed: np.ndarray, null: np.ndarray, rows: int) -> np.ndarray:
