@@ -445,10 +445,13 @@ def _first(reasons: list[str]) -> str:
 
 
 def ranker_scores(version: str, scores: Scores) -> None:
-    """A request's notes, the most valuable first, with the shares of their value."""
-    rows = [(str(scores.notes[i]), float(scores.value[i]), *(float(share) for share in scores.shares[i]), "" if scores.known_notes[i] else "no profile")
-            for i in scores.order]  # fmt: skip
-    table(f"By {version}{'' if scores.known_user else '; the user has no profile'}", rows, ("note", "value", *scores.heads, ""))
+    """A request's notes, the most valuable first, and what each head adds to their value, the most first."""
+    rows = []
+    for i in scores.order:
+        shares = sorted(zip(scores.shares[i], scores.heads, strict=True), key=lambda share: -abs(share[0]))
+        made_of = ", ".join(f"{head} {number(float(share))}" for share, head in shares if share)
+        rows.append((f"{scores.notes[i]}{'' if scores.known_notes[i] else ' (no profile)'}", float(scores.value[i]), made_of))
+    table(f"By {version}{'' if scores.known_user else '; the user has no profile'}", rows, ("note", "value", "of it"))
 
 
 def ranker_moved(entry: Mapping[str, Any]) -> None:

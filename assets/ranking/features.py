@@ -174,9 +174,7 @@ def keys(*values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if len(values) == 1:
         return mixed(values[0]), null
     first, second = values
-    # Mixed twice: a plain xor of two mixes would be symmetric.
-    pair = splitmix64((mixed(first) ^ splitmix64(mixed(second).view(np.int64))).view(np.int64))
-    return pair, null | second.is_null().to_numpy(zero_copy_only=False)
+    return paired(mixed(first), mixed(second)), null | second.is_null().to_numpy(zero_copy_only=False)
 
 
 def observed_keys(rows: pa.Table | pa.RecordBatch, features: Iterable[str]) -> dict[str, np.ndarray]:
@@ -186,6 +184,11 @@ def observed_keys(rows: pa.Table | pa.RecordBatch, features: Iterable[str]) -> d
         key, null = keys(*(_array(rows, name) for name in CROSSES.get(feature, (feature,))))
         found[feature] = key[~null]
     return found
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One uint64 a pair of them. The second is mixed once more: a plain xor would take (3, 5) for (5, 3)."""
+    return splitmix64((first ^ splitmix64(second.view(np.int64))).view(np.int64))
 
 
 def hashed_rows(hashed: np.ndarray, null: np.ndarray, rows: int) -> np.ndarray:

@@ -123,6 +123,8 @@ class Ranker:
         """The same for arrays: float32 [n, outputs], the last the seconds read; position is left out."""
         from assets.ranking.model import predict
 
+        if not len(batch.ids):  # TorchRec cannot look up nothing
+            return np.empty((0, len(OUTPUTS)), np.float32)
         return predict(self.model, batch, bias=False)
 
 

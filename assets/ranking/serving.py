@@ -118,7 +118,7 @@ def _hashed(parts: Sequence[np.ndarray]) -> np.ndarray:
     """One uint64 a row from its key's numbers; among a million keys two are mixed up with a chance of 1 in 40 million."""
     hashes = features.splitmix64(parts[0])
     for part in parts[1:]:
-        hashes = features.splitmix64((hashes ^ features.splitmix64(part)).view(np.int64))
+        hashes = features.paired(hashes, features.splitmix64(part))
     return hashes
 
 

@@ -72,7 +72,7 @@ def _log(name: str, options: argparse.Namespace, say: data.Say) -> data.Log:
     if found:
         say(f"the demo's traffic, {options.home}")
         return found
-    return data.generated(options.folder, options.hours or data.HOURS, options.scale or 1.0, 7, say)
+    return data.generated(options.folder, options.hours or data.HOURS, options.scale or 1.0, data.SEED, say)
 
 
 def _write(path: Path, rows: list[dict], options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from assets.lake import Lake, Window
 START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 EVENTS_PER_HOUR = 2_000_000 / 48  # as the demo's
 HOURS = 48
+SEED = 7
 Say = Callable[[str], None]
 
 

@@ -24,6 +24,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 KEYS = {
     "raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events",
     "label_backfill", "user_histories", "user_topic_profiles", "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
+    "serving_ranker", "compare_versions",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
     "clickhouse/late_events", "clickhouse/quarantine", "clickhouse/spam_accounts", "clickhouse/order_attributions", "labels", "metrics", "try_a_rule", "order_changes", "orders", "note_products",
     "order_quarantine", "order_attributions", "planting_actions", "account_actions", "account_hours", "spam_accounts",

@@ -1,6 +1,5 @@
 """The ladder end to end on a small world: every rung, rows of the report, no outcome read, a planted leak refused."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from assets.lake import Lake, Table
 from assets.ranking import features, registry, samples
 from assets.ranking.config import HEADS, TABLES, RankerConfig, RankerError, load
 from assets.ranking.ladder import baselines, climb, read
-from benchmarks.ladder import data
 
 pytestmark = pytest.mark.slow
 
@@ -127,34 +125,6 @@ def test_play_time_among_the_features_stops_the_ladder(tmp_path, name):
     options = climb.Options(models=("popularity",), ranker=RANKER)
     with pytest.raises(RankerError, match=name):
         climb.climb("own", lake, window(HOURS), None, options, lambda _: None)
-
-
-def test_kuairand_from_the_file_to_samples(kuairand, tmp_path):
-    """Its own play time makes long view; no truth; the log is made once."""
-    said = []
-    log = data.kuairand(tmp_path, kuairand, said.append)
-    options = climb.Options(models=("popularity", "lightgbm"), seeds=(1,), rounds=20)
-    rows = climb.climb(log.name, log.lake, log.window, log.truth, options, said.append)
-    found = {(r["model"], r["head"]): r for r in rows}
-    assert found["lightgbm", "long_view"]["auc"] < 0.9  # with play time among the features it would be 1
-    assert found["lightgbm", "click"]["auc"] > 0.6 and found["lightgbm", "click"]["truth_auc"] is None
-    assert found["lightgbm", "fav"]["auc"] is None  # KuaiRand's subset has no favourites
-    again = []
-    assert data.kuairand(tmp_path, kuairand, again.append).window == log.window and again == []
-
-
-def test_the_command_makes_its_own_traffic_and_writes_the_report(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.ladder", "--data", "generated", "--hours", "3", "--scale", "0.2", "--seeds", "1",
-               "--models", "popularity,lightgbm", "--folder", str(tmp_path), "--report", str(tmp_path / "ladder.json")]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "ladder.json").read_text())["rows"]
-    wanted = {"data", "model", "head", "auc", "auc_low", "auc_high", "truth_auc", "log_loss", "calibration"}
-    assert len(rows) == 2 * len(HEADS) and all(wanted <= set(row) for row in rows)
-    click = next(row for row in rows if (row["model"], row["head"]) == ("popularity", "click"))
-    assert 0.5 < click["auc"] < click["truth_auc"] < 0.9
-    assert "popularity" in done.stdout and "the truth" in done.stdout
-    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_model_that_is_not_there_is_a_clear_error(tmp_path):

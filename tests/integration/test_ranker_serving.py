@@ -185,9 +185,10 @@ def test_scores_on_the_command_line(lake, monkeypatch, tmp_path):
     found = CliRunner().invoke(app, ["ranker", "score", "5", "6", "--user", "1", "--channel", "search"])
     assert found.exit_code == 0, found.output
     assert f"By {registry.serving(lake)}; the user has no profile" in found.output and found.output.count("no profile") == 3
-    lines = [line for line in found.output.splitlines() if line.startswith("│")]
-    value = {line.split("│")[1].strip(): float(line.split("│")[2]) for line in lines}
-    assert set(value) == {"5", "6"} and list(value.values()) == sorted(value.values(), reverse=True)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in found.output.splitlines() if line.startswith("│")]
+    value = {note: float(found) for note, found, _ in rows if note}
+    assert set(value) == {"5 (no profile)", "6 (no profile)"} and list(value.values()) == sorted(value.values(), reverse=True)
+    assert rows[0][2].startswith(("click ", "dwell ", "long_view ")) and all(f"{head} " in found.output for head in serving.load_weights())
 
 
 def test_what_cannot_be_scored_is_said(lake, ranker, tmp_path):
