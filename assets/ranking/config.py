@@ -77,7 +77,8 @@ class RankerConfig:
     lr_final: share of lr_dense that the linear decay ends at.
 
     sharding: TorchRec sharding type by feature ("row_wise", "column_wise", "table_wise"); the planner decides the
-    others. device: "auto", "cpu" or "cuda". threads: of torch, a process; 0 shares the cores out,
+    others. processes: 1 trains in this one; 0: one a GPU, without one two on the CPU (gloo), where it has two cores.
+    device: "auto", "cpu" or "cuda". threads: of torch, a process; 0 shares the cores out,
     less one a process for reading.
 
     checkpoint_s: seconds from one checkpoint to the next; 0: none by time. checkpoint_steps: one after each so many
@@ -136,9 +137,9 @@ class RankerConfig:
         listed = {table for name in self.sequences for table in SEQUENCES[name].values()}
         cut = sorted(name for name in listed if self.sharding.get(name) == "column_wise")
         self._check(not cut, f"lists read {', '.join(cut)}: a table of theirs is table_wise or row_wise, not column_wise")
-        for name in ("epochs", "batch", "min_steps", "shuffle_rows", "eval_rows", "processes", "tower", "experts", "own_experts", "admit_after"):
+        for name in ("epochs", "batch", "min_steps", "shuffle_rows", "eval_rows", "tower", "experts", "own_experts", "admit_after"):
             self._check(getattr(self, name) >= 1, f"{name} is at least 1")
-        for name in ("checkpoint_s", "checkpoint_steps", "dwell_weight", "threads"):
+        for name in ("checkpoint_s", "checkpoint_steps", "dwell_weight", "processes", "threads"):
             self._check(getattr(self, name) >= 0, f"{name} is at least 0")
 
     def _check(self, good: bool, what: str) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from assets.attribution.rules import Rules
 from assets.lake import Lake, Window
 from assets.ranking import checkpoint, evaluate, features, registry, samples
-from assets.ranking.config import DWELL, OUTPUTS, RankerConfig, RankerError
+from assets.ranking.config import DWELL, OUTPUTS, RankerConfig, RankerError, cores
 
 Progress = Callable[[dict], None]
 
@@ -73,7 +73,7 @@ def train(
     if config is None and (job := checkpoint.read_job(folder)) is not None:
         config, start_from = RankerConfig.from_dict(job["ranker"]), start_from or job["start_from"]
     start = None if start_from is None else _start(root, lake, start_from, config)
-    config = config or (start.config if start else RankerConfig())
+    config = _placed(config or (start.config if start else RankerConfig()))
     try:
         with checkpoint.held(folder):
             if (done := _published(lake, folder, run_id)) is not None:
@@ -121,6 +121,16 @@ def resume(
 def unfinished(lake: Lake) -> list[str]:
     """Names of runs that have read their samples' split and have not ended: killed, or under way."""
     return sorted(path.parent.name.removeprefix(".training-") for path in registry.folder(lake).glob(f".training-*/{checkpoint.JOB}"))
+
+
+def _placed(config: RankerConfig) -> RankerConfig:
+    """The number of processes settled: written down as a number, for a run is gone on with by as many as began it."""
+    if config.processes:
+        return config
+    import torch
+
+    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
+    return replace(config, processes=gpus or min(2, cores()))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ BROKEN = {**GOOD, "lr_dense": 1e-9, "lr_embedding": 1e-9}
 def world(tmp_path_factory):
     """Settings of a home with 40,000 samples and their truth, and a Dagster instance."""
     home = tmp_path_factory.mktemp("home")
-    settings = load({"GLASSHOUSE_HOME": str(home)})
+    settings = load({"GLASSHOUSE_HOME": str(home), "GLASSHOUSE_RANKER_PROCESSES": "1"})
     plant(settings.lake, 40_000, HOURS, truth=settings.truth)
     with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
         yield settings, instance

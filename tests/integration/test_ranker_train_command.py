@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from assets.lake import Lake
 from assets.ranking import registry, train
+from assets.ranking.config import cores
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +32,7 @@ def test_a_version_of_some_hours_and_one_gone_on_with(lake):
     assert done.exit_code == 0 and f"Version {version}" in done.output and "--resume" in done.output, done.output
     found = registry.load(lake, version).config
     assert found["window"][1].startswith("2026-01-05T02:00") and found["ranker"]["network"] == "shared_bottom"
+    assert found["ranker"]["processes"] == min(2, cores())  # nobody said: both cores
 
     def stop(report):
         if report["phase"] == "train":
