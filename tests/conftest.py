@@ -1,6 +1,6 @@
 """Fixtures that every suite shares: an empty lake, the real logs, one Spark session for the whole run.
 
-Order: fast tests first, then those marked slow, so that a mistake shows early. `make test` runs two processes: one has all files that
+Order: fast tests first, then those marked slow, so that a mistake shows early. `make test` runs three processes (their tests wait a lot): one has all files that
 need Spark, so that there is one session; the others go file by file to whoever is free.
 """
 
