@@ -34,7 +34,7 @@ notebook: setup  ## JupyterLab with SQL cells on the lake and on ClickHouse
 
 test:  ## every test, on the real engines (sets up Chromium too)
 	@$(SETUP) --browser
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-fast: setup  ## the tests that need no engine, under a minute
 	@$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)

@@ -172,7 +172,7 @@ def test_of_a_longer_list_the_newest_are_read_and_unequal_columns_are_an_error()
         {"dim": 6},
         {"holdout": 1},
         {"device": "tpu"},
-        {"processes": 0},
+        {"processes": -1},
         {"tables": {"user_id": 5}},
         {"sharding": {"user_id": "x"}},
         {"sharding": {"position": "row_wise"}},
