@@ -14,6 +14,7 @@ from assets.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+LONG = ("test_ranker", "test_live", "test_backfill", "test_metrics")  # minutes each
 NAMES_SPARK = re.compile(r'\bspark[,)]|usefixtures\("spark"\)')
 
 
@@ -27,8 +28,8 @@ def pytest_collection_modifyitems(items):
     with_spark = {item.path for item in items if "spark" in item.fixturenames}
     if hidden := [str(path) for path in with_spark if not needs_spark(path)]:
         raise pytest.UsageError(f"name the fixture `spark` in {', '.join(hidden)}: usefixtures")
-    # Stable: order within stays. The longest part begins first, or the other process would wait for it at the end.
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path not in with_spark))
+    # Stable: order within stays. The longest parts begin first, or the other processes would wait for them at the end.
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path not in with_spark, item.path.stem not in LONG))
 
 
 @pytest.hookimpl(optionalhook=True)
