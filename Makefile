@@ -13,7 +13,7 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-generator bench-label bench-labeler bench-metrics bench-ranker chaos chaos-backfill chaos-metrics clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics ladder clean
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -34,7 +34,7 @@ notebook: setup  ## JupyterLab with SQL cells on the lake and on ClickHouse
 
 test:  ## every test, on the real engines (sets up Chromium too)
 	@$(SETUP) --browser
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-fast: setup  ## the tests that need no engine, under a minute
 	@$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
@@ -66,8 +66,20 @@ bench-metrics: setup  ## 100 million events into ClickHouse, every board's query
 bench-backfill: setup  ## a range of 21 million events labeled anew: glasshouse, one pass of polars, Flink (half an hour; installs Flink apart)
 	@$(BIN)/python -m benchmarks.backfill $(BENCH_ARGS)
 
-bench-ranker: setup  ## samples a second of the ranker
-	@$(BIN)/python benchmarks/ranker_smoke.py
+bench-collisions: setup  ## managed ids beside hashing into the same memory: collisions, AUC, speed (some minutes)
+	@$(BIN)/python -m benchmarks.collisions $(BENCH_ARGS)
+
+bench-fresh: setup  ## AUC against the age of the model, late labels, seconds from closed samples to a version (some minutes)
+	@$(BIN)/python -m benchmarks.freshness $(BENCH_ARGS)
+
+bench-ranker: setup  ## samples a second of the ranker beside plain PyTorch, and where the time goes
+	@$(BIN)/python -m benchmarks.ranker $(BENCH_ARGS)
+
+ladder: setup  ## popularity, regression, trees and the ranker on the same samples, beside the truth
+	@$(BIN)/python -m benchmarks.ladder $(LADDER_ARGS)
+
+bench-serving: setup  ## a feed request of 500 notes scored on one core, on the demo's ranker: p50, p99
+	@$(BIN)/python -m benchmarks.ranker_serving $(BENCH_ARGS)
 
 clean:  ## remove build/ (the demo's lake, reports, screenshots); .venv stays
 	rm -rf build

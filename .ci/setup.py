@@ -7,6 +7,7 @@ Idempotent: a stamp in .venv holds a hash of every file that decides what is ins
 """
 
 import argparse
+import ctypes.util
 import hashlib
 import os
 import shutil
@@ -167,6 +168,11 @@ def ensure_java() -> None:
         apt_install(["openjdk-17-jre-headless"], "Java 17 (Spark needs it)")
 
 
+def ensure_openmp() -> None:
+    if not ctypes.util.find_library("gomp"):
+        apt_install(["libgomp1"], "GNU's OpenMP library (LightGBM needs it)")
+
+
 def ensure_chromium() -> None:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         apt_install(["chromium", "chromium-driver"], "Chromium with its driver (the page tests need it)")
@@ -188,6 +194,7 @@ def main() -> None:
         return lock()
     flavour = "gpu" if arguments.gpu else "cpu"
     ensure_java()
+    ensure_openmp()
     if arguments.browser:
         ensure_chromium()
     if STAMP.exists() and STAMP.read_text() == fingerprint(flavour):

@@ -16,6 +16,7 @@ from dagster_project.line_assets import TABLES, line_assets
 from dagster_project.notebook_jobs import notebook_assets
 from dagster_project.order_assets import SHOWN as ORDER_TABLES
 from dagster_project.order_assets import order_assets
+from dagster_project.ranker_assets import ranker_assets
 from dagster_project.partitions import first_hour, hourly
 from dagster_project.resources import resources
 from dagster_project.settings import ROOT, Settings
@@ -44,10 +45,11 @@ def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Defini
     partitions = hourly(first or first_hour(settings))
     tables = (*TABLES, *ORDER_TABLES)
     found = sql_jobs.sql_jobs(tables, sql_folder)
-    assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *(sql_jobs.sql_asset(job, partitions) for job in found)]
+    sql = [sql_jobs.sql_asset(job, partitions) for job in found]
+    assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *ranker_assets(), *sql]
     known = {table.name for table in tables} | {key.to_user_string() for asset in assets for key in asset.keys}
     assets += notebook_assets(notebook_folder, partitions, known)
-    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job()}
+    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job(), jobs.FRESH: jobs.fresh_job()}
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.checks(found),

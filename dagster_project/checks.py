@@ -1,7 +1,7 @@
 """Asset checks: what must hold before anything downstream runs.
 
 Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
-assets/backfill/verify.py, assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
+assets/backfill/verify.py, assets/ranking/promotion.py, assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
 A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
 All are, but for the one that measures rules which may be wrong about an account.
 """
@@ -15,6 +15,7 @@ from assets.samples.sql_job import SqlJob
 from dagster_project.jobs import RECOMPUTED
 from dagster_project.line_assets import COPIED_ORDERS, COPIED_SPAM, clickhouse_key
 from dagster_project.partitions import window_of
+from dagster_project.ranker_assets import good_enough
 from dagster_project.reports import progress
 from dagster_project.settings import Settings
 
@@ -23,7 +24,8 @@ ENOUGH = 0.8  # precision and recall of the spam rules
 
 def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
-    found = [_unique_events(), _accounted_for(), _same_as_recomputed(), _orders_reconcile(), *(_grain(job) for job in jobs)]
+    found = [_unique_events(), _accounted_for(), _same_as_recomputed(), _orders_reconcile(), good_enough()]
+    found += [_grain(job) for job in jobs]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
     if "spam_accounts" in {job.name for job in jobs}:

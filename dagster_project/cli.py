@@ -6,6 +6,7 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -171,6 +172,142 @@ def backfill_show(plan: PlanId) -> None:
     show.backfill_report(store.shown(_settings().lake, plan))
 
 
+ranker = typer.Typer(no_args_is_help=True, help="Versions of the ranker: compare, let one serve, take it back.")
+app.add_typer(ranker, name="ranker")
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `ranker versions` names it.")]
+Why = Annotated[str, typer.Option(help="Kept in the history.")]
+
+
+@ranker.command("train")
+def ranker_train(
+    start: Annotated[Optional[str], typer.Option("--from", help="First hour, like 2026-01-31T05:00 (UTC); default: the lake's first.")] = None,
+    end: Annotated[Optional[str], typer.Option("--to", help="The hour after the last; default: all there are.")] = None,
+    model: Annotated[Optional[str], typer.Option(help="shared_bottom, mmoe, ple, wide_deep, or a .toml of one's own.")] = None,
+    resume: Annotated[Optional[str], typer.Option(metavar="RUN", help="Go on with a run that was killed, as it was begun.")] = None,
+    start_from: Annotated[Optional[str], typer.Option(metavar="VERSION", help="Go on from a version's weights.")] = None,
+) -> None:
+    """Train a version on the samples of a range. Ctrl-C leaves the run to be resumed."""
+    from assets.ranking import config, train
+    from dagster_project import show
+
+    settings = _settings()
+    truth = settings.truth if settings.truth.is_dir() else None
+    if resume:
+        told = {"--from": start, "--to": end, "--model": model, "--start-from": start_from}
+        if given := [name for name, value in told.items() if value]:
+            raise typer.BadParameter(f"it goes on as it was begun; leave out {', '.join(given)}", param_hint="--resume")
+        with show.training() as progress:
+            metrics = train.resume(settings.lake, truth, resume, progress, settings.rules)
+    else:
+        window = _training_window(settings.lake, start, end)
+        chosen = None
+        if model or not start_from:  # a version to go on from brings its configuration along
+            defaults = {"processes": settings.ranker_processes, "epochs": settings.ranker_epochs}
+            chosen = config.load(model or config.DEFAULT_MODEL, **defaults)
+        with show.training() as progress:
+            metrics = train.train(settings.lake, truth, window, chosen, progress, settings.rules, start_from=start_from)
+    show.trained(metrics)
+
+
+def _training_window(lake, start: str | None, end: str | None):
+    """The range, its open ends those of the samples there are."""
+    from assets.ranking.config import RankerError
+
+    hours = lake.hours("training_samples")
+    if not hours:
+        raise RankerError("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
+    return _range(start or f"{hours[0]:%Y-%m-%dT%H:%M}", end or f"{hours[-1] + timedelta(hours=1):%Y-%m-%dT%H:%M}")
+
+
+@ranker.command("versions")
+def ranker_versions() -> None:
+    """The versions, oldest first: how good, of what, which one serves."""
+    from assets.ranking import registry
+    from dagster_project import show
+
+    lake = _settings().lake
+    found = [{"version": name, "config": registry.read_config(lake, name), "metrics": registry.read_metrics(lake, name),
+              "check": registry.last_check(lake, name)} for name in registry.versions(lake)]  # fmt: skip
+    show.ranker_versions(found, registry.serving(lake))
+
+
+@ranker.command("show")
+def ranker_show(version: Annotated[str, typer.Argument(help="A version; default: the one that serves.")] = "serving") -> None:
+    """One version: heads, what it was made of, its verdict; and the history of what served."""
+    from assets.ranking import registry
+    from dagster_project import show
+
+    lake = _settings().lake
+    name = registry.exact(lake, version)
+    show.ranker_version(name, registry.read_config(lake, name), registry.read_metrics(lake, name), registry.last_check(lake, name))
+    show.ranker_history(registry.history(lake))
+
+
+@ranker.command("check")
+def ranker_check(version: Version) -> None:
+    """Compare a version with the one that serves, on samples that neither was trained on; the verdict is kept."""
+    from dagster_project import show
+
+    if not show.ranker_verdict(_checked(version)):
+        raise typer.Exit(1)
+
+
+@ranker.command("promote")
+def ranker_promote(
+    version: Version,
+    why: Why = "",
+    anyway: Annotated[bool, typer.Option(help="Without asking the gate; say why.")] = False,
+) -> None:
+    """Let a version serve, if it is good enough (it is compared first). For notebooks' cells see `glasshouse promote`."""
+    from assets.ranking import registry
+    from dagster_project import show
+
+    lake = _settings().lake
+    if anyway and not why:
+        raise typer.BadParameter("say why it shall serve without a check: --why TEXT", param_hint="--anyway")
+    serves = registry.serving(lake)
+    if registry.exact(lake, version) != serves and not anyway and not show.ranker_verdict(_checked(version)):
+        show.console.print("\nIt does not serve; --anyway --why TEXT if it shall all the same")
+        raise typer.Exit(1)
+    show.ranker_moved(registry.promote(lake, version, why=why or "good enough", instead_of=serves))
+
+
+@ranker.command("rollback")
+def ranker_rollback(why: Why = "") -> None:
+    """Let the version serve again that served before the present one was promoted."""
+    from assets.ranking import registry
+    from dagster_project import show
+
+    show.ranker_moved(registry.rollback(_settings().lake, why=why or "not given"))
+
+
+@ranker.command("score")
+def ranker_score(
+    notes: Annotated[list[int], typer.Argument(metavar="NOTE...", help="Ids of the notes.")],
+    user: Annotated[Optional[int], typer.Option(help="Id of the user; default: nobody is logged in.")] = None,
+    channel: Annotated[Optional[str], typer.Option(help="The surface.")] = None,
+    device: Annotated[Optional[str], typer.Option(help="As the logs spell it.")] = None,
+    version: Annotated[str, typer.Option(help="A version; default: the one that serves.")] = "serving",
+) -> None:
+    """Score notes for a user as of this hour: their value, and what each head adds to it."""
+    from assets.ranking.serving import Ranker
+    from dagster_project import show
+
+    settings = _settings()
+    with show.working("loading the features"):
+        loaded = Ranker.load(settings.lake, version, weights=settings.ranker_value)
+    show.ranker_scores(loaded.version, loaded.score(user, notes, {"channel": channel, "device": device}))
+
+
+def _checked(version: str) -> dict:
+    from assets.ranking import promotion
+    from dagster_project import show
+
+    settings = _settings()
+    with show.working("comparing on held-out samples"):
+        return promotion.check(settings.lake, version, promotion.load_limits(settings.ranker_limits)).as_dict()
+
+
 def _range(start: str, end: str):
     from assets.lake import Window
     from dagster_project.settings import parse_hour
@@ -194,6 +331,33 @@ def _clickhouse(settings):
         return connect(settings.clickhouse)
     except ClickHouseDown:
         return None
+
+
+@ranker.command("fresh")
+def ranker_fresh(
+    every: Annotated[Optional[str], typer.Option(help="Look again after so long, like 10s, until stopped; without it once.")] = None,
+    longest: Annotated[int, typer.Option(help="Minutes of samples that make one version, at most.", min=1, max=60)] = 60,
+    keep: Annotated[int, typer.Option(help="Versions of this loop that are kept.", min=2)] = 20,
+) -> None:
+    """Train the newest version on by every stretch of closed samples that it has not seen; a version each."""
+    import datetime as dt
+
+    from assets.attribution.rules import parse_duration
+    from assets.ranking import fresh
+    from dagster_project import services, show
+
+    settings = _settings()
+    config = fresh.FreshConfig(longest=dt.timedelta(minutes=longest), keep=keep)
+    if every is None:
+        done = fresh.once(settings.lake, config, settings.rules, show.fresh)
+        if not done:
+            show.console.print("no closed samples that the newest version has not seen")
+        return
+    try:
+        seconds = parse_duration(every).total_seconds()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--every") from None
+    fresh.follow(settings.lake, seconds, services.stop_on_signals(), config, settings.rules, show.fresh)
 
 
 @app.command()
@@ -230,7 +394,10 @@ def promote(
     cell: Annotated[str, typer.Argument(help="The SQL cell: its number as shown, or its tag.")],
     name: Annotated[Optional[str], typer.Option(help="Name of the job and its table; default: the cell's tag.")] = None,
 ) -> None:
-    """Turn a SQL cell that has proved itself into a job: sql/lake/NAME.sql and a row test begun."""
+    """Turn a notebook's SQL cell that has proved itself into a job: sql/lake/NAME.sql and a row test begun.
+
+    Versions of the ranker are promoted by `glasshouse ranker promote`.
+    """
     from assets.notebook.promote import promote as promote_cell
     from dagster_project import show
     from dagster_project.settings import ROOT

@@ -11,8 +11,10 @@ from assets.lake import Window
 from dagster_project.line_assets import COPIED, COPIED_ORDERS, COPIED_SPAM, LABELS, clickhouse_key
 from dagster_project.order_assets import KEYS as ORDER_KEYS
 from dagster_project.partitions import range_tags
+from dagster_project.ranker_assets import RANKER, SERVING
 
 LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "train_ranker", "tidy_lake"
+FRESH = "fresh_ranker"
 ORDERS = "new_orders"
 CHECK, RECOMPUTED = "check_labels", "same_as_recomputed"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
@@ -22,7 +24,7 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
     """By name. line: everything but notebooks. after_labels: SQL jobs and ClickHouse's copies."""
     sql = dg.AssetSelection.assets(*sql_names)
     copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in (*COPIED, COPIED_SPAM)))
-    ranker = dg.AssetSelection.assets("ranker")
+    ranker = dg.AssetSelection.assets(RANKER, SERVING)
     orders = dg.AssetSelection.assets(*ORDER_KEYS, clickhouse_key(COPIED_ORDERS))
     selections = {
         LINE: (
@@ -32,7 +34,7 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
         ORDERS: (orders, "Take in the shop's new changes; credit anew what late clicks have changed."),
         LAND: (dg.AssetSelection.assets("raw_events"), "Take in the files of the landing folder."),
         AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
-        TRAIN: (ranker, "Train the ranker on all samples of the lake."),
+        TRAIN: (ranker, "Train the ranker on all samples of the lake; it serves if it is good enough."),
     }
     twice = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("impression_sessions"), RECOMPUTED))
     return {
@@ -71,6 +73,26 @@ def tidy_job() -> dg.JobDefinition:
         tidy()
 
     return tidy_lake
+
+
+def fresh_job() -> dg.JobDefinition:
+    """The newest version trained on by each stretch of closed samples that it has not seen; a version each."""
+
+    @dg.op(required_resource_keys={"settings"}, description="Validate on each new stretch of closed samples, then train on it.")
+    def fresh(context) -> None:
+        from assets.ranking.fresh import once
+
+        settings = context.resources.settings
+        for metrics in once(settings.lake, rules=settings.rules):
+            heads = {f"auc_{head}": one["auc"] for head, one in metrics["heads"].items() if one["auc"] is not None}
+            said = {name: metrics["fresh"][name] for name in ("parent", "from", "until", "rows")}
+            context.log_event(dg.AssetMaterialization("ranker", metadata={"version": metrics["version"], **said, **heads}))
+
+    @dg.job(name=FRESH, description="Goes on with the newest version of the ranker by the samples that have closed since.")
+    def fresh_ranker():
+        fresh()
+
+    return fresh_ranker
 
 
 def run_line(

@@ -1,6 +1,7 @@
-"""The Python assets of the line: raw_events, events, labels, ranker, and ClickHouse's copies.
+"""The Python assets of the line: raw_events, events, labels, and ClickHouse's copies.
 
-Here: which function fills which table, from what. Not here: the functions (assets/), SQL jobs (sql_jobs.py), checks.
+Here: which function fills which table, from what. Not here: the functions (assets/), SQL jobs (sql_jobs.py), the ranker
+(ranker_assets.py), checks.
 Every asset handles all partitions of its run as one window. Heavy modules are imported where they are used.
 """
 
@@ -8,9 +9,8 @@ import dagster as dg
 
 from assets.attribution import tables as labels
 from assets.events import contract
-from assets.lake import Window
 from assets.metrics import schema
-from dagster_project.partitions import HOUR, hour_of, key_of, window_of
+from dagster_project.partitions import hour_of, key_of, window_of
 from dagster_project.reports import progress, report, table_metadata
 from dagster_project.settings import Settings
 
@@ -23,7 +23,7 @@ COUNTED = "raw_is_events_quarantine_and_repeats"
 def line_assets(partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the line over these partitions, in the order of the data."""
     return [
-        _raw_events(partitions), _events(partitions), _labels(partitions), _ranker(), _clickhouse(partitions),
+        _raw_events(partitions), _events(partitions), _labels(partitions), _clickhouse(partitions),
         _clickhouse_spam(partitions), _clickhouse_orders(),
     ]  # fmt: skip
 
@@ -115,54 +115,6 @@ def _labels(partitions):
             yield report(context, settings.lake, table.name, window)
 
     return label
-
-
-class RankerOptions(dg.Config):
-    """What a run may change of the ranker; empty for the settings' values."""
-
-    epochs: int | None = None
-    batch: int | None = None
-    min_steps: int | None = None
-
-
-def _ranker():
-    @dg.asset(
-        name="ranker",
-        deps=[dg.AssetDep("training_samples", partition_mapping=dg.AllPartitionMapping())],
-        group_name="ranking",
-        kinds={"torch", "python"},
-        backfill_policy=SINGLE_RUN,
-        description="A TorchRec model with nine heads, trained on all samples the lake holds; one version a run.",
-    )
-    def ranker(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], config: RankerOptions):
-        from assets.ranking.config import RankerConfig
-        from assets.ranking.train import train
-
-        lake = settings.lake
-        hours = lake.hours("training_samples")
-        if not hours:
-            raise dg.Failure("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
-        chosen = {name: value for name, value in config.model_dump().items() if value is not None}
-        defaults = {"processes": settings.ranker_processes, "epochs": settings.ranker_epochs}
-        truth = settings.truth if settings.truth.is_dir() else None
-        metrics = train(
-            lake, truth, Window(hours[0], hours[-1] + HOUR), RankerConfig(**{**defaults, **chosen}),
-            progress=progress(context), rules=settings.rules,
-        )  # fmt: skip
-        return dg.MaterializeResult(metadata=_ranker_metadata(metrics))
-
-    return ranker
-
-
-def _ranker_metadata(metrics: dict) -> dict[str, object]:
-    plain = {name: value for name, value in metrics.items() if isinstance(value, str | int | float)}
-    heads = metrics.get("heads") or {}
-    auc = {f"auc_{head}": found["auc"] for head, found in heads.items() if found.get("auc") is not None}
-    lines = ["| head | positives | AUC | AUC of the truth |", "|---|---|---|---|"]
-    for head, found in heads.items():
-        known = [f"{found[name]:.3f}" if found.get(name) is not None else "–" for name in ("auc", "truth_auc")]
-        lines.append(f"| {head} | {found.get('positives')} | {known[0]} | {known[1]} |")
-    return {**plain, **auc, "heads": dg.MetadataValue.md("\n".join(lines))}
 
 
 # The lake's tables that ClickHouse holds as well.

@@ -1,4 +1,4 @@
-"""What starts a run without a clock: files that land.
+"""What starts a run without a clock: files that land, samples that have closed.
 
 Here: looking. Not here: taking files in (assets/events/). The cursor is only a hint that saves runs: landing is
 idempotent, and what has been taken in is known by the lake.
@@ -10,7 +10,7 @@ import json
 import dagster as dg
 
 from assets.events.landing import batches
-from dagster_project.jobs import LAND
+from dagster_project.jobs import FRESH, LAND
 from dagster_project.partitions import key_of
 from dagster_project.settings import Settings
 
@@ -34,4 +34,21 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
         now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
         return dg.RunRequest(run_key=newest, partition_key=key_of(now))
 
-    return [landing_folder]
+    @dg.sensor(
+        name="closed_samples",
+        job=jobs[FRESH],
+        minimum_interval_seconds=60,
+        description="Trains the ranker on when samples have closed. Off by default: `glasshouse ranker fresh` does it too.",
+    )
+    def closed_samples(context: dg.SensorEvaluationContext):
+        from assets.ranking import fresh
+
+        if fresh.head(settings.lake) is None:
+            return dg.SkipReason("there is no version of the ranker to go on from: materialize `ranker`")
+        found = fresh.next_stretch(settings.lake, fresh.FreshConfig(), settings.rules)
+        if found is None:
+            return dg.SkipReason("no closed samples that the newest version has not seen")
+        version, stretch = found
+        return dg.RunRequest(run_key=f"{version} {stretch.since.isoformat()} {stretch.cutoff.isoformat()}")
+
+    return [landing_folder, closed_samples]

@@ -49,8 +49,10 @@ KNOWN = {
     "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
     "KEEP_DAYS": ("7", "days for which old files, moments and plans are kept: how far back a version can be read, a backfill undone"),
     "EXECUTOR": ("in_process", "Dagster executor: in_process (one Spark session a run) or multiprocess"),
-    "RANKER_PROCESSES": ("1", "processes that train the ranker together"),
+    "RANKER_PROCESSES": ("0", "processes that train the ranker together; 0: one a GPU, without one two on the CPU"),
     "RANKER_EPOCHS": ("1", "passes over the training samples"),
+    "RANKER_LIMITS": ("", "limits of the ranker's gate (TOML); default assets/ranking/promotion.toml"),
+    "RANKER_VALUE": ("", "weights of the heads in a display's value (TOML); default assets/ranking/value.toml"),
 }
 
 
@@ -87,6 +89,8 @@ class Settings:
     executor: str
     ranker_processes: int
     ranker_epochs: int
+    ranker_limits: Path
+    ranker_value: Path
 
     @property
     def clickhouse(self) -> str:
@@ -193,6 +197,8 @@ def load(env: dict[str, str] | None = None) -> Settings:
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
         ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
         ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),
+        ranker_limits=Path(value["RANKER_LIMITS"] or ROOT / "assets" / "ranking" / "promotion.toml"),
+        ranker_value=Path(value["RANKER_VALUE"] or ROOT / "assets" / "ranking" / "value.toml"),
     )
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from assets.ranking.serving import Scores
     from assets.spam import Found
 
 # Width is fixed where the output is a file or a pipe, so that a table is not folded at 80 columns.
@@ -32,6 +33,12 @@ def number(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def fresh(report: Mapping[str, Any]) -> None:
+    """One line for each version that the fresh loop publishes."""
+    if report["phase"] == "published":
+        console.print(f"version {report['version']}: {report['rows']:,} samples of [{report['from']}, {report['until']}), from {report['parent']}")
 
 
 def table(title: str, rows: Mapping[str, Any] | list[tuple], columns: tuple[str, ...] = ("", "")) -> None:
@@ -335,3 +342,117 @@ def backfills(found: list[Mapping[str, Any]]) -> None:
         return
     rows = [(one["plan"], one["status"], " to ".join(text[:16] for text in one["window"]), one["rules"], one["changed"]) for one in found]
     table("Plans", rows, ("plan", "status", "range", "rules", "rows that change"))
+
+
+# --- the ranker -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def training() -> Iterator[Any]:
+    """Yields what takes a training's reports: a line for the start and the evaluation, one every ten seconds between them."""
+    steps, said = Steps(), -10.0
+
+    def tell(report: Mapping[str, Any]) -> None:
+        nonlocal said
+        if report["phase"] == "prepare":
+            steps(f"{report['train_samples']:,} samples to train on, {report['holdout_samples']:,} held out; "
+                  f"if it is killed: glasshouse ranker train --resume {report['run']}")  # fmt: skip
+        elif report["phase"] == "evaluate":
+            steps("evaluating")
+        elif report["step"] == report["steps"] or report["elapsed_s"] - said >= 10:
+            said = report["elapsed_s"]
+            steps(f"step {report['step']:,} of {report['steps']:,}: loss {report['loss']:.4f}, {report['samples_per_s']:,.0f} samples/s")
+
+    yield tell
+
+
+def trained(metrics: Mapping[str, Any]) -> None:
+    """What a training has come to."""
+    names = ("positives", "auc", "truth_auc", "log_loss", "calibration")
+    rows = [(head, *(one.get(key) for key in names)) for head, one in metrics["heads"].items()]
+    if rows:
+        table(f"Version {metrics['version']}", rows, ("head", "positives", "AUC", "AUC of the truth", "log loss", "calibration"))
+    else:
+        console.print(f"version {metrics['version']}; nothing was held out")
+    if metrics.get("resumed_at") is not None:
+        console.print(f"resumed at step {metrics['resumed_at']:,} of {metrics['steps']:,}")
+    console.print(f"`glasshouse ranker promote {metrics['version']}` compares it and lets it serve", markup=False)
+
+
+def ranker_versions(found: list[Mapping[str, Any]], serving: str | None) -> None:
+    """A row a version."""
+    if not found:
+        console.print("no version yet; materialize the asset `ranker`, or run `make demo`")
+        return
+    rows = []
+    for one in found:
+        click = one["metrics"].get("heads", {}).get("click", {})
+        verdict = "not checked" if one["check"] is None else "passed" if one["check"]["passed"] else "refused"
+        rows.append((one["version"], "serves" if one["version"] == serving else "", one["config"]["window"][1][:16],
+                     one["metrics"].get("train_samples"), click.get("auc"), click.get("calibration"), verdict))  # fmt: skip
+    table("Versions of the ranker", rows, ("version", "", "samples until", "trained on", "click AUC", "calibration", "gate"))
+    if serving is None:
+        console.print("none serves; `glasshouse ranker promote VERSION` lets one")
+
+
+def ranker_version(name: str, config: Mapping[str, Any], metrics: Mapping[str, Any], check: Mapping[str, Any] | None) -> None:
+    """What a version is and where it comes from."""
+    lineage = config["lineage"]
+    rules = [f"{one['version'] or one['rules']} ({one['rules']}): {one['hours']} hours" for one in lineage.get("rules", [])]
+    moment = lineage.get("made_from") or {}
+    table(
+        f"Version {name}",
+        {
+            "samples": " to ".join(config["window"]), "held out from": config["cutoff"], "trained on": metrics.get("train_samples"),
+            "code": config.get("code_version"), "label rules": ", ".join(rules) or "not known",
+            "labeler's code": ", ".join(lineage.get("label_code", [])) or "not known",
+            **{f"read: {table}": f"version {version}" for table, version in lineage.get("read", {}).items()},
+            "its samples were made at": f"moment {moment['moment']}, {moment['at'][:19]}" if moment else "not known",
+            **{f"  {table}": f"version {version}" for table, version in (moment.get("tables") or {}).items()},
+        },
+    )  # fmt: skip
+    names = ("positives", "auc", "truth_auc", "log_loss", "calibration")
+    rows = [(head, *(one.get(key) for key in names)) for head, one in metrics.get("heads", {}).items()]
+    table("Heads, when it was trained", rows, ("head", "positives", "AUC", "AUC of the truth", "log loss", "calibration"))
+    if check:
+        ranker_verdict(check)
+
+
+def ranker_verdict(found: Mapping[str, Any]) -> bool:
+    """A verdict of the gate; returns whether it passed."""
+    names = ("positives", "auc", "auc_serving", "log_loss", "log_loss_serving", "calibration", "calibration_serving", "verdict")
+    short = {"good": "good", "too few to judge": "too few to judge"}
+    rows = [(row["head"], *(row[key] for key in names[:-1]), short.get(row["verdict"], "refused")) for row in found["heads"]]
+    beside = found["compared_with"] or "no other version"
+    table(f"{found['version']} beside {beside}, on {found['samples']:,} held-out samples", rows,
+          ("head", "positives", "AUC", "serving", "log loss", "serving", "calibration", "serving", "verdict"))  # fmt: skip
+    for note in found["notes"]:
+        console.print(note, markup=False)
+    console.print("good enough to serve" if found["passed"] else "not good enough:\n  " + "\n  ".join(found["reasons"]), markup=False)
+    return found["passed"]
+
+
+def ranker_history(entries: list[Mapping[str, Any]]) -> None:
+    rows = []
+    for one in reversed(entries[-20:]):
+        what = one["action"] if one["action"] != "checked" else "passed the gate" if one["passed"] else "refused by the gate"
+        rows.append((one["at"][:19], what, one["version"], one["by"], _first(one.get("reasons", [])) or one["why"]))
+    table("History, newest first", rows, ("at (UTC)", "what", "version", "by", "why"))
+
+
+def _first(reasons: list[str]) -> str:
+    return (reasons[0] + (f"; and {len(reasons) - 1} more" if len(reasons) > 1 else "")) if reasons else ""
+
+
+def ranker_scores(version: str, scores: Scores) -> None:
+    """A request's notes, the most valuable first, and what each head adds to their value, the most first."""
+    rows = []
+    for i in scores.order:
+        shares = sorted(zip(scores.shares[i], scores.heads, strict=True), key=lambda share: -abs(share[0]))
+        made_of = ", ".join(f"{head} {number(float(share))}" for share, head in shares if share)
+        rows.append((f"{scores.notes[i]}{'' if scores.known_notes[i] else ' (no profile)'}", float(scores.value[i]), made_of))
+    table(f"By {version}{'' if scores.known_user else '; the user has no profile'}", rows, ("note", "value", "of it"))
+
+
+def ranker_moved(entry: Mapping[str, Any]) -> None:
+    console.print(f"{entry['version']} serves now; before: {entry['before'] or 'none'}")

@@ -186,6 +186,14 @@ def time_kinds(
     )  # fmt: skip
 
 
+def with_moment(chart: alt.Chart, time: pd.Timestamp, words: str) -> alt.LayerChart:
+    """A chart over `time` with a dashed line at one moment; words: its tooltip."""
+    height = chart.height
+    line = alt.Chart(_wall(pd.DataFrame({"time": [time], "words": [words]}))).mark_rule(color=GREY, strokeDash=[4, 3], strokeWidth=2)
+    moment = line.encode(x=alt.X("time:T", scale=alt.Scale(type="utc")), tooltip=alt.Tooltip("words:N", title=""))
+    return alt.layer(moment, chart).properties(height=height)
+
+
 def time_actions(frame: pd.DataFrame) -> alt.Chart:
     """Actions per minute over `time`, a line each, on a scale that shows rare ones beside displays.
 

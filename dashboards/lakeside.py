@@ -118,6 +118,14 @@ def model_versions(root: str) -> list[dict]:
     return found
 
 
+@st.cache_data(ttl=10, show_spinner=False)
+def model_history(root: str) -> list[dict]:
+    """What assets.ranking.registry.history gives, oldest first: promotions, rollbacks, verdicts of the gate."""
+    from assets.ranking import registry
+
+    return [] if "://" in root else registry.history(Lake(root))
+
+
 # --- backfills -------------------------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,11 @@
 """Fixtures that every suite shares: an empty lake, the real logs, one Spark session for the whole run.
 
-Order: fast tests first, then those marked slow, so that a mistake shows early. `make test` runs two processes: one has all files that
-need Spark, so that there is one session; the others go file by file to whoever is free.
+Order: fast tests first, then those marked slow, so that a mistake shows early. `make test` runs three processes (tests wait a lot): one
+has all files that need Spark, so that there is one session; the others go file by file to whoever is free.
 """
 
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,35 @@ from assets.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+LONG = ("test_ranker", "test_live", "test_backfill", "test_metrics")  # minutes each
+NAMES_SPARK = re.compile(r'\bspark[,)]|usefixtures\("spark"\)')
+
+
+@cache
+def needs_spark(path):
+    """Whether a file's text names the fixture: pytest-xdist shares the tests out in a process that has not imported them."""
+    return bool(NAMES_SPARK.search((ROOT / path).read_text()))
 
 
 def pytest_collection_modifyitems(items):
     with_spark = {item.path for item in items if "spark" in item.fixturenames}
-    # Stable: order within stays. The longest part begins first, or the other process would wait for it at the end.
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path not in with_spark))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("spark" if item.path in with_spark else item.path.stem))
+    if hidden := [str(path) for path in with_spark if not needs_spark(path)]:
+        raise pytest.UsageError(f"name the fixture `spark` in {', '.join(hidden)}: usefixtures")
+    # Stable: order within stays. The longest parts begin first, or the other processes would wait for them at the end.
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, item.path not in with_spark, item.path.stem not in LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Not --dist loadgroup: pytest-xdist 3.8 writes a test's group where pytest 9.2 does not look, and then each goes anywhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.split("::")[0]
+            return "spark" if needs_spark(path) else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,9 @@ class TrafficConfig:
     file_format: `jsonl.gz`, `jsonl` or `parquet`. file_minutes: arrival time in one file; default: 5 to 60 by volume.
     broken, duplicates: share of rows added. tail: also what arrives after the last hour, for late rows travel for hours;
     without it the log ends as a log does that is read at that moment. abusers: how many of the users are planted abusers;
-    with any, events carry a `device_id` too. Raises ValueError for what cannot be generated.
+    with any, events carry a `device_id` too. drift: how fast the world changes: after 1 / drift days a reader's tastes, a note's quality
+    and what is in fashion have nothing to do with what they were, and notes live for half a day, new ones all the time; 0:
+    tastes stay. Raises ValueError for what cannot be generated.
     """
 
     seed: int = 7
@@ -96,6 +98,7 @@ class TrafficConfig:
     duplicates: float = 0.01
     tail: bool = True
     abusers: int = 0
+    drift: float = 0.0
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.start.minute or self.start.second or self.start.microsecond:
@@ -106,6 +109,8 @@ class TrafficConfig:
             raise ValueError(f"file_format is jsonl.gz, jsonl or parquet, not {self.file_format!r}")
         if not 0 <= self.abusers <= self.users // 4:
             raise ValueError(f"abusers are at most a quarter of the users, not {self.abusers} of {self.users}")
+        if not 0 <= self.drift <= 100:
+            raise ValueError(f"drift lies between 0 and 100 a day, not {self.drift!r}")
         if self.file_minutes is not None and (self.file_minutes < 1 or 60 % self.file_minutes):
             raise ValueError(f"file_minutes divides 60, not {self.file_minutes!r}")
 
@@ -169,6 +174,32 @@ def follow(
     return dict(sorted(output.counts.items()))
 
 
+def displays(config: TrafficConfig, minutes: int = 60) -> Iterator[pl.DataFrame]:
+    """The same world's displays, with what became of them: a frame for each `minutes`, in time order within it, of `config.hours`.
+
+    For experiments that need to know what is true and when: nothing is sent, lost, repeated or labeled. Columns: time (µs), the
+    context as in events (user_id, note_id, author_id, topic, channel, device, position), p_click and p_<behaviour> (given a
+    click), click and the behaviours (bool, a behaviour with a click only).
+    """
+    world = _World(config, config.start_us + shop.COLUMN_AFTER)
+    for begin in range(config.start_us, config.start_us + config.hours * HOUR, minutes * MINUTE):
+        rng = np.random.default_rng([config.seed, begin, 3])
+        shown = _displays(world, rng, begin, begin + minutes * MINUTE, _requests(config, begin, minutes))
+        chance = _probabilities(world, shown)
+        clicked = rng.random(len(shown["user"])) < chance["click"]
+        does = {name: clicked & (rng.random(len(clicked)) < chance[name]) for name in HEADS}
+        user, note = shown["user"], shown["note"]
+        yield pl.DataFrame(
+            {
+                "time": shown["time"], "user_id": world.user_id[user], "note_id": world.note_id[note],
+                "author_id": world.author_id[note], "topic": pl.Series(TOPICS)[world.topic[note]],
+                "channel": pl.Series(CHANNELS)[shown["channel"]], "device": pl.Series(DEVICES)[world.device[user]],
+                "position": shown["position"].astype(np.int32), **{f"p_{name}": chance[name] for name in ("click", *HEADS)},
+                "click": clicked, **does,
+            }
+        ).sort("time", maintain_order=True)  # fmt: skip
+
+
 # --- the world --------------------------------------------------------------------------------------------------------
 
 
@@ -208,13 +239,40 @@ class _World:
         self.ahead, self.behind = busy[users // 50 + 1], busy[users // 50 + 2]
         self.shop = shop.Shop(config.seed, self.note_id, self.user_id, column_from)
         self.planted = Planted(config.seed, users, self.author_id, config.abusers) if config.abusers else None
+        if config.drift:
+            # What tastes and quality turn into, each at a pace of its own: a rotation keeps their spread.
+            late = np.random.default_rng([config.seed, 3])
+            self.other_taste = late.normal(size=(users, topics)).astype(np.float32)
+            self.other_quality = self.quality.std() * late.normal(size=notes)
+            self.user_pace, self.note_pace = late.lognormal(0, 0.3, users), late.lognormal(0, 0.3, notes)
+            self.fashion = late.uniform(0, 2 * np.pi, topics)
+
+    def turned(self, when: np.ndarray, pace: np.ndarray) -> np.ndarray:
+        """Angle of the rotation at a time: a quarter turn in 1 / drift days."""
+        days = (when - self.config.start_us) / (24 * HOUR)
+        return np.pi / 2 * self.config.drift * days * pace
+
+    def taste_at(self, user: np.ndarray, topic: np.ndarray, when: np.ndarray) -> np.ndarray:
+        taste = self.taste[user, topic].astype(np.float64)
+        if not self.config.drift:
+            return taste
+        angle = self.turned(when, self.user_pace[user])
+        in_fashion = 0.7 * np.sin(self.turned(when, np.ones(len(when))) + self.fashion[topic])
+        return np.cos(angle) * taste + np.sin(angle) * self.other_taste[user, topic] + in_fashion
+
+    def quality_at(self, note: np.ndarray, when: np.ndarray) -> np.ndarray:
+        if not self.config.drift:
+            return self.quality[note]
+        angle = self.turned(when, self.note_pace[note])
+        return np.cos(angle) * self.quality[note] + np.sin(angle) * self.other_quality[note]
 
     def age_hours(self, when: int) -> np.ndarray:
         return ((when - self.born) % (14 * 24 * HOUR)) / HOUR
 
     def pick_notes(self, rng: np.random.Generator, users: np.ndarray, when: int) -> np.ndarray:
         """A note for each user: a topic by taste (a fifth by chance), then by popularity and freshness within it."""
-        weight = np.cumsum(self.popularity * (0.15 + np.exp(-self.age_hours(when) / 36)))
+        life, floor = (12, 0.0) if self.config.drift else (36, 0.15)
+        weight = np.cumsum(self.popularity * (floor + np.exp(-self.age_hours(when) / life)))
         topic = (self.interest[users] < rng.random(len(users))[:, None]).sum(axis=1)
         chance = rng.random(len(users)) < 0.2
         topic[chance] = rng.integers(0, len(TOPICS), chance.sum())
@@ -317,8 +375,8 @@ def _probabilities(world: _World, shown: dict[str, np.ndarray]) -> dict[str, np.
     """P(click | display) and P(action | click), logistic in taste, quality, position, channel, device and hour."""
     user, note = shown["user"], shown["note"]
     topic = world.topic[note]
-    taste = world.taste[user, topic].astype(np.float64)
-    quality = world.quality[note]
+    taste = world.taste_at(user, topic, shown["time"])
+    quality = world.quality_at(note, shown["time"])
     hour = shown["time"] / HOUR % 24
     evening = np.cos((hour - 21) / 24 * 2 * np.pi) * world.evening[topic]
     logit = (

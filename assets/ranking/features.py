@@ -1,44 +1,57 @@
-"""From columns of `training_samples` to arrays: ids hashed to table rows, counters and rates scaled, labels, masks.
+"""From columns of `training_samples` to arrays: ids and lists hashed to table rows, counters and rates scaled, labels, masks.
 
 Here: which columns are features, and their transforms, fitted on training samples only and saved with the model.
 Not here: reading Delta (samples.py), torch (model.py).
 
-A feature is known at display time: the ids of config.TABLES, and every numeric column whose name starts with user_,
-note_ or author_ and is no id (counters and rates as of the hour before). Everything else is label or bookkeeping.
+A feature is known at display time: the ids of config.TABLES, the lists of config.SEQUENCES, and every numeric column whose
+name starts with user_, note_ or author_ and is no id (counters and rates as of the hour before). Everything else is label
+or bookkeeping.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from assets.ranking.config import CROSSES, HEADS, RankerConfig, RankerError
+from assets.ranking.config import (
+    CROSSES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig, RankerError,
+)  # fmt: skip
 
-GROUPS = ("user_", "note_", "author_")
+if TYPE_CHECKING:
+    from assets.ranking.collisions import IdMaps
+
+GROUPS = ("user_topic_", "user_", "note_", "author_")  # the first that fits is a column's group
 IDS = ("user_id", "note_id", "author_id")
 DIRECT = ("position", "hour_of_day")  # small integers: the value is the row
 LABELS = tuple(f"label_{head}" for head in HEADS)
 MASK = "engaged"
+DWELL_COLUMN = "dwell_ms"
+TARGETS = (MASK, *LABELS, DWELL_COLUMN)  # columns that labels are made of
 CLIP = 5.0  # standard deviations; a counter far beyond what training saw says no more than a large one
 
 
 class Encoded(NamedTuple):
     """n samples as arrays.
 
-    ids: int64 [n, features], rows of the tables in the order of config.TABLES. dense: float32 [n, dense inputs].
-    labels and weights: float32 [n, heads]; a weight of 0 masks the head out (not engaged, or no label).
+    ids: int32 [n, features], rows of the tables in the order of config.TABLES. dense: float32 [n, dense inputs].
+    labels and weights: float32 [n, outputs]; a weight of 0 masks the output out (not engaged, or no label). The last label
+    is log1p of the reading time in seconds, the others are 0 or 1.
+    lists: int32 [n, list columns, SEQUENCE_LENGTH], rows of the tables they share, newest first, 0 behind the end.
+    lengths: int32 [n, lists], entries of each list.
     """
 
     ids: np.ndarray
     dense: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    lists: np.ndarray
+    lengths: np.ndarray
 
     def rows(self, index) -> Encoded:
         return Encoded(*(array[index] for array in self))
@@ -60,18 +73,37 @@ class Dense:
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """What the model reads, in order: tables (feature to rows), dense inputs, a flag a group that says "no profile"."""
+    """What the model reads, in order: tables (feature to rows), dense inputs, a flag a group that says "no profile",
+    lists (names of config.SEQUENCES).
+
+    ids: the rows of the features that have a map (collisions = "managed"), in a file of its own; None: all are hashed.
+    """
 
     tables: dict[str, int]
     dense: tuple[Dense, ...]
+    sequences: tuple[str, ...] = ()
+    ids: IdMaps | None = field(default=None, compare=False, repr=False)
+
+    def rows(self, feature: str, *values: pa.Array) -> np.ndarray:
+        """Rows of the feature's table, int64 [n], 0 where not known. values: its ids, or both columns of a cross."""
+        if self.ids is not None and feature in self.ids:
+            return self.ids.rows(feature, *keys(*values))
+        size = self.tables[feature]
+        return crossed_rows(*values, size) if len(values) == 2 else table_rows(feature, values[0], size)
 
     @property
     def columns(self) -> list[str]:
-        return [*id_columns(self.tables), *(d.name for d in self.dense)]
+        return [*id_columns(self.tables), *(d.name for d in self.dense), *self.list_columns]
+
+    @property
+    def list_columns(self) -> dict[str, str]:
+        """Column of a list -> the table its ids lie in."""
+        return {column: table for name in self.sequences for column, table in SEQUENCES[name].items()}
 
     @property
     def groups(self) -> tuple[str, ...]:
-        return tuple(group for group in GROUPS if any(d.name.startswith(group) for d in self.dense))
+        there = {group_of(d.name) for d in self.dense}
+        return tuple(group for group in GROUPS if group in there)
 
     @property
     def width(self) -> int:
@@ -79,11 +111,21 @@ class FeatureSchema:
         return len(self.dense) + len(self.groups) + 2
 
     def as_dict(self) -> dict:
-        return {"tables": self.tables, "dense": [asdict(d) for d in self.dense]}
+        return {
+            "tables": self.tables, "dense": [asdict(d) for d in self.dense], "sequences": list(self.sequences),
+            "outputs": list(OUTPUTS),
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: dict) -> FeatureSchema:
-        return cls(values["tables"], tuple(Dense(**d) for d in values["dense"]))
+        """Raises RankerError for the schema of a version that had other outputs."""
+        if values.get("outputs") != list(OUTPUTS):
+            raise RankerError("this model version was written by older code, with other heads; train the ranker anew")
+        return cls(values["tables"], tuple(Dense(**d) for d in values["dense"]), tuple(values["sequences"]))
+
+
+def group_of(column: str) -> str:
+    return next(group for group in GROUPS if column.startswith(group))
 
 
 def id_columns(tables: Iterable[str]) -> list[str]:
@@ -122,10 +164,31 @@ def mixed(values: pa.Array) -> np.ndarray:
 
 def crossed_rows(first: pa.Array, second: pa.Array, rows: int) -> np.ndarray:
     """Rows of a table of pairs, int64 [n]: 0 where either is null."""
-    null = first.is_null().to_numpy(zero_copy_only=False) | second.is_null().to_numpy(zero_copy_only=False)
-    # Mixed twice: a plain xor of two mixes would be symmetric.
-    pair = splitmix64((mixed(first) ^ splitmix64(mixed(second).view(np.int64))).view(np.int64))
-    return hashed_rows(pair, null, rows)
+    return hashed_rows(*keys(first, second), rows)
+
+
+def keys(*values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 [n], an id or a pair of ids as a well spread number, and bool [n], where one is null. Two integers never have the
+    same; texts and pairs are hashed to 64 bits."""
+    null = values[0].is_null().to_numpy(zero_copy_only=False)
+    if len(values) == 1:
+        return mixed(values[0]), null
+    first, second = values
+    return paired(mixed(first), mixed(second)), null | second.is_null().to_numpy(zero_copy_only=False)
+
+
+def observed_keys(rows: pa.Table | pa.RecordBatch, features: Iterable[str]) -> dict[str, np.ndarray]:
+    """By feature the keys of the rows that have one, as they stand."""
+    found = {}
+    for feature in features:
+        key, null = keys(*(_array(rows, name) for name in CROSSES.get(feature, (feature,))))
+        found[feature] = key[~null]
+    return found
+
+
+def paired(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One uint64 a pair of them. The second is mixed once more: a plain xor would take (3, 5) for (5, 3)."""
+    return splitmix64((first ^ splitmix64(second.view(np.int64))).view(np.int64))
 
 
 def hashed_rows(hashed: np.ndarray, null: np.ndarray, rows: int) -> np.ndarray:
@@ -149,14 +212,21 @@ def _numeric(kind: pa.DataType) -> bool:
 
 def check_columns(schema: pa.Schema, config: RankerConfig) -> None:
     """Raises RankerError naming every column that `training_samples` lacks."""
-    needed = ["hour", "session_start", *id_columns(config.tables), MASK, *LABELS]
+    lists = [column for name in config.sequences for column in SEQUENCES[name]]
+    if missing := [name for name in lists if name not in schema.names]:
+        raise RankerError(
+            f"`training_samples` lacks the lists {', '.join(missing)}: it was made before there were any; materialize "
+            "user_histories, user_topic_profiles and training_samples again for these hours, or train with sequences = []"
+        )
+    needed = ["hour", "session_start", *id_columns(config.tables), *TARGETS]
     if missing := [name for name in needed if name not in schema.names]:
         raise RankerError(f"`training_samples` lacks {', '.join(missing)}; see sql/lake/training_samples.sql")
 
 
 def fit(sample: pa.Table, config: RankerConfig) -> FeatureSchema:
     """Choose and fit the transforms on a sample of training rows: rates are floats that stay within [0, 1]."""
-    return FeatureSchema(dict(config.tables), tuple(_fit_one(sample, name) for name in dense_columns(sample.schema)))
+    dense = tuple(_fit_one(sample, name) for name in dense_columns(sample.schema))
+    return FeatureSchema(dict(config.tables), dense, config.sequences)
 
 
 def _fit_one(sample: pa.Table, name: str) -> Dense:
@@ -172,8 +242,8 @@ def _fit_one(sample: pa.Table, name: str) -> Dense:
 
 
 def positive_rates(sample: pa.Table) -> tuple[float, ...]:
-    """Share of positives by head, over the rows that its mask lets in; 0 where there are none."""
-    labels = np.zeros((sample.num_rows, len(HEADS)), dtype=np.float32)
+    """Mean label by output (for a head: the share of positives) over the rows that its mask lets in; 0 without any."""
+    labels = np.zeros((sample.num_rows, len(OUTPUTS)), dtype=np.float32)
     weights = np.zeros_like(labels)
     _fill_labels(sample, labels, weights)
     return tuple(float(x) for x in (labels * weights).sum(0, np.float64) / np.maximum(weights.sum(0, np.float64), 1))
@@ -195,17 +265,43 @@ def encode(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema, labelled: boo
     """Arrays of the rows. labelled=False leaves labels and weights at 0 (scoring: the columns need not be there)."""
     if missing := [name for name in schema.columns if name not in rows.schema.names]:
         raise RankerError(f"the samples lack {', '.join(missing)}, which this model version reads")
-    ids = np.empty((rows.num_rows, len(schema.tables)), dtype=np.int64)
-    for i, (feature, size) in enumerate(schema.tables.items()):
-        if feature in CROSSES:
-            ids[:, i] = crossed_rows(*(_array(rows, name) for name in CROSSES[feature]), size)
-        else:
-            ids[:, i] = table_rows(feature, _array(rows, feature), size)
-    labels = np.zeros((rows.num_rows, len(HEADS)), dtype=np.float32)
+    ids = np.empty((rows.num_rows, len(schema.tables)), dtype=np.int32)
+    for i, feature in enumerate(schema.tables):
+        ids[:, i] = schema.rows(feature, *(_array(rows, name) for name in CROSSES.get(feature, (feature,))))
+    labels = np.zeros((rows.num_rows, len(OUTPUTS)), dtype=np.float32)
     weights = np.zeros_like(labels)
     if labelled:
         _fill_labels(rows, labels, weights)
-    return Encoded(ids, encode_dense(rows, schema), labels, weights)
+    return Encoded(ids, encode_dense(rows, schema), labels, weights, *encode_lists(rows, schema))
+
+
+def encode_lists(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> tuple[np.ndarray, np.ndarray]:
+    """lists and lengths of Encoded. Of a list the first SEQUENCE_LENGTH entries are read; null is a list without any.
+
+    Raises RankerError where the columns of a list differ in length: entry i of each is the same event.
+    """
+    lists = np.zeros((rows.num_rows, len(schema.list_columns), SEQUENCE_LENGTH), dtype=np.int32)
+    lengths = np.zeros((rows.num_rows, len(schema.sequences)), dtype=np.int32)
+    place = 0
+    for s, name in enumerate(schema.sequences):
+        for i, (column, table) in enumerate(SEQUENCES[name].items()):
+            entries, found = _entries(_array(rows, column))
+            if i and not np.array_equal(found, lengths[:, s]):
+                raise RankerError(f"the lists {', '.join(SEQUENCES[name])} of a sample differ in length")
+            lengths[:, s] = found
+            inside = np.arange(SEQUENCE_LENGTH) < found[:, None]
+            lists[:, place][inside] = schema.rows(table, entries)
+            place += 1
+    return lists, lengths
+
+
+def _entries(column: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
+    """The entries of all lists, one after the other, each list cut to SEQUENCE_LENGTH; and how many each has."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    if (lengths > SEQUENCE_LENGTH).any():
+        column = pc.list_slice(column, 0, SEQUENCE_LENGTH)
+        lengths = np.minimum(lengths, SEQUENCE_LENGTH)
+    return column.flatten(), lengths
 
 
 def encode_dense(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> np.ndarray:
@@ -219,7 +315,7 @@ def encode_dense(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> np.n
         values = (_transformed(_floats(_array(rows, column.name)), column.transform) - column.mean) / column.std
         known = np.isfinite(values)
         dense[:, i] = np.clip(np.where(known, values, 0), -CLIP, CLIP)
-        absent[next(group for group in GROUPS if column.name.startswith(group))] &= ~known
+        absent[group_of(column.name)] &= ~known
     for i, group in enumerate(schema.groups):
         dense[:, len(schema.dense) + i] = absent[group]
     angle = _floats(_array(rows, "hour_of_day")) * (2 * np.pi / 24)
@@ -235,6 +331,10 @@ def _fill_labels(rows: pa.Table | pa.RecordBatch, labels: np.ndarray, weights: n
         known = np.isfinite(values)
         labels[:, i] = np.where(known, values, 0) > 0
         weights[:, i] = known if i == 0 else known & engaged
+    dwell = _floats(_array(rows, DWELL_COLUMN))
+    known = np.isfinite(dwell)
+    labels[:, -1] = np.log1p(np.where(known, dwell, 0).clip(min=0) / 1000)
+    weights[:, -1] = known & engaged
 
 
 def _array(rows: pa.Table | pa.RecordBatch, name: str) -> pa.Array:

@@ -1,38 +1,58 @@
-"""The network: sharded embeddings, pairwise dot products, a shared bottom, nine heads.
+"""The network: sharded embeddings, attention over lists, dot products, what the heads share, ten outputs.
 
 Here: layers and the loss. Not here: features (features.py), the training loop (worker.py). Imports torch: import inside
 functions only.
 
-Each feature is one embedding of `dim` floats; the dense inputs become one more vector of that width. All pairs of these
-vectors meet in a dot product (as in DLRM, Naumov et al. 2019): user x topic is taste, note x hour is daily rhythm. The
-shared bottom reads embeddings, products and dense inputs; each head has a small tower of its own.
+Each feature is one embedding of `dim` floats; the dense inputs become one more vector of that width, and so does each
+list of what the reader did last. All pairs of these vectors meet in a dot product (as in DLRM, Naumov et al. 2019): user
+x topic is taste, note x hour is daily rhythm. What the heads share reads embeddings, products and dense inputs; it is a
+shared bottom, a mixture of experts (MMoE, PLE) or Wide & Deep's two halves, by configuration. Each head has a small
+tower of its own.
 
-click is p(click | display); the other eight are p(behaviour | click): their loss is masked to engaged displays. That is
-how the samples' labels are defined (a display without a click never enters a click session). p(behaviour | display)
-is the product with p(click), as in ESMM.
+Position is a bias of its own, added to the logits as its difference to the first slot: what is left without it, as serving
+does, is the probability as if the note were shown first.
+
+click is p(click | display); the other eight are p(behaviour | click), and dwell is log1p of the seconds read given a
+click. With space "click" their loss is masked to engaged displays, as the samples' labels are defined; with "entire" the
+product p(click) p(behaviour | click) is learned on all displays (ESMM, Ma et al. 2018).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec import (
+    EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor,
+)  # fmt: skip
 
-from assets.ranking.config import HEADS, RankerConfig
-from assets.ranking.features import FeatureSchema
+from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
+from assets.ranking.features import Encoded, FeatureSchema
+
+ATTENTION = 16  # width of the unit that weighs an entry of a list
+SURE = 1e-6  # a probability is kept this far from 1 where its complement's logarithm is taken
 
 
-def keyed(ids: torch.Tensor, features: list[str]) -> KeyedJaggedTensor:
-    """Table rows, int64 [n, features], as bags of one id each."""
-    lengths = torch.ones(ids.numel(), dtype=torch.int64, device=ids.device)
-    return KeyedJaggedTensor(keys=features, values=ids.t().reshape(-1), lengths=lengths)
+class Inputs(NamedTuple):
+    """What forward reads of n samples.
+
+    bags: ids of the pooled tables. entries: ids of the tables that lists share, samples' and lists', None without lists.
+    dense: [n, schema.width]. lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
+    """
+
+    bags: KeyedJaggedTensor
+    entries: KeyedJaggedTensor | None
+    dense: torch.Tensor
+    lengths: torch.Tensor
+    position: torch.Tensor | None
 
 
 class RankerModel(nn.Module):
-    """forward(ids as KeyedJaggedTensor, dense [n, schema.width]) -> logits [n, heads].
+    """forward(Inputs) -> [n, outputs]: logits of HEADS, then log1p of the seconds read.
 
     tables_device: where the tables lie, `device` by default; "meta" when DistributedModelParallel will place them.
     """
@@ -45,36 +65,247 @@ class RankerModel(nn.Module):
         tables_device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        self.features = list(schema.tables)
-        self.embeddings = EmbeddingBagCollection(
-            device=tables_device or device,
-            tables=[
-                EmbeddingBagConfig(
-                    name=name, feature_names=[name], num_embeddings=rows, embedding_dim=config.dim,
-                    weight_init_min=-config.init, weight_init_max=config.init,
-                )
-                for name, rows in schema.tables.items()
-            ],
-        )  # fmt: skip
-        vectors = len(self.features) + 1
+        self.columns = list(schema.tables)
+        self.features = [name for name in schema.tables if name not in BIASES]
+        self.lists = {name: SEQUENCES[name] for name in schema.sequences}
+        shared = list(dict.fromkeys(schema.list_columns.values()))
+        self.shared = shared
+        self.pooled = [name for name in self.features if name not in shared]
+        tables_device = tables_device or device
+        self.embeddings = _pooled(self.pooled, schema.tables, config.dim, config.init, tables_device, "")
+        self.list_embeddings = self.attention = None
+        if shared:
+            reads = {table: [table, *(c for c, of in schema.list_columns.items() if of == table)] for table in shared}
+            self.list_embeddings = EmbeddingCollection(
+                device=tables_device,
+                tables=[
+                    EmbeddingConfig(
+                        name=table, feature_names=names, num_embeddings=schema.tables[table], embedding_dim=config.dim,
+                        weight_init_min=-config.init, weight_init_max=config.init,
+                    )
+                    for table, names in reads.items()
+                ],
+            )  # fmt: skip
+            self.attention = nn.ModuleDict(
+                {name: Attention(len(tables), config.dim, device) for name, tables in self.lists.items()}
+            )
+        self.entry_keys = [key for table in shared for key in [table, *(c for c, of in schema.list_columns.items() if of == table)]]
+        self.list_columns = list(schema.list_columns)
+        vectors = len(self.features) + len(self.lists) + 1
         self.project = _layers((schema.width, 2 * config.dim, config.dim), device)
-        first, second = torch.triu_indices(vectors, vectors, offset=1, device=device)
-        self.register_buffer("first", first, persistent=False)
-        self.register_buffer("second", second, persistent=False)
-        width = vectors * config.dim + len(first) + schema.width
-        self.bottom = _layers((width, *config.hidden), device)
-        self.towers = nn.Linear(config.hidden[-1], len(HEADS) * config.tower, device=device)
-        self.out = nn.Parameter(torch.randn(len(HEADS), config.tower, device=device) * config.tower**-0.5)
-        self.bias = nn.Parameter(torch.zeros(len(HEADS), device=device))
+        self.wide = None
+        width = vectors * config.dim + schema.width
+        if config.network == "wide_deep":
+            padded = -(-len(OUTPUTS) // 4) * 4  # the fused kernels need a multiple of 4
+            self.wide = _pooled(self.features, schema.tables, padded, 0.0, tables_device, "wide_")
+            self.wide_dense = nn.Linear(schema.width, len(OUTPUTS), bias=False, device=device)
+        else:
+            first, second = torch.triu_indices(vectors, vectors, offset=1, device=device)
+            self.register_buffer("pairs", first * vectors + second, persistent=False)
+            width += len(first)
+        self.body = _BODIES[config.network](width, config, device)
+        self.towers = nn.Parameter(_uniform((len(OUTPUTS), config.hidden[-1], config.tower), device))
+        self.tower_bias = nn.Parameter(torch.zeros(len(OUTPUTS), config.tower, device=device))
+        self.out = nn.Parameter(torch.randn(len(OUTPUTS), config.tower, device=device) * config.tower**-0.5)
+        self.bias = nn.Parameter(torch.zeros(len(OUTPUTS), device=device))
+        self.position = nn.Parameter(torch.zeros(schema.tables["position"], len(OUTPUTS), device=device))
 
-    def forward(self, ids: KeyedJaggedTensor, dense: torch.Tensor) -> torch.Tensor:
-        pooled = self.embeddings(ids)
-        # By name: sharding may put the features into another order.
-        vectors = torch.stack([*(pooled[name] for name in self.features), self.project(dense)], dim=1)
-        products = torch.bmm(vectors, vectors.transpose(1, 2))[:, self.first, self.second]
-        shared = self.bottom(torch.cat([vectors.flatten(1), products, dense], dim=1))
-        towers = F.relu(self.towers(shared)).view(-1, len(HEADS), self.out.shape[1])
-        return (towers * self.out).sum(dim=2) + self.bias
+    def forward(self, given: Inputs) -> torch.Tensor:
+        n = given.dense.shape[0]
+        pooled = self.embeddings(given.bags)
+        vectors = {name: pooled[name] for name in self.pooled}  # by name: sharding may put them into another order
+        if self.list_embeddings is not None:
+            found = self.list_embeddings(given.entries)
+            vectors |= {table: found[table].values() for table in self.shared}
+            for i, (name, columns) in enumerate(self.lists.items()):
+                entries = torch.cat([found[column].values() for column in columns], dim=1)
+                candidate = torch.cat([vectors[table] for table in columns.values()], dim=1)
+                vectors[name] = self.attention[name](candidate, entries, given.lengths[:, i])
+        stacked = torch.stack([*(vectors[name] for name in [*self.features, *self.lists]), self.project(given.dense)], dim=1)
+        parts = [stacked.flatten(1), given.dense]
+        if self.wide is None:
+            parts.append(torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, self.pairs))
+        shared = self.body(torch.cat(parts, dim=1))
+        # One layer for all heads where they read the same vector, else one product a head.
+        if shared.dim() == 2:
+            towers = shared @ self.towers.permute(1, 0, 2).flatten(1)
+        else:
+            towers = torch.bmm(shared.transpose(0, 1), self.towers).transpose(0, 1)
+        towers = F.relu(towers.reshape(n, *self.tower_bias.shape) + self.tower_bias)
+        logits = (towers * self.out).sum(dim=2) + self.bias
+        if self.wide is not None:
+            linear = self.wide(given.bags)
+            logits = logits + sum(linear[f"wide_{name}"] for name in self.features)[:, : len(OUTPUTS)]
+            logits = logits + self.wide_dense(given.dense)
+        if given.position is not None:
+            logits = logits + self.position[given.position] - self.position[1]
+        return logits
+
+    def inputs(self, batch: Encoded, device: torch.device | None = None, bias: bool = True) -> Inputs:
+        """The samples as tensors on the device. bias=False leaves the position out, as serving does."""
+        device = device or self.bias.device
+        ids = torch.from_numpy(np.ascontiguousarray(batch.ids.T)).to(device)
+        place = {name: i for i, name in enumerate(self.columns)}
+        bags = keyed(ids[[place[name] for name in self.pooled]], self.pooled)
+        if self.wide is not None:
+            wide = [f"wide_{name}" for name in self.features]
+            rows = [place[name] for name in [*self.pooled, *self.features]]
+            bags = keyed(ids[rows], [*self.pooled, *wide])
+        lengths = torch.from_numpy(batch.lengths).to(device)
+        entries = None
+        if self.list_embeddings is not None:
+            entries = self._entries(batch, ids, lengths, place)
+        position = ids[place["position"]].long() if bias else None
+        return Inputs(bags, entries, torch.from_numpy(np.ascontiguousarray(batch.dense)).to(device), lengths.long(), position)
+
+    def _entries(self, batch: Encoded, ids: torch.Tensor, lengths: torch.Tensor, place: dict[str, int]) -> KeyedJaggedTensor:
+        lists = torch.from_numpy(batch.lists).to(ids.device)
+        slots = torch.arange(SEQUENCE_LENGTH, device=ids.device)
+        of = [s for s, columns in enumerate(self.lists.values()) for _ in columns]
+        inside = [slots < lengths[:, s : s + 1] for s in range(len(self.lists))]
+        values, counts, one = [], [], torch.ones(len(lists), dtype=lengths.dtype, device=ids.device)
+        for key in self.entry_keys:
+            if key in place:
+                values.append(ids[place[key]])
+                counts.append(one)
+            else:
+                column = self.list_columns.index(key)
+                values.append(lists[:, column][inside[of[column]]])
+                counts.append(lengths[:, of[column]])
+        return KeyedJaggedTensor(keys=self.entry_keys, values=torch.cat(values).long(), lengths=torch.cat(counts).long())
+
+
+class Attention(nn.Module):
+    """A list as one vector: each entry weighed by how it goes with the candidate (DIN, Zhou et al. 2018).
+
+    forward(candidate [n, fields x dim], entries [all, fields x dim], lengths [n]) -> [n, dim]. As in DIN the weights are not
+    normalised: many entries that fit say more than one. How long ago an entry was counts as well.
+    """
+
+    def __init__(self, fields: int, dim: int, device: torch.device) -> None:
+        super().__init__()
+        width = fields * dim
+        self.of_candidate = nn.Linear(width, ATTENTION, device=device)
+        self.of_entry = nn.Linear(width, ATTENTION, bias=False, device=device)
+        self.of_both = nn.Linear(width, ATTENTION, bias=False, device=device)
+        self.recency = nn.Parameter(torch.zeros(SEQUENCE_LENGTH, ATTENTION, device=device))
+        self.weigh = nn.Linear(ATTENTION, 1, device=device)
+        self.project = nn.Linear(width, dim, device=device)
+
+    def forward(self, candidate: torch.Tensor, entries: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        n = len(candidate)
+        owner = torch.repeat_interleave(torch.arange(n, device=lengths.device), lengths)
+        ends = lengths.cumsum(0)
+        slot = torch.arange(len(entries), device=lengths.device) - (ends - lengths).index_select(0, owner)
+        both = candidate.index_select(0, owner) * entries
+        hidden = self.of_candidate(candidate).index_select(0, owner) + self.of_entry(entries) + self.of_both(both)
+        weight = torch.sigmoid(self.weigh(F.relu(hidden + self.recency.index_select(0, slot))))
+        summed = torch.zeros_like(candidate).index_add(0, owner, weight * entries)
+        return self.project(summed)
+
+
+class _Shared(nn.Module):
+    """One network for all heads: [n, width] -> [n, hidden[-1]]."""
+
+    def __init__(self, width: int, config: RankerConfig, device: torch.device) -> None:
+        super().__init__()
+        self.layers = _layers((width, *config.hidden), device)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+class _Experts(nn.Module):
+    """`count` layers side by side. forward: [n, width], read by all, or [n, count, width] -> [n, count, out]."""
+
+    def __init__(self, count: int, width: int, out: int, device: torch.device) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(_uniform((count, width, out), device))
+        self.bias = nn.Parameter(torch.zeros(count, out, device=device))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count, _, out = self.weight.shape
+        if x.dim() == 2:
+            y = (x @ self.weight.permute(1, 0, 2).flatten(1)).view(-1, count, out)
+        else:
+            y = torch.bmm(x.transpose(0, 1), self.weight).transpose(0, 1)
+        return F.relu(y + self.bias)
+
+
+class _Mixture(nn.Module):
+    """MMoE (Ma et al. 2018): experts that all heads share, a softmax gate a head -> [n, outputs, hidden[-1]]."""
+
+    def __init__(self, width: int, config: RankerConfig, device: torch.device) -> None:
+        super().__init__()
+        widths = (width, *config.hidden)
+        self.experts = nn.ModuleList(_Experts(config.experts, a, b, device) for a, b in zip(widths, widths[1:]))
+        self.gates = nn.Linear(width, len(OUTPUTS) * config.experts, device=device)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gates = self.gates(x).view(len(x), len(OUTPUTS), -1).softmax(dim=2)
+        for layer in self.experts:
+            x = layer(x)
+        return torch.bmm(gates, x)
+
+
+class _Extraction(nn.Module):
+    """PLE (Tang et al. 2020): a head's gate mixes its own experts and the shared ones, layer upon layer; between layers the
+    shared side mixes all of them. -> [n, outputs, hidden[-1]].
+    """
+
+    def __init__(self, width: int, config: RankerConfig, device: torch.device) -> None:
+        super().__init__()
+        self.own, self.common = config.own_experts, config.experts
+        heads = len(OUTPUTS)
+        widths = (width, *config.hidden)
+        pairs = list(zip(widths, widths[1:]))
+        self.owned = nn.ModuleList(_Experts(heads * self.own, a, b, device) for a, b in pairs)
+        self.shared = nn.ModuleList(_Experts(self.common, a, b, device) for a, b in pairs)
+        self.gates = nn.ParameterList(nn.Parameter(_uniform((heads, a, self.own + self.common), device)) for a, _ in pairs)
+        mixed = heads * self.own + self.common
+        self.shared_gates = nn.ModuleList(nn.Linear(a, mixed, device=device) for a, _ in pairs[:-1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, heads = len(x), len(OUTPUTS)
+        private, common = x.unsqueeze(1).expand(n, heads, -1), x
+        for i, (own, shared, gate) in enumerate(zip(self.owned, self.shared, self.gates)):
+            first = i == 0
+            owned = own(x if first else private.repeat_interleave(self.own, dim=1))
+            together = shared(common if first else common.unsqueeze(1).expand(n, self.common, -1))
+            weights = torch.bmm(private.transpose(0, 1), gate).transpose(0, 1).softmax(dim=2)
+            of_head = owned.view(n, heads, self.own, -1)
+            private = (weights[:, :, : self.own, None] * of_head).sum(2) + torch.bmm(weights[:, :, self.own :], together)
+            if i < len(self.shared_gates):
+                every = torch.cat([owned, together], dim=1)
+                common = torch.bmm(self.shared_gates[i](common).softmax(dim=1).unsqueeze(1), every).squeeze(1)
+        return private
+
+
+_BODIES = {"shared_bottom": _Shared, "mmoe": _Mixture, "ple": _Extraction, "wide_deep": _Shared}
+
+
+def keyed(ids: torch.Tensor, features: list[str]) -> KeyedJaggedTensor:
+    """Table rows, [features, n], as bags of one id each."""
+    lengths = torch.ones(ids.numel(), dtype=torch.int64, device=ids.device)
+    return KeyedJaggedTensor(keys=features, values=ids.reshape(-1).long(), lengths=lengths)
+
+
+def _pooled(names: list[str], rows: dict[str, int], dim: int, init: float, device: torch.device, prefix: str):
+    return EmbeddingBagCollection(
+        device=device,
+        tables=[
+            EmbeddingBagConfig(
+                name=prefix + name, feature_names=[prefix + name], num_embeddings=rows[name], embedding_dim=dim,
+                weight_init_min=-init, weight_init_max=init,
+            )
+            for name in names
+        ],
+    )  # fmt: skip
+
+
+def _uniform(shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    """Stacked layers' first weights, as nn.Linear draws them; shape [count, in, out]."""
+    return torch.empty(shape, device=device).uniform_(-1, 1) * shape[1] ** -0.5
 
 
 def _layers(widths: tuple[int, ...], device: torch.device) -> nn.Sequential:
@@ -84,16 +315,52 @@ def _layers(widths: tuple[int, ...], device: torch.device) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch of the summed log losses of the heads that a row's mask lets in.
+def loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, config: RankerConfig) -> torch.Tensor:
+    """Mean over the batch of the summed losses of the outputs that a row's mask lets in; all [n, outputs].
 
-    This is the negative log likelihood of all that was observed: a click counts as much as a like.
+    For the heads it is the negative log likelihood of all that was observed: a click counts as much as a like. Reading
+    time adds a Huber loss on log1p(seconds), times config.dwell_weight.
     """
-    each = F.binary_cross_entropy_with_logits(logits, labels, weight=weights, reduction="none")
-    return each.sum() / weights[:, 0].sum().clamp(min=1)
+    n = len(HEADS)
+    each = F.binary_cross_entropy_with_logits(logits[:, :1], labels[:, :1], weight=weights[:, :1], reduction="sum")
+    if config.space == "click":
+        behaviours = F.binary_cross_entropy_with_logits(
+            logits[:, 1:n], labels[:, 1:n], weight=weights[:, 1:n], reduction="sum"
+        )
+    else:
+        behaviours = _entire(logits[:, :n], labels[:, :n], weights[:, :n])
+    dwell = (weights[:, n] * F.huber_loss(logits[:, n], labels[:, n], reduction="none")).sum()
+    return (each + behaviours + config.dwell_weight * dwell) / weights[:, 0].sum().clamp(min=1)
 
 
-def set_bias(model: RankerModel, rates: Iterable[float]) -> None:
-    """Start each head at its observed rate, so that the first steps are not spent on finding it."""
+def _entire(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """ESMM: log loss of p(click) p(behaviour | click) over all displays.
+
+    A display that was clicked but has no click session of its own says nothing of behaviours (its mask is 0); one that was
+    not clicked is a negative of each.
+    """
+    inside = torch.where(labels[:, :1] > 0, weights[:, 1:], weights[:, :1])
+    log_p = F.logsigmoid(logits[:, :1]) + F.logsigmoid(logits[:, 1:])
+    log_not = torch.log1p(-log_p.exp().clamp(max=1 - SURE))
+    positive = labels[:, 1:] * (labels[:, :1] > 0)
+    return -(inside * (positive * log_p + (1 - positive) * log_not)).sum()
+
+
+def predict(model: RankerModel, batch: Encoded, bias: bool = True) -> np.ndarray:
+    """float32 [n, outputs]: probabilities of HEADS, and the reading time in seconds (its median, roughly: exp of the log).
+
+    bias=False leaves the position out, as serving does.
+    """
+    with torch.inference_mode():
+        found = model(model.inputs(batch, bias=bias))
+        found[:, : len(HEADS)].sigmoid_()
+        found[:, len(HEADS)].expm1_().clamp_(min=0)
+        return found.cpu().numpy()
+
+
+def set_bias(model: RankerModel, means: Iterable[float]) -> None:
+    """Start each output at its observed mean, so that the first steps are not spent on finding it."""
+    found = torch.tensor(list(means))
     with torch.no_grad():
-        model.bias.copy_(torch.logit(torch.tensor(list(rates)).clamp(1e-4, 1 - 1e-4)))
+        found[: len(HEADS)] = torch.logit(found[: len(HEADS)].clamp(1e-4, 1 - 1e-4))
+        model.bias.copy_(found)

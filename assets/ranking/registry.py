@@ -1,29 +1,41 @@
-"""Model versions in the lake: written whole or not at all, found, loaded, scored.
+"""Model versions in the lake: written whole or not at all, found, loaded, scored; and which of them serves.
 
 Here: the folder `<lake root>/_models/ranker/<version>/` with weights.pt, config.json (configuration, table and version
-read, window, rules, code version), features.json (the feature schema) and metrics.json. Not here: training (train.py).
+read, window, rules, code version), features.json (the feature schema), metrics.json and lineage.json (the Delta versions
+behind it, the rules of its labels). Not here: training (train.py), whether a version is good enough (promotion.py).
 
 A version is written under a name that begins with a dot and renamed at the end: a killed training leaves no version.
+
+Which version serves is said by `.serving/`, one file an entry, numbered and never changed: promote, rollback, and what the
+gate found (checked). The newest promote or rollback is the pointer, so there is no second file that could say otherwise;
+an entry appears whole under its number or not at all, and of two writers at once one is told to look again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import json
+import os
 import shutil
 import subprocess
+import uuid
+from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from assets.lake import Lake
-from assets.ranking import features
-from assets.ranking.config import HEADS, RankerConfig, RankerError
+from assets.commits import sync_folder, write_durably
+from assets.lake import Lake, LakeError, Window
+from assets.ranking import collisions, features
+from assets.ranking.config import DWELL, HEADS, OUTPUTS, RankerConfig, RankerError
 
 FILES = ("weights.pt", "config.json", "features.json", "metrics.json")
+LINEAGE = "lineage.json"  # apart from FILES: versions that were written before there was one stay readable
+SERVING = "serving"  # in place of a version's name: the one that serves
 SCORE_ROWS = 16_384
 
 
@@ -59,6 +71,7 @@ def publish(lake: Lake, write: Callable[[Path], None]) -> str:
         write(hidden)
         if missing := [file for file in FILES if not (hidden / file).exists()]:
             raise RankerError(f"the version {name} lacks {', '.join(missing)}")
+        write_json(hidden / LINEAGE, lineage(lake, json.loads((hidden / "config.json").read_text())))
         hidden.rename(root / name)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
@@ -94,35 +107,39 @@ class Ranker:
     model: object
 
     def score(self, samples: pa.Table) -> pa.Table:
-        """Probabilities of the nine heads: p_click given the display, the others given a click; float32, rows as in.
+        """Probabilities of the nine heads: p_click given the display, the others given a click; and dwell_s, the reading time
+        in seconds given a click. float32, rows as in. As if each note were shown in the first slot: position is left out.
 
         samples: the columns of `schema.columns`, as in `training_samples`; labels are not read.
         Raises RankerError where a column is missing.
         """
         parts = [self.score_encoded(features.encode(samples.slice(start, SCORE_ROWS), self.schema, labelled=False))
                  for start in range(0, samples.num_rows, SCORE_ROWS)]  # fmt: skip
-        scores = np.concatenate(parts) if parts else np.empty((0, len(HEADS)), np.float32)
-        return pa.table({f"p_{head}": scores[:, i] for i, head in enumerate(HEADS)})
+        scores = np.concatenate(parts) if parts else np.empty((0, len(OUTPUTS)), np.float32)
+        names = [*(f"p_{head}" for head in HEADS), f"{DWELL}_s"]
+        return pa.table({name: scores[:, i] for i, name in enumerate(names)})
 
     def score_encoded(self, batch: features.Encoded) -> np.ndarray:
-        """The same for arrays: float32 [n, heads]."""
-        import torch
+        """The same for arrays: float32 [n, outputs], the last the seconds read; position is left out."""
+        from assets.ranking.model import predict
 
-        from assets.ranking.model import keyed
-
-        with torch.inference_mode():
-            ids, dense = torch.from_numpy(batch.ids), torch.from_numpy(batch.dense)
-            return torch.sigmoid(self.model(keyed(ids, self.model.features), dense)).numpy()
+        if not len(batch.ids):  # TorchRec cannot look up nothing
+            return np.empty((0, len(OUTPUTS)), np.float32)
+        return predict(self.model, batch, bias=False)
 
 
 def load(lake: Lake, version: str | None = None) -> Ranker:
-    """A version, the newest by default. Raises RankerError where there is none, naming those that exist."""
+    """A version, the newest by default; "serving" for the one that serves. RankerError where there is none, naming those that exist."""
     path = _existing(lake, version)
     return read(path, path.name)
 
 
 def _existing(lake: Lake, version: str | None) -> Path:
     found = versions(lake)
+    if version == SERVING:
+        version = serving(lake)
+        if version is None:
+            raise RankerError("no version of the ranker serves yet; `glasshouse ranker promote VERSION` lets one")
     name = version or latest(lake)
     if name not in found:
         have = ", ".join(found) if found else "none yet; materialize the asset `ranker`"
@@ -138,8 +155,11 @@ def read(path: Path, name: str) -> Ranker:
 
     config = json.loads((path / "config.json").read_text())
     schema = features.FeatureSchema.from_dict(json.loads((path / "features.json").read_text()))
+    settings = RankerConfig.from_dict(config["ranker"])
+    if settings.collisions == "managed":
+        schema = replace(schema, ids=collisions.IdMaps.load(path / collisions.FILE, settings))
     metrics = json.loads((path / "metrics.json").read_text()) if (path / "metrics.json").exists() else {}
-    model = RankerModel(schema, RankerConfig.from_dict(config["ranker"]), torch.device("cpu"))
+    model = RankerModel(schema, settings, torch.device("cpu"))
     model.load_state_dict(torch.load(path / "weights.pt", weights_only=True))
     return Ranker(name, schema, config, metrics, model.eval())
 
@@ -147,3 +167,174 @@ def read(path: Path, name: str) -> Ranker:
 def read_metrics(lake: Lake, version: str | None = None) -> dict:
     """The metrics of a version, the newest by default, without loading torch. RankerError where there is none."""
     return json.loads((_existing(lake, version) / "metrics.json").read_text())
+
+
+def read_config(lake: Lake, version: str | None = None) -> dict:
+    """What a version was made with and read, the newest by default; `lineage` added (empty for one from before there was any)."""
+    path = _existing(lake, version)
+    found = path / LINEAGE
+    return {**json.loads((path / "config.json").read_text()), "lineage": json.loads(found.read_text()) if found.exists() else {}}
+
+
+def exact(lake: Lake, version: str | None = None) -> str:
+    """The name of a version given as None (the newest), "serving" or a name. RankerError where there is none."""
+    return _existing(lake, version).name
+
+
+# --- what a version was made of ---------------------------------------------------------------------------------------
+
+
+def lineage(lake: Lake, config: dict) -> dict:
+    """The Delta versions and the rules behind a version.
+
+    read: table to version, as training read it. made_from: the lake's moment in which that version of the table was written
+    (its number, time, and every table's version then): what the samples were computed from. rules: those of the window's
+    labels at that moment (fingerprint, name, hours). label_code: the labeler's code versions. Empty where nothing is known:
+    a lake without a commit log, a moment tidied away, labels that were not made here.
+    """
+    table, version = config.get("table"), config.get("table_version")
+    if table is None or version is None:
+        return {}
+    found: dict = {"read": {table: version}, "made_from": {}, "rules": [], "label_code": []}
+    if lake.log is None or not (numbers := lake.log.numbers()):
+        return found
+    place = bisect_left(numbers, version, key=lambda number: lake.log.moment(number).tables.get(table, -1))
+    moment = lake.log.moment(numbers[place]) if place < len(numbers) else None
+    if moment is None or moment.tables.get(table) != version:  # tidied away
+        return found
+    found["made_from"] = {"moment": moment.number, "at": moment.at, "tables": dict(sorted(moment.tables.items()))}
+    return {**found, **_labels(lake, Window(*map(dt.datetime.fromisoformat, config["window"])), moment.tables)}
+
+
+def _labels(lake: Lake, window: Window, tables: dict[str, int]) -> dict:
+    from assets.attribution import provenance
+    from assets.attribution.tables import LABELED_HOURS
+
+    if LABELED_HOURS.name not in tables:
+        return {}
+    try:
+        book = lake.read(LABELED_HOURS.name, window, version=tables[LABELED_HOURS.name]).to_pylist()
+    except (LakeError, OSError):  # vacuumed since
+        return {}
+    known = provenance.known(lake)
+    hours: dict[str, int] = {}
+    for row in book:
+        for rules in filter(None, (row.get("rules") or "").split(",")):
+            hours[rules] = hours.get(rules, 0) + 1
+    rules = [{"rules": one, "version": known[one].version if one in known else None, "hours": count} for one, count in hours.items()]
+    return {"rules": rules, "label_code": sorted({row["code"] for row in book if row.get("code")})}
+
+
+# --- which version serves ---------------------------------------------------------------------------------------------
+
+MOVES = ("promote", "rollback")  # the entries that change which version serves
+
+
+def history(lake: Lake) -> list[dict]:
+    """Every entry, oldest first: number, action (promote, rollback, checked), version, before (which served until then),
+    at (RFC 3339), by, why; of `checked` also what promotion.Verdict.as_dict gives."""
+    place = _serving_folder(lake)
+    return [json.loads(path.read_text()) for path in sorted(place.glob("[0-9]*.json"))] if place.is_dir() else []
+
+
+def serving(lake: Lake) -> str | None:
+    """The version that serves, or None."""
+    return _served(history(lake))
+
+
+ANY = "any"  # promote in place of whichever version serves
+
+
+def promote(lake: Lake, version: str, *, why: str, by: str | None = None, instead_of: str | None = ANY) -> dict:
+    """Let a version serve; returns the entry of the history. Whether it is good enough is promotion.py's to say.
+
+    by: who, the user of this process by default. instead_of: the version that must still serve; None: none does.
+    Raises RankerError for a version that is not there, serves already, or where something else was written meanwhile.
+    """
+    version, entries = exact(lake, version), history(lake)
+    before = _served(entries)
+    if version == before:
+        raise RankerError(f"the version {version} serves already")
+    if instead_of not in (ANY, before):
+        raise RankerError(f"{before or 'no version'} serves by now, not {instead_of or 'none'}; compare with it and promote again")
+    return _append(lake, entries, {"action": "promote", "version": version, "before": before, "why": why, "by": by or _user()})
+
+
+def rollback(lake: Lake, *, why: str, by: str | None = None) -> dict:
+    """Let the version serve again that served before the present one was promoted; twice: the one before that.
+
+    Raises RankerError where there is none, or it is gone from the lake.
+    """
+    entries = history(lake)
+    line = _line(entries)
+    if len(line) < 2:
+        raise RankerError("there is nothing to roll back to: " + (f"{line[0]} was the first to serve" if line else "no version serves"))
+    version = exact(lake, line[-2])
+    return _append(lake, entries, {"action": "rollback", "version": version, "before": line[-1], "why": why, "by": by or _user()})
+
+
+def record_check(lake: Lake, version: str, found: dict, *, by: str | None = None) -> dict:
+    """Write down what the gate found of a version; which one serves stays as it is."""
+    entries = history(lake)
+    entry = {"action": "checked", "version": exact(lake, version), "before": _served(entries), "by": by or _user(), "why": "", **found}
+    return _append(lake, entries, entry)
+
+
+def last_check(lake: Lake, version: str) -> dict | None:
+    """What the gate found last of a version, or None."""
+    return next((one for one in reversed(history(lake)) if one["action"] == "checked" and one["version"] == version), None)
+
+
+def rolled_back(lake: Lake) -> set[str]:
+    """The versions that somebody took back, and did not promote since: no automation promotes them again."""
+    found: set[str] = set()
+    for entry in history(lake):
+        if entry["action"] == "rollback":
+            found.add(entry["before"])
+        elif entry["action"] == "promote":
+            found.discard(entry["version"])
+    return found
+
+
+def _served(entries: list[dict]) -> str | None:
+    return next((entry["version"] for entry in reversed(entries) if entry["action"] in MOVES), None)
+
+
+def _line(entries: list[dict]) -> list[str]:
+    """The versions that a rollback would go through, the one that serves last."""
+    line: list[str] = []
+    for entry in entries:
+        if entry["action"] == "promote":
+            line.append(entry["version"])
+        elif entry["action"] == "rollback":
+            line.pop()
+    return line
+
+
+def _append(lake: Lake, entries: list[dict], entry: dict) -> dict:
+    """Write the next entry: whole under a name of its own, then linked to its number, which fails where that is taken."""
+    place = _serving_folder(lake)
+    place.mkdir(parents=True, exist_ok=True)
+    number = entries[-1]["number"] + 1 if entries else 1
+    entry = {"number": number, "at": dt.datetime.now(dt.UTC).isoformat(), **entry}
+    draft = place / f".{uuid.uuid4().hex}"
+    write_durably(draft, json.dumps(entry, indent=2, default=str).encode() + b"\n")
+    try:
+        os.link(draft, place / f"{number:08}.json")
+        sync_folder(place)
+    except FileExistsError:
+        raise RankerError("another promote, rollback or check was written just now; look at it and try again") from None
+    finally:
+        draft.unlink()
+    return entry
+
+
+def _serving_folder(lake: Lake) -> Path:
+    return folder(lake) / ".serving"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return f"user {os.getuid()}"

@@ -3,7 +3,10 @@
 Here: the split by time, reading by table version, shuffling by seed, the share of each process, prefetching.
 Not here: what a column means (features.py).
 
-Memory: one decoded record batch, the shuffle buffer and a few prefetched batches, whatever the table's size.
+The order is a function of (seed, epoch): files in a drawn order, their rows cut into chunks, each chunk mixed by (seed, epoch,
+chunk). So a training that is resumed at a step opens the file that the step's chunk begins in and reads on from there.
+
+Memory: one decoded record batch and three chunks (in use, ready, being made), whatever the table's size.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pds
 
 from assets.lake import Lake, LakeError, Window
-from assets.ranking import features
+from assets.ranking import collisions, features
 from assets.ranking.config import RankerConfig, RankerError
 
 TABLE = "training_samples"
@@ -32,7 +35,10 @@ MINUTE_US = 60_000_000
 
 @dataclass(frozen=True)
 class Split:
-    """One version of `training_samples`, a window of it, and the moment that parts training from held-out samples."""
+    """One version of `training_samples`, a window of it, and the moment that parts training from held-out samples.
+
+    since: training samples begin no earlier; None: with the window.
+    """
 
     lake: Lake
     version: int
@@ -40,6 +46,7 @@ class Split:
     cutoff: dt.datetime
     train_rows: int
     holdout_rows: int
+    since: dt.datetime | None = None
 
     def rows(self, part: str) -> int:
         return self.train_rows if part == "train" else self.holdout_rows
@@ -49,6 +56,8 @@ class Split:
         # The bound on `hour` lets whole files be skipped.
         if part == "train":
             inside = (pc.field("hour") <= cutoff) & (pc.field("session_start") < cutoff)
+            if self.since is not None:
+                inside = inside & (pc.field("session_start") >= pa.scalar(self.since, pa.timestamp("us", "UTC")))
         else:
             inside = pc.field("session_start") >= cutoff
         return _inside(self.window) & inside
@@ -88,13 +97,18 @@ def split(lake: Lake, window: Window, config: RankerConfig, version: int | None 
     except LakeError as error:
         raise RankerError(str(error)) from error
     features.check_columns(data.schema, config)
+    if not config.holdout:
+        rows = data.count_rows(filter=_inside(window))
+        if not rows:
+            raise RankerError(_nothing(version, window))
+        return Split(lake, version, window, window.end, rows, 0)
     minutes: Counter[int] = Counter()
     for batch in data.to_batches(columns=["session_start"], filter=_inside(window), batch_size=READ_ROWS):
         times = batch.column(0).cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
         minutes.update(dict(zip(*(a.tolist() for a in np.unique(times // MINUTE_US, return_counts=True)))))
-    span = f"[{window.start.isoformat()}, {window.end.isoformat()})"
+    span = _span(window)
     if not minutes:
-        raise RankerError(f"`{TABLE}` version {version} has no rows in {span}; materialize it for these hours first")
+        raise RankerError(_nothing(version, window))
     if len(minutes) == 1:
         raise RankerError(f"all samples of {span} lie within one minute: nothing to hold out by time; widen the window")
     ordered = sorted(minutes)
@@ -103,6 +117,28 @@ def split(lake: Lake, window: Window, config: RankerConfig, version: int | None 
     border = int(np.abs(before[:-1] - (1 - config.holdout) * before[-1]).argmin())
     cutoff = dt.datetime.fromtimestamp(ordered[border + 1] * 60, dt.UTC)
     return Split(lake, version, window, cutoff, int(before[border]), int(before[-1] - before[border]))
+
+
+def between(lake: Lake, start: dt.datetime, end: dt.datetime, version: int) -> Split:
+    """The samples that began in [start, end), all for training; perhaps none."""
+    window = Window(_hour(start), _hour(end - dt.timedelta(microseconds=1)) + dt.timedelta(hours=1))
+    where = Split(lake, version, window, end, 0, 0, start)
+    return replace(where, train_rows=_dataset(lake, version).count_rows(filter=where.filter("train")))
+
+
+def tables(where: Split, columns: list[str]) -> Iterator[pa.Table]:
+    """The training rows in time order, `columns` only."""
+    for batch in _record_batches("train", where, columns, where.fragments("train")):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
+
+
+def _span(window: Window) -> str:
+    return f"[{window.start.isoformat()}, {window.end.isoformat()})"
+
+
+def _nothing(version: int, window: Window) -> str:
+    return f"`{TABLE}` version {version} has no rows in {_span(window)}; materialize it for these hours first"
 
 
 def _record_batches(
@@ -117,12 +153,12 @@ def _record_batches(
 
 
 def fit_schema(where: Split, config: RankerConfig) -> tuple[features.FeatureSchema, tuple[float, ...]]:
-    """Transforms, and the share of positives by head, of up to FIT_ROWS training rows from files across the window."""
+    """Transforms, and the mean label by output, of up to FIT_ROWS training rows from files across the window."""
     names = features.dense_columns(_dataset(where.lake, where.version).schema)
     fragments = where.fragments("train")
     np.random.default_rng(config.seed).shuffle(fragments)
     kept, rows = [], 0
-    for batch in _record_batches("train", where, [*names, features.MASK, *features.LABELS], fragments):
+    for batch in _record_batches("train", where, [*names, *features.TARGETS], fragments):
         kept.append(batch)
         rows += batch.num_rows
         if rows >= FIT_ROWS:
@@ -145,26 +181,112 @@ def steps(rows: int, batch: int, processes: int) -> int:
 
 
 def training_batches(
-    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int = 0, rank: int = 0
+    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int = 0, rank: int = 0, start: int = 0
 ) -> Iterator[features.Encoded]:
-    """The epoch's batches of one process: exactly `steps(...)`, each of `batch_size(...)` rows.
+    """The epoch's batches of one process from step `start` on: of `steps(...)` in all, each of `batch_size(...)` rows.
 
-    Files are read in an order drawn by seed and epoch, rows mixed in the shuffle buffer. Process r takes rows r,
-    r + processes, ... of that order. The last batch is filled up with rows of weight 0.
+    Files are read in an order drawn by seed and epoch. Process r takes rows r, r + processes, ... of that order; its rows are
+    cut into chunks of config.shuffle_rows and each chunk is mixed. The last batch is filled up with rows of weight 0.
+    The next chunk is read and encoded while this one is used.
     """
-    rng = np.random.default_rng((config.seed, epoch))
-    fragments = where.fragments("train")
-    rng.shuffle(fragments)
-    columns = [*schema.columns, features.MASK, *features.LABELS]
-    found = _record_batches("train", where, columns, fragments)
-    encoded = (features.encode(share, schema) for share in _share(found, rank, config.processes))
+    return (batch for batch, _ in training_steps(where, schema, config, epoch, rank, start))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """From this step on ids lie where `ids` says; the rows `changed` (by feature) have another owner than before.
+
+    seed: what their new weights are drawn from, the same in every process.
+    """
+
+    ids: collisions.IdMaps
+    changed: dict[str, np.ndarray]
+    seed: tuple[int, int, int]
+
+
+def training_steps(
+    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int = 0, rank: int = 0, start: int = 0,
+    ids: collisions.IdMaps | None = None,
+) -> Iterator[tuple[features.Encoded, Moved | None]]:  # fmt: skip
+    """training_batches, each with what moved before it (None: nothing; hashed ids never move).
+
+    ids: the maps to go on with, changed here; empty ones by default where the configuration has maps.
+    """
+    if config.collisions == "managed":
+        schema = replace(schema, ids=collisions.IdMaps.empty(config) if ids is None else ids)
     size = batch_size(where.train_rows, config)
-    left = steps(where.train_rows, size, config.processes)
-    for batch in _shuffled(encoded, size, max(config.shuffle_rows, 2 * size), rng):
-        yield _filled(batch, size)
-        left -= 1
-    if left:  # fewer rows than processes: this one has none of the last step
-        yield _filled(features.encode(_no_rows(where, columns), schema), size)
+    total = steps(where.train_rows, size, config.processes)
+    per_chunk = max(1, config.shuffle_rows // size)
+    done, moved = start, None
+    chunks = prefetched(_chunks(where, schema, config, epoch, rank, start // per_chunk, per_chunk * size), ahead=1)
+    for chunk, moved in chunks:
+        for batch in _cut(chunk, size, done % per_chunk):
+            yield _filled(batch, size), moved
+            moved = None
+            done += 1
+    if done < total:  # fewer rows than processes: this one has none of the last step
+        columns = [*schema.columns, *features.TARGETS]
+        yield _filled(features.encode(_no_rows(where, columns), schema), size), moved
+
+
+def _chunks(
+    where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int, rank: int, first: int, rows: int
+) -> Iterator[tuple[features.Encoded, Moved | None]]:
+    """The process's chunks from number `first` on, mixed; `rows` of its rows each, the last one fewer.
+
+    Maps are moved by a chunk of all processes before any of its ids is looked up.
+    """
+    fragments = where.fragments("train")
+    np.random.default_rng((config.seed, epoch)).shuffle(fragments)
+    skip = first * rows * config.processes  # rows of the common order
+    while skip and fragments and (held := _count(where, fragments[0])) <= skip:
+        skip -= held
+        del fragments[0]
+    columns = [*schema.columns, *features.TARGETS]
+    common = _after(_record_batches("train", where, columns, fragments), skip)
+    for number, parts in enumerate(_gathered(common, rows * config.processes), first):
+        moved = None if schema.ids is None else _move(schema, parts, config, epoch, number)
+        mine = list(_share(parts, rank, config.processes)) or [_no_rows(where, columns)]
+        encoded = features.concat([features.encode(part, schema) for part in mine])
+        yield encoded.rows(np.random.default_rng((config.seed, epoch, number)).permutation(len(encoded.ids))), moved
+
+
+def _move(
+    schema: features.FeatureSchema, parts: list[pa.RecordBatch], config: RankerConfig, epoch: int, number: int
+) -> Moved | None:
+    """Move the maps on by a chunk, once: a resumed training finds those of its checkpoint moved already."""
+    if schema.ids.mark == (epoch, number):
+        return None
+    of = [features.observed_keys(part, collisions.observed(schema.tables)) for part in parts]
+    changed = schema.ids.observe({name: np.concatenate([one[name] for one in of]) for name in of[0]}, (epoch, number))
+    return Moved(schema.ids.copy(), changed, (config.seed, epoch, number))
+
+
+def _count(where: Split, fragment: pds.Fragment) -> int:
+    schema = _dataset(where.lake, where.version).schema
+    return fragment.scanner(schema=schema, columns=[], filter=where.filter("train")).count_rows()
+
+
+def _after(batches: Iterable[pa.RecordBatch], skip: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        if skip < batch.num_rows:
+            yield batch.slice(skip)
+        skip = max(0, skip - batch.num_rows)
+
+
+def _gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Record batches put together and cut to `rows` each; the last has what is left."""
+    held: list[pa.RecordBatch] = []
+    free = rows
+    for batch in batches:
+        while batch.num_rows >= free:
+            yield [*held, batch.slice(0, free)]
+            batch, held, free = batch.slice(free), [], rows
+        if batch.num_rows:
+            held.append(batch)
+            free -= batch.num_rows
+    if held:
+        yield held
 
 
 def _no_rows(where: Split, columns: list[str]) -> pa.Table:
@@ -182,31 +304,8 @@ def _share(batches: Iterable[pa.RecordBatch], rank: int, processes: int) -> Iter
             yield mine
 
 
-def _shuffled(
-    parts: Iterable[features.Encoded], size: int, buffer: int, rng: np.random.Generator
-) -> Iterator[features.Encoded]:
-    """Batches out of a buffer: when it is full, its older half leaves in random order; at the end all of it."""
-    held: list[features.Encoded] = []
-    rows = 0
-    for part in parts:
-        held.append(part)
-        rows += part.ids.shape[0]
-        if rows >= buffer:
-            mixed = _permuted(held, rng)
-            leaving = rows // 2 // size * size
-            yield from _cut(mixed.rows(slice(0, leaving)), size)
-            held, rows = [mixed.rows(slice(leaving, None))], rows - leaving
-    if rows:
-        yield from _cut(_permuted(held, rng), size)
-
-
-def _permuted(parts: list[features.Encoded], rng: np.random.Generator) -> features.Encoded:
-    whole = features.concat(parts)
-    return whole.rows(rng.permutation(whole.ids.shape[0]))
-
-
-def _cut(whole: features.Encoded, size: int) -> Iterator[features.Encoded]:
-    for start in range(0, whole.ids.shape[0], size):
+def _cut(whole: features.Encoded, size: int, first: int) -> Iterator[features.Encoded]:
+    for start in range(first * size, whole.ids.shape[0], size):
         yield whole.rows(slice(start, start + size))
 
 
@@ -219,7 +318,7 @@ def _filled(batch: features.Encoded, size: int) -> features.Encoded:
 
 def held_out(where: Split, columns: list[str], limit: int) -> Iterator[pa.Table]:
     """The held-out rows in time order, `columns` only; every k-th row where there are more than `limit`."""
-    every = -(-where.holdout_rows // limit)
+    every = max(1, -(-where.holdout_rows // limit))
     for batch in _share(_record_batches("holdout", where, columns, where.fragments("holdout")), 0, every):
         yield pa.Table.from_batches([batch])
 

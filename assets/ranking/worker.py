@@ -1,7 +1,7 @@
-"""One training process: process group, sharded model, the loop, and its part of the weights on disk.
+"""One training process: process group, sharded model, the loop, and its part of the checkpoints and weights on disk.
 
-Here: what every process of a run does. Not here: starting processes (train.py). Imports torch: import inside functions
-only. The calling process may hold a JVM, so further processes are spawned, never forked.
+Here: what every process of a run does. Not here: starting processes (train.py), what a checkpoint holds (checkpoint.py).
+Imports torch: import inside functions only. The calling process may hold a JVM, so further processes are spawned, never forked.
 """
 
 from __future__ import annotations
@@ -9,30 +9,31 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
-from torchrec.optim.keyed import KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from assets.ranking import samples
-from assets.ranking.config import RankerConfig, RankerError
-from assets.ranking.features import Encoded, FeatureSchema
-from assets.ranking.model import RankerModel, keyed, loss, set_bias
+from assets.ranking import checkpoint, collisions, samples
+from assets.ranking.config import BIASES, RankerConfig, RankerError, cores
+from assets.ranking.features import FeatureSchema
+from assets.ranking.model import Inputs, RankerModel, loss, set_bias
 
 REPORT_S = 2.0
+CLOCK_STEPS = 20  # steps between two looks at the clock, which the processes take together
 
 
 # Said at every start, about choices that are TorchRec's own or that only hold for tables of gigabytes.
@@ -44,9 +45,10 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torc
 # What the planner chooses from on the CPU where the configuration says nothing. No row-wise, as TorchRec itself does; and
 # no data-parallel, which it would take for the smallest tables: those would train outside of the fused optimizer.
 CPU_SHARDING = ["table_wise", "column_wise"]
+UNPOOLED_SHARDING = ["table_wise", "row_wise"]
 
 
-class _Sharder(EmbeddingBagCollectionSharder):
+class _RowWise:
     """TorchRec offers row-wise sharding of pooled tables for CUDA only; on gloo it works as well (a test does it)."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
@@ -54,19 +56,30 @@ class _Sharder(EmbeddingBagCollectionSharder):
         return offered if "row_wise" in offered else [*offered, "row_wise"]
 
 
+class _Bags(_RowWise, EmbeddingBagCollectionSharder):
+    pass
+
+
+class _Lists(_RowWise, EmbeddingCollectionSharder):
+    pass
+
+
 @dataclass(frozen=True)
 class Job:
-    """What every process of a run is told. rates: share of positives by head, to start from.
+    """What every process of a run is told. means: mean label by output, to start from.
 
-    rendezvous: a file in an empty folder, through which the processes find each other. out: folder of the weights.
+    rendezvous: a file in an empty folder, through which the processes find each other. folder: of the training
+    (checkpoint.py); parts of the finished model go to its `done`. start: folder of a version to go on from.
     """
 
     where: samples.Split
     schema: FeatureSchema
     config: RankerConfig
-    rates: tuple[float, ...]
+    means: tuple[float, ...]
     rendezvous: str
-    out: str
+    folder: str
+    start: str | None = None
+    parent: int = 0
 
 
 def device_of(config: RankerConfig, rank: int) -> torch.device:
@@ -81,7 +94,7 @@ def device_of(config: RankerConfig, rank: int) -> torch.device:
 
 
 def run(rank: int, job: Job, report: Callable[[dict], None]) -> None:
-    """Train, and leave `shards-<rank>.pt` in job.out. The last report has phase "trained"; only rank 0 reports."""
+    """Train, and leave `done/rank-<rank>.pt` in job.folder. The last report has phase "trained"; only rank 0 reports."""
     config = job.config
     device = device_of(config, rank)
     before = torch.get_num_threads()
@@ -91,12 +104,18 @@ def run(rank: int, job: Job, report: Callable[[dict], None]) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend, init_method=f"file://{job.rendezvous}", rank=rank, world_size=config.processes,
-        timeout=dt.timedelta(minutes=5),
+        timeout=dt.timedelta(minutes=30),
     )  # fmt: skip
     try:
         model = sharded(job, device)
-        outcome = _train(model, job, rank, device, report if rank == 0 else lambda _: None)
-        torch.save(_local_weights(model, rank), Path(job.out) / f"shards-{rank}.pt")
+        training = Training(model, job, rank, device, report if rank == 0 else lambda _: None)
+        outcome = training.run()
+        done = Path(job.folder) / "done"
+        done.mkdir(exist_ok=True)
+        torch.save(checkpoint.state_of(model, training.optimizer), done / f"rank-{rank}.pt")
+        if rank == 0 and training.ids is not None:
+            training.ids.save(done / collisions.FILE)
+            outcome["ids"] = training.ids.report()
         dist.barrier()
         if rank == 0:
             report({"phase": "trained", **outcome, "backend": backend, "device": device.type, "sharding": _plan(model)})
@@ -107,7 +126,7 @@ def run(rank: int, job: Job, report: Callable[[dict], None]) -> None:
 
 def _threads(processes: int) -> int:
     """This process's share of the cores, less one where there are several: the samples' thread needs it too."""
-    return max(1, len(os.sched_getaffinity(0)) // processes - 1)
+    return max(1, cores() // processes - 1)
 
 
 def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
@@ -115,95 +134,188 @@ def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
     config = job.config
     torch.manual_seed(config.seed)
     model = RankerModel(job.schema, config, device, tables_device=torch.device("meta"))
-    set_bias(model, job.rates)
-    apply_optimizer_in_backward(RowWiseAdagrad, model.embeddings.parameters(), {"lr": config.lr_embedding})
-    free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in job.schema.tables}
-    kinds = free | {name: [kind] for name, kind in config.sharding.items()}
-    constraints = {name: ParameterConstraints(sharding_types=allowed) for name, allowed in kinds.items()}
+    set_bias(model, job.means)
+    sharders = [_Bags(), _Lists()]
+    for tables in (model.embeddings, model.list_embeddings, model.wide):
+        if tables is not None:
+            apply_optimizer_in_backward(RowWiseAdagrad, tables.parameters(), {"lr": config.lr_embedding})
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=config.processes, compute_device=device.type),
         batch_size=samples.batch_size(job.where.train_rows, config),
-        constraints=constraints or None,
+        constraints=_constraints(job, device) or None,
     )
-    plan = planner.collective_plan(model, [_Sharder()], dist.group.WORLD)
-    return DistributedModelParallel(model, device=device, plan=plan, sharders=[_Sharder()])
+    plan = planner.collective_plan(model, sharders, dist.group.WORLD)
+    return DistributedModelParallel(model, device=device, plan=plan, sharders=sharders)
 
 
-def _train(
-    model: DistributedModelParallel, job: Job, rank: int, device: torch.device, report: Callable[[dict], None]
-) -> dict:
-    config, where = job.config, job.where
-    dense = dict(in_backward_optimizer_filter(model.named_parameters()))
-    optimizer = KeyedOptimizerWrapper(dense, lambda params: torch.optim.Adam(params, lr=config.lr_dense))
-    size = samples.batch_size(where.train_rows, config)
-    total = samples.steps(where.train_rows, size, config.processes) * config.epochs
-    started = last = time.perf_counter()
-    curve, step, summed, count = [], 0, 0.0, 0
-    model.train()
-    for epoch in range(config.epochs):
-        for batch in samples.prefetched(samples.training_batches(where, job.schema, config, epoch, rank)):
-            for group in optimizer.param_groups:  # linear decay: the last steps average out the noise of the first
-                group["lr"] = config.lr_dense * max(0.05, 1 - step / total)
-            summed += _step(model, optimizer, batch, device)
-            step, count = step + 1, count + 1
-            now = time.perf_counter()
-            if now - last >= REPORT_S or step == total:
-                rows = min(step * size * config.processes, where.train_rows * config.epochs)
-                point = {"step": step, "steps": total, "samples": rows, "loss": summed / count,
-                         "samples_per_s": rows / (now - started), "elapsed_s": now - started}  # fmt: skip
-                curve.append(point)
-                report({"phase": "train", **point})
-                last, summed, count = now, 0.0, 0
-    return {"loss_curve": curve, "batch": size, "steps": total, "train_seconds": time.perf_counter() - started}
+def _constraints(job: Job, device: torch.device) -> dict[str, ParameterConstraints]:
+    """What the planner may choose from, by table. A table that is cut by columns gives each process some."""
+    config = job.config
+    names = [name for name in job.schema.tables if name not in BIASES]
+    free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in names}
+    # Not by columns: FBGEMM keeps the tables of one process that are not pooled together, and a cut one is not as wide.
+    lists = set(job.schema.list_columns.values())
+    free |= {name: [kind for kind in UNPOOLED_SHARDING if device.type == "cuda" or kind in CPU_SHARDING] for name in lists}
+    kinds = free | {name: [kind] for name, kind in config.sharding.items()}
+    least = max(4, config.dim // config.processes // 4 * 4)
+    found = {}
+    for name, allowed in kinds.items():
+        cut = {"min_partition": least} if "column_wise" in config.sharding.get(name, "") else {}
+        found[name] = found[f"wide_{name}"] = ParameterConstraints(sharding_types=allowed, **cut)
+        if cut:  # twelve columns do not cut evenly
+            found[f"wide_{name}"] = ParameterConstraints(sharding_types=allowed, min_partition=4)
+    return found
 
 
-def _step(model, optimizer, batch: Encoded, device: torch.device) -> float:
-    ids, dense, labels, weights = (torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in batch)
-    value = loss(model(keyed(ids, model.module.features), dense), labels, weights)
-    if not torch.isfinite(value):
-        raise RankerError("the loss is not finite; lower lr_dense or lr_embedding")
-    optimizer.zero_grad()
-    value.backward()
-    optimizer.step()
-    return value.item()
+class Training:
+    """The loop of one process, and where it stands: step, of `total`, and what has been said of the loss."""
+
+    def __init__(
+        self, model: DistributedModelParallel, job: Job, rank: int, device: torch.device, report: Callable[[dict], None]
+    ) -> None:
+        self.model, self.job, self.rank, self.device, self.report = model, job, rank, device, report
+        config, rows = job.config, job.where.train_rows
+        dense = dict(in_backward_optimizer_filter(model.named_parameters()))
+        self.optimizer = torch.optim.Adam(dense.values(), lr=config.lr_dense, fused=True)
+        self.size = samples.batch_size(rows, config)
+        self.an_epoch = samples.steps(rows, self.size, config.processes)
+        self.total = self.an_epoch * config.epochs
+        self.step, self.curve, self.before = 0, [], 0.0
+        self.summed, self.count = torch.zeros((), device=device, dtype=torch.float64), 0
+        self.resumed_at = None
+        self.ids = collisions.IdMaps.empty(config) if config.collisions == "managed" else None
+        self._begin()
+
+    def _begin(self) -> None:
+        folder = checkpoint.newest(Path(self.job.folder))
+        if folder is not None:
+            meta = checkpoint.read_meta(folder)
+            state = torch.load(folder / f"rank-{self.rank}.pt", weights_only=True)
+            checkpoint.put_back(self.model, self.optimizer, state)
+            self.step, self.curve, self.before = meta["step"], meta["curve"], meta["seconds"]
+            self.summed, self.count = state["summed"].to(self.device), state["count"]
+            self.resumed_at = self.step
+            if self.ids is not None:
+                self.ids = collisions.IdMaps.load(folder / collisions.FILE, self.job.config)
+        elif self.job.start is not None:
+            start = Path(self.job.start)
+            known = (start / "optimizer.pt").exists()
+            state = torch.load(start / "optimizer.pt", weights_only=True) if known else None
+            weights = torch.load(start / "weights.pt", weights_only=True)
+            checkpoint.start_at(self.model, self.optimizer, weights, state)
+            if self.ids is not None:
+                self.ids = collisions.IdMaps.load(start / collisions.FILE, self.job.config)
+                self.ids.mark = collisions.NO_MARK
+
+    def run(self) -> dict:
+        """Train to the end; returns loss_curve, batch, steps, train_seconds, resumed_at (None: from the start)."""
+        self.model.train()
+        self.started = self.said = self.saved = time.perf_counter()
+        for epoch in range(self.step // self.an_epoch, self.job.config.epochs):
+            for batch in self._batches(epoch, self.step - epoch * self.an_epoch):
+                *given, moved = batch
+                if moved is not None:
+                    checkpoint.renew(self.model, moved.changed, self.job.config.init, moved.seed)
+                    self.ids = moved.ids
+                self._one(*given)
+                self._after_step()
+        seconds = time.perf_counter() - self.started
+        return {
+            "loss_curve": self.curve, "batch": self.size, "steps": self.total, "train_seconds": self.before + seconds,
+            "resumed_at": self.resumed_at,
+        }  # fmt: skip
+
+    def _batches(self, epoch: int, start: int):
+        """Tensors of the epoch's batches, made in a thread of their own."""
+        job, make = self.job, self.model.module.inputs
+        ids = None if self.ids is None else self.ids.copy()  # reading is ahead of training
+
+        def made():
+            for batch, moved in samples.training_steps(job.where, job.schema, job.config, epoch, self.rank, start, ids):
+                labels, weights = (torch.from_numpy(a).to(self.device) for a in (batch.labels, batch.weights))
+                yield make(batch, self.device), labels, weights, moved
+
+        return samples.prefetched(made())
+
+    def _one(self, given: Inputs, labels: torch.Tensor, weights: torch.Tensor) -> None:
+        config = self.job.config
+        done = self.step / self.total
+        for group in self.optimizer.param_groups:  # linear decay: the last steps average out the noise of the first
+            group["lr"] = config.lr_dense * max(config.lr_final, 1 - done)
+        value = loss(self.model(given), labels, weights, config)
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+        self.summed += value.detach()
+        self.count += 1
+        self.step += 1
+
+    def _after_step(self) -> None:
+        now = time.perf_counter()
+        if now - self.said >= REPORT_S or self.step == self.total:
+            self._say(now)
+        if self.step < self.total and self._is_time():
+            self._save()
+
+    def _say(self, now: float) -> None:
+        mean = float(self.summed) / self.count
+        if mean != mean or abs(mean) == float("inf"):
+            raise RankerError("the loss is not finite; lower lr_dense or lr_embedding")
+        config, rows = self.job.config, self.job.where.train_rows
+        seen = min(self.step * self.size * config.processes, rows * config.epochs)
+        elapsed = self.before + now - self.started
+        point = {"step": self.step, "steps": self.total, "samples": seen, "loss": mean,
+                 "samples_per_s": seen / elapsed, "elapsed_s": elapsed}  # fmt: skip
+        self.curve.append(point)
+        self.report({"phase": "train", **point})
+        self.said = now
+        self.summed, self.count = torch.zeros_like(self.summed), 0
+
+    def _is_time(self) -> bool:
+        """Whether all processes save now: by the step, or by the clock of rank 0."""
+        config = self.job.config
+        if config.checkpoint_steps and self.step % config.checkpoint_steps == 0:
+            return True
+        if not config.checkpoint_s or self.step % CLOCK_STEPS:
+            return False
+        due = torch.tensor([int(time.perf_counter() - self.saved >= config.checkpoint_s)], device=self.device)
+        if config.processes > 1:
+            dist.broadcast(due, 0)
+        return bool(due.item())
+
+    def _save(self) -> None:
+        folder = Path(self.job.folder)
+        hidden = checkpoint.begin(folder, self.step)
+        state = checkpoint.state_of(self.model, self.optimizer)
+        state |= {"summed": self.summed.cpu(), "count": self.count}
+        torch.save(state, hidden / f"rank-{self.rank}.pt")
+        if self.rank == 0 and self.ids is not None:
+            self.ids.save(hidden / collisions.FILE)
+        dist.barrier()
+        if self.rank == 0 and not self._orphan():
+            seconds = self.before + time.perf_counter() - self.started
+            checkpoint.finish(folder, self.step, {"curve": self.curve, "seconds": seconds})
+        dist.barrier()
+        self.saved = time.perf_counter()
+
+    def _orphan(self) -> bool:
+        """Whether the process that started this one is gone: its run may be going on elsewhere by now."""
+        return bool(self.job.parent) and os.getppid() != self.job.parent
 
 
 def _plan(model: DistributedModelParallel) -> dict[str, str]:
-    placed = model.plan.plan.get("embeddings", {})
-    return {name: where.sharding_type for name, where in placed.items()}
+    placed = [model.plan.plan.get(part, {}) for part in ("embeddings", "list_embeddings")]
+    return {name: where.sharding_type for part in placed for name, where in part.items()}
 
 
-def _local_weights(model: DistributedModelParallel, rank: int) -> dict:
-    """This process's part of the state: pieces of tables with their offsets; dense weights from rank 0 only."""
-    pieces, dense = {}, {}
-    for name, value in model.state_dict().items():
-        if hasattr(value, "local_shards"):
-            shards = value.local_shards()
-            pieces[name] = [(tuple(s.metadata.shard_offsets), s.tensor.detach().cpu().clone()) for s in shards]
-        elif rank == 0:
-            dense[name] = value.detach().cpu().clone()
-    return {"pieces": pieces, "dense": dense}
-
-
-def merge(out: Path, schema: FeatureSchema, config: RankerConfig) -> None:
-    """Put the processes' parts together into `weights.pt`, a plain state_dict of RankerModel; remove the parts."""
+def merge(folder: Path, out: Path, schema: FeatureSchema, config: RankerConfig) -> None:
+    """Put the parts in `folder` together: weights.pt, a plain state_dict of RankerModel, optimizer.pt and ids.npz, in `out`."""
     whole = RankerModel(schema, config, torch.device("cpu")).state_dict()
-    seen = {name: 0 for name in whole}
-    paths = sorted(out.glob("shards-*.pt"))
-    for path in paths:
-        part = torch.load(path, weights_only=True)
-        for name, value in part["dense"].items():
-            whole[name].copy_(value)
-            seen[name] += value.numel()
-        for name, shards in part["pieces"].items():
-            for (row, column), value in shards:
-                whole[name][row : row + value.shape[0], column : column + value.shape[1]] = value
-                seen[name] += value.numel()
-    if wrong := [name for name, count in seen.items() if count != whole[name].numel()]:
-        raise RankerError(f"the processes did not hand in all weights of {', '.join(wrong)}")
-    torch.save(whole, out / "weights.pt")
-    for path in paths:
-        path.unlink()
+    weights, state = checkpoint.merge(folder, whole)
+    torch.save(weights, out / "weights.pt")
+    torch.save(state, out / "optimizer.pt")
+    if (folder / collisions.FILE).exists():
+        shutil.copyfile(folder / collisions.FILE, out / collisions.FILE)
 
 
 def spawned(rank: int, job: Job, reports) -> None:

@@ -24,11 +24,13 @@ DAY = dt.timedelta(days=1)
 SAMPLE = 200  # displays looked at in a run
 SPREAD = 8  # hours they are drawn from
 TOLERANCE = 1e-9
-EVENT_COLUMNS = ["user_id", "note_id", "action", "event_time", "ingest_time", "dwell_ms"]
+EVENT_COLUMNS = ["event_id", "user_id", "note_id", "action", "event_time", "ingest_time", "dwell_ms", "context"]
 COUNTED = {
     "impressions": "impression", "clicks": "click", "views": "view_end", "likes": "like", "favs": "fav",
     "comments": "comment", "shares": "share", "follows": "follow", "hides": "hide", "profile_enters": "profile_enter",
 }  # fmt: skip
+HISTORIES = {"clicked": "click", "liked": "like"}
+HISTORY = 20  # entries a list
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def audit(lake: Lake, window: Window, rules: Rules, rows: int = SAMPLE, seed: in
 
     The rule: at the display's hour h, take the newest hour p with h - 7 days <= p < h in which something of the key
     became known; count its events with known hour in (p - 7 days, p], leaving out those received more than a day late.
-    An event's known hour is that of max(event_time, ingest_time).
+    An event's known hour is that of max(event_time, ingest_time). The counters of user and topic, and the lists of the last
+    clicks and likes, follow the same rule; a list holds the HISTORY events that became known last, newest first.
     """
     lake = lake.pinned()
     samples = _sample(lake, window, rows, seed)
@@ -52,7 +55,12 @@ def audit(lake: Lake, window: Window, rules: Rules, rows: int = SAMPLE, seed: in
     for side in ("user", "note"):
         events = _events_of(lake, f"{side}_id", samples, window)
         for sample in samples.iter_rows(named=True):
-            wrong += _differences(side, sample, events.get(sample[f"{side}_id"], _NOTHING), rules)
+            own = events.get(sample[f"{side}_id"], _NOTHING)
+            hour = int(sample["hour"].timestamp()) // 3600
+            wrong += _differences(sample, {f"{side}_{n}": v for n, v in _features(own, hour, rules).items()})
+            if side == "user":
+                wrong += _differences(sample, _topic_features(own, sample["topic"], hour, rules))
+                wrong += _differences(sample, _histories(own, hour))
     return Audit(samples.height, wrong)
 
 
@@ -70,15 +78,25 @@ def _sample(lake: Lake, window: Window, rows: int, seed: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class _Events:
-    """One key's events. known, happened: hours since the epoch, int64 [n]; action: str [n]; dwell: int64 ms [n]."""
+    """One key's events. known, happened: hours since the epoch, int64 [n]; action, topic: str [n]; dwell: int64 ms [n];
+    order: (moment known, event time, event id) of each; entry: (note, topic, author) of each.
+    """
 
     known: np.ndarray
     happened: np.ndarray
     action: np.ndarray
     dwell: np.ndarray
+    topic: np.ndarray
+    order: list[tuple]
+    entry: list[tuple]
+
+    def of(self, keep: np.ndarray) -> _Events:
+        places = np.flatnonzero(keep)
+        arrays = (self.known, self.happened, self.action, self.dwell, self.topic)
+        return _Events(*(a[places] for a in arrays), *([part[i] for i in places] for part in (self.order, self.entry)))
 
 
-_NOTHING = _Events(*(np.empty(0, kind) for kind in (np.int64, np.int64, object, np.int64)))
+_NOTHING = _Events(*(np.empty(0, kind) for kind in (np.int64, np.int64, object, np.int64, object)), [], [])
 
 
 def _events_of(lake: Lake, key: str, samples: pl.DataFrame, window: Window) -> dict[int, _Events]:
@@ -94,48 +112,79 @@ def _events_of(lake: Lake, key: str, samples: pl.DataFrame, window: Window) -> d
 def _as_events(rows: pl.DataFrame) -> _Events:
     happened = rows["event_time"].to_physical().to_numpy()
     received = rows["ingest_time"].fill_null(rows["event_time"]).to_physical().to_numpy()
+    known = np.maximum(happened, received)
+    topic = rows["context"].str.json_path_match("$.topic")
+    author = rows["context"].str.json_path_match("$.author_id").cast(pl.Int64, strict=False)
     return _Events(
-        known=np.maximum(happened, received) // HOUR_US,
+        known=known // HOUR_US,
         happened=happened // HOUR_US,
         action=rows["action"].to_numpy(),
         dwell=rows["dwell_ms"].fill_null(0).cast(pl.Int64).to_numpy(),
+        topic=np.array(topic.to_list(), dtype=object),
+        order=list(zip(known.tolist(), happened.tolist(), rows["event_id"], strict=True)),
+        entry=list(zip(rows["note_id"], topic, author, strict=True)),
     )
 
 
-def _differences(side: str, sample: dict, events: _Events, rules: Rules) -> list[str]:
-    expected = _features(events, int(sample["hour"].timestamp()) // 3600, rules)
+def _differences(sample: dict, expected: dict[str, float | list | None]) -> list[str]:
     where = f"user {sample['user_id']}, note {sample['note_id']}, display at {sample['session_start'].isoformat()}"
     return [
-        f"{where}: {side}_{name} is {sample[f'{side}_{name}']}, known was {value}"
+        f"{where}: {name} is {sample[name]}, known was {value}"
         for name, value in expected.items()
-        if not _equal(sample[f"{side}_{name}"], value)
+        if not _equal(sample[name], value)
     ]
 
 
-def _equal(found: float | None, expected: float | None) -> bool:
-    if found is None or expected is None:
-        return found is expected
+def _equal(found: float | list | None, expected: float | list | None) -> bool:
+    if found is None or expected is None or isinstance(expected, list):
+        return found == expected
     return abs(found - expected) <= TOLERANCE
+
+
+def _seen(events: _Events, display_hour: int) -> _Events | None:
+    """The events that a profile taken at the display's hour counts; None where there is no such profile."""
+    in_time = events.known <= events.happened + 24
+    earlier = events.known[in_time & (events.known < display_hour) & (events.known >= display_hour - 168)]
+    if not earlier.size:
+        return None
+    profile_hour = earlier.max()
+    return events.of(in_time & (events.known <= profile_hour) & (events.known > profile_hour - 168))
 
 
 def _features(events: _Events, display_hour: int, rules: Rules) -> dict[str, float | None]:
     names = [*COUNTED, "long_views", "dwell_ms", "ctr", "like_rate", "long_view_rate"]
-    in_time = events.known <= events.happened + 24
-    earlier = events.known[in_time & (events.known < display_hour) & (events.known >= display_hour - 168)]
-    if not earlier.size:
+    seen = _seen(events, display_hour)
+    if seen is None:
         return dict.fromkeys(names)
-    profile_hour = earlier.max()
-    seen = in_time & (events.known <= profile_hour) & (events.known > profile_hour - 168)
-    count = {name: int((seen & (events.action == action)).sum()) for name, action in COUNTED.items()}
+    count = {name: int((seen.action == action).sum()) for name, action in COUNTED.items()}
     long_view = rules.long_view // dt.timedelta(milliseconds=1)
-    count["long_views"] = int((seen & (events.action == "view_end") & (events.dwell >= long_view)).sum())
-    count["dwell_ms"] = int(events.dwell[seen].sum())
+    count["long_views"] = int(((seen.action == "view_end") & (seen.dwell >= long_view)).sum())
+    count["dwell_ms"] = int(seen.dwell.sum())
     return {
         **count,
         "ctr": (count["clicks"] + 2) / (count["impressions"] + 20),
         "like_rate": (count["likes"] + 1) / (count["clicks"] + 10),
         "long_view_rate": (count["long_views"] + 3) / (count["clicks"] + 10),
     }
+
+
+def _topic_features(events: _Events, topic: str | None, display_hour: int, rules: Rules) -> dict[str, float | None]:
+    counted = np.isin(events.action, ["impression", "click", "view_end", "like"])
+    same = np.array([topic is not None and one == topic for one in events.topic], dtype=bool)
+    found = _features(events.of(counted & same), display_hour, rules)
+    return {f"user_topic_{name}": found[name] for name in ("impressions", "clicks", "long_views", "likes", "ctr")}
+
+
+def _histories(events: _Events, display_hour: int) -> dict[str, list | None]:
+    seen = _seen(events.of(np.isin(events.action, list(HISTORIES.values()))), display_hour)
+    found: dict[str, list | None] = {}
+    for name, action in HISTORIES.items():
+        parts: list = [None] * 3
+        if seen is not None:
+            newest = sorted(np.flatnonzero(seen.action == action), key=lambda i: seen.order[i], reverse=True)[:HISTORY]
+            parts = [[seen.entry[i][part] for i in newest] for part in range(3)]
+        found |= {f"{name}_{part}": value for part, value in zip(("notes", "topics", "authors"), parts, strict=True)}
+    return found
 
 
 def repeated_grain(lake: Lake, name: str, grain: Sequence[str], window: Window) -> int:

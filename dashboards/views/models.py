@@ -1,9 +1,14 @@
-"""Models: the ranker's heads over its versions, and what each version was trained on."""
+"""Models: the ranker's heads over its versions, which version serves and why, and what each was trained on."""
 
 import pandas as pd
 import streamlit as st
 
 from dashboards import data, design, frame, lakeside
+
+MOVES = ("promote", "rollback")
+GATE = {True: "passed the gate", False: "refused by the gate"}
+VERDICT = ["head", "positives", "auc", "auc_serving", "auc_error", "log_loss", "log_loss_serving", "calibration", "calibration_serving",
+           "verdict"]  # fmt: skip
 
 
 def body(zone: str) -> None:
@@ -14,14 +19,55 @@ def body(zone: str) -> None:
             icon=":material/eco:",
         )  # fmt: skip
         return
+    past = lakeside.model_history(str(data.lake().root))
+    serves = next((entry["version"] for entry in reversed(past) if entry["action"] in MOVES), None)
     names = [version["version"] for version in reversed(found)]
-    chosen = st.query_params.get("version", names[0])
-    chosen = st.selectbox("Version", names, index=names.index(chosen) if chosen in names else 0, width=320)
+    chosen = st.query_params.get("version", serves if serves in names else names[0])
+    words = {name: f"{name} · serves" if name == serves else name for name in names}
+    chosen = st.selectbox("Version", names, index=names.index(chosen) if chosen in names else 0, format_func=words.get, width=360)
     st.query_params["version"] = chosen
+    told(serves, past, zone)
     one = next(version for version in found if version["version"] == chosen)
     of_version(heads(one))
-    over_versions(found, zone)
-    versions(found, zone)
+    verdict(chosen, past)
+    over_versions(found, serves, zone)
+    history(past, zone)
+    versions(found, past, serves, zone)
+
+
+def told(serves: str | None, past: list[dict], zone: str) -> None:
+    """Which version serves, since when, why."""
+    if serves is None:
+        st.info("No version serves yet. One does once it has passed the check `good_enough_to_promote` in Dagster, "
+                "or by `glasshouse ranker promote VERSION`.", icon=":material/eco:")  # fmt: skip
+        return
+    entry = next(one for one in reversed(past) if one["action"] in MOVES)
+    at = pd.Timestamp(entry["at"]).tz_convert(zone)
+    st.markdown(f"**{serves}** serves since {at:%Y-%m-%d %H:%M:%S} {zone} ({entry['action']} by {entry['by']}: {entry['why']}).")
+
+
+def verdict(chosen: str, past: list[dict]) -> None:
+    """What the gate said last of the version."""
+    found = next((one for one in reversed(past) if one["action"] == "checked" and one["version"] == chosen), None)
+    rows = pd.DataFrame(found["heads"]).reindex(columns=VERDICT) if found else pd.DataFrame(columns=VERDICT)
+    note = ""
+    if found:
+        beside = f"beside {found['compared_with']}" if found["compared_with"] else "; ".join(found["notes"])
+        said = "passed" if found["passed"] else f"refused for {len(found['reasons'])} reasons"
+        note = f"{said}, {beside}, on {found['samples']:,} samples of {found['held_out'][0][:16]} to {found['held_out'][1][:16]} UTC"
+    digits = {name: st.column_config.NumberColumn(format="%.4f") for name in VERDICT if name not in ("head", "positives", "verdict")}
+    frame.sheet("The gate's verdict", "model_verdict", rows, "model_verdict", note=note,
+                empty="This version was not checked.", **digits)  # fmt: skip
+
+
+def history(past: list[dict], zone: str) -> None:
+    rows = pd.DataFrame([
+        {"at": pd.Timestamp(one["at"]), "what": one["action"] if one["action"] != "checked" else GATE[one["passed"]],
+         "version": one["version"], "before": one["before"], "by": one["by"], "why": "; ".join(one.get("reasons", [])) or one["why"]}
+        for one in reversed(past)
+    ], columns=["at", "what", "version", "before", "by", "why"])  # fmt: skip
+    rows["at"] = pd.to_datetime(rows["at"], utc=True)
+    frame.sheet("Which version served", "model_history", data.in_zone(rows, zone), "model_history", empty="Nothing was promoted yet.")
 
 
 def heads(version: dict) -> pd.DataFrame:
@@ -42,7 +88,7 @@ def of_version(rows: pd.DataFrame) -> None:
         frame.panel("Calibration by head", "calibration", chart, rows[["head", "calibration"]], "model_calibration")
 
 
-def over_versions(found: list[dict], zone: str) -> None:
+def over_versions(found: list[dict], serves: str | None, zone: str) -> None:
     if len(found) < 2:
         st.caption("With a second version, this page also shows the heads over the versions.")
         return
@@ -51,10 +97,17 @@ def over_versions(found: list[dict], zone: str) -> None:
     left, right = st.columns(2)
     with left:
         chart = design.time_kinds(rows, "head", "auc", "AUC", form=".4f", axis=".2f", zero=False)
-        frame.panel("AUC over versions", "auc", chart, rows, "auc_over_versions")
+        frame.panel("AUC over versions", "auc", marked(chart, rows, serves), rows, "auc_over_versions",
+                    note="The line marks the version that serves." if serves in set(rows["version"]) else "")  # fmt: skip
     with right:
         chart = design.time_kinds(rows, "head", "calibration", "calibration", form=".3f", axis=".1f", zero=False)
-        frame.panel("Calibration over versions", "calibration", chart, rows, "calibration_over_versions")
+        frame.panel("Calibration over versions", "calibration", marked(chart, rows, serves), rows, "calibration_over_versions")
+
+
+def marked(chart, rows: pd.DataFrame, serves: str | None):
+    """The chart with a line at the version that serves."""
+    times = rows.loc[rows["version"] == serves, "time"]
+    return chart if times.empty else design.with_moment(chart, times.iloc[0], f"serves: {serves}")
 
 
 def trained(version: dict) -> pd.Timestamp:
@@ -62,10 +115,12 @@ def trained(version: dict) -> pd.Timestamp:
     return pd.to_datetime(version["version"][:15], format="%Y%m%dT%H%M%S", utc=True)
 
 
-def versions(found: list[dict], zone: str) -> None:
+def versions(found: list[dict], past: list[dict], serves: str | None, zone: str) -> None:
+    gate = {one["version"]: GATE[one["passed"]] for one in past if one["action"] == "checked"}
     rows = pd.DataFrame(
         {
-            "trained": trained(version), "version": version["version"],
+            "trained": trained(version), "version": version["version"], "serves": version["version"] == serves,
+            "gate": gate.get(version["version"], "not checked"),
             "samples_from": pd.Timestamp(version["config"]["window"][0]),
             "samples_to": pd.Timestamp(version["config"]["window"][1]),
             "held_out_from": pd.Timestamp(version["config"]["cutoff"]),

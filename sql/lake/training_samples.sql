@@ -4,7 +4,7 @@
 -- partition: hourly
 -- lookback: 7d
 -- description: One row a display window: its labels, and what was known of its user and of its note before the hour of
---   the display began (the newest profile of an earlier hour, seven days old at most, else null). The labels other than
+--   the display began (the newest profile or history of an earlier hour, seven days old at most, else null). The labels other than
 --   label_click mean something where engaged = 1 only.
 with displays as (
     select
@@ -74,6 +74,52 @@ notes as (
     from note_line as l
     inner join note_profiles as p on l.note_id = p.note_id and l.profile_hour = p.hour
     where l.place = 0 and l.profile_hour >= l.hour - interval 168 hours
+),
+history_hours as (
+    select d.user_id, d.hour, 0 as place, cast(null as timestamp) as history_hour
+    from displays as d
+    group by d.user_id, d.hour
+    union all
+    select p.user_id, p.hour, 1 as place, p.hour as history_hour
+    from user_histories as p
+    where p.hour >= {{ lookback_start }} and p.hour < {{ window_end }}
+),
+history_line as (
+    select h.user_id, h.hour, h.place,
+        max(h.history_hour) over (
+            partition by h.user_id order by h.hour, h.place rows unbounded preceding
+        ) as history_hour
+    from history_hours as h
+),
+histories as (
+    select l.hour as display_hour, p.*
+    from history_line as l
+    inner join user_histories as p on l.user_id = p.user_id and l.history_hour = p.hour
+    where l.place = 0 and l.history_hour >= l.hour - interval 168 hours
+),
+topic_hours as (
+    select d.user_id, d.context.topic as topic, d.hour, 0 as place, cast(null as timestamp) as profile_hour
+    from displays as d
+    where d.context.topic is not null
+    group by d.user_id, d.context.topic, d.hour
+    union all
+    select p.user_id, p.topic, p.hour, 1 as place, p.hour as profile_hour
+    from user_topic_profiles as p
+    where p.hour >= {{ lookback_start }} and p.hour < {{ window_end }}
+),
+topic_line as (
+    select h.user_id, h.topic, h.hour, h.place,
+        max(h.profile_hour) over (
+            partition by h.user_id, h.topic order by h.hour, h.place rows unbounded preceding
+        ) as profile_hour
+    from topic_hours as h
+),
+topics as (
+    select l.hour as display_hour, p.*
+    from topic_line as l
+    inner join user_topic_profiles as p
+        on l.user_id = p.user_id and l.topic = p.topic and l.profile_hour = p.hour
+    where l.place = 0 and l.profile_hour >= l.hour - interval 168 hours
 )
 select
     d.hour, -- hour of the display, UTC
@@ -102,6 +148,11 @@ select
     u.ctr as user_ctr, -- the user: clicks per display, smoothed
     u.like_rate as user_like_rate, -- the user: likes per click, smoothed
     u.long_view_rate as user_long_view_rate, -- the user: long views per click, smoothed
+    t.impressions as user_topic_impressions, -- the user with the note's topic: displays in seven days; null without a profile
+    t.clicks as user_topic_clicks, -- the user with the note's topic: clicks in seven days; null without a profile
+    t.long_views as user_topic_long_views, -- the user with the note's topic: long views in seven days; null without a profile
+    t.likes as user_topic_likes, -- the user with the note's topic: likes in seven days; null without a profile
+    t.ctr as user_topic_ctr, -- the user with the note's topic: clicks per display, smoothed
     n.impressions as note_impressions, -- the note: displays in seven days; null without a profile
     n.clicks as note_clicks, -- the note: clicks in seven days; null without a profile
     n.views as note_views, -- the note: times opened in seven days; null without a profile
@@ -117,6 +168,12 @@ select
     n.ctr as note_ctr, -- the note: clicks per display, smoothed
     n.like_rate as note_like_rate, -- the note: likes per click, smoothed
     n.long_view_rate as note_long_view_rate, -- the note: long views per click, smoothed
+    s.clicked_notes, -- the user: notes of the last clicks (20 at most, seven days), newest first; null without a history
+    s.clicked_topics, -- their topics
+    s.clicked_authors, -- their authors
+    s.liked_notes, -- the user: notes of the last likes (20 at most, seven days), newest first; null without a history
+    s.liked_topics, -- their topics
+    s.liked_authors, -- their authors
     cast(d.clicked as int) as label_click, -- clicked within the session window
     cast(g.impression_session_start is not null as int) as engaged, -- a click session is attributed to this display
     cast(coalesce(g.like, false) as int) as label_like, -- liked at the close of the click session
@@ -133,3 +190,5 @@ left join engagements as g
     on d.user_id = g.user_id and d.note_id = g.note_id and d.session_start = g.impression_session_start
 left join users as u on d.user_id = u.user_id and d.hour = u.display_hour
 left join notes as n on d.note_id = n.note_id and d.hour = n.display_hour
+left join histories as s on d.user_id = s.user_id and d.hour = s.display_hour
+left join topics as t on d.user_id = t.user_id and d.context.topic = t.topic and d.hour = t.display_hour

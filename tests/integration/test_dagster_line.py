@@ -23,7 +23,8 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 KEYS = {
     "raw_events", "events", "quarantine", "impression_sessions", "click_sessions", "orphan_actions", "late_events",
-    "label_backfill", "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
+    "label_backfill", "user_histories", "user_topic_profiles", "user_profiles", "note_profiles", "training_samples", "hourly_funnel", "daily_active_users", "ranker",
+    "serving_ranker", "compare_versions",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
     "clickhouse/late_events", "clickhouse/quarantine", "clickhouse/spam_accounts", "clickhouse/order_attributions", "labels", "metrics", "try_a_rule", "order_changes", "orders", "note_products",
     "order_quarantine", "order_attributions", "planting_actions", "account_actions", "account_hours", "spam_accounts",
@@ -34,7 +35,7 @@ def test_the_code_location_holds_these_assets_and_jobs():
     defs = build_defs(load({"GLASSHOUSE_HOME": "build/none"}))
     found = {key.to_user_string() for asset in defs.assets for key in asset.keys}
     assert found == KEYS
-    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY, jobs.ORDERS, jobs.CHECK}
+    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY, jobs.ORDERS, jobs.CHECK, jobs.FRESH}
 
 
 @pytest.mark.slow

@@ -42,15 +42,16 @@ def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
-        "clickhouse/spam_accounts", "daily_active_users", "events",
+        "clickhouse/spam_accounts", "compare_versions", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
-        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events", "spam_accounts", "training_samples", "try_a_rule", "user_profiles",
+        "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events",
+        "serving_ranker", "spam_accounts", "training_samples", "try_a_rule", "user_histories", "user_profiles", "user_topic_profiles",
     ]  # fmt: skip
 
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "check_labels", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
+        "after_labels", "check_labels", "fresh_ranker", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "account_actions:grain_is_unique",
@@ -66,17 +67,20 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "impression_sessions:same_as_recomputed",
         "note_profiles:grain_is_unique",
         "order_attributions:orders_reconcile",
+        "ranker:good_enough_to_promote",
         "spam_accounts:grain_is_unique",
         "spam_accounts:spam_precision_recall",
         "training_samples:grain_is_unique",
         "training_samples:no_leak",
         "training_samples:one_row_a_display",
+        "user_histories:grain_is_unique",
         "user_profiles:grain_is_unique",
+        "user_topic_profiles:grain_is_unique",
     ]
     assert sorted(s.name for s in repository.schedule_defs) == [
         "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
     ]  # fmt: skip
-    assert [s.name for s in repository.sensor_defs] == ["landing_folder"]
+    assert sorted(s.name for s in repository.sensor_defs) == ["closed_samples", "landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
     running = [s.name for s in started if s.default_status.value != "STOPPED"]
     assert running == ["hourly_tidy"], "the housekeeping alone starts by itself"
@@ -94,7 +98,7 @@ def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
     assert graph.executable_asset_keys - by_hour == {
-        *(dg.AssetKey(name) for name in ("ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
+        *(dg.AssetKey(name) for name in ("ranker", "serving_ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
     }  # fmt: skip
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 
@@ -103,7 +107,7 @@ def test_lineage_of_tables_and_columns_is_told(repository):
     graph = repository.asset_graph
     samples = graph.get(dg.AssetKey("training_samples"))
     assert {key.to_user_string() for key in samples.parent_keys} == {
-        "impression_sessions", "click_sessions", "user_profiles", "note_profiles"
+        "impression_sessions", "click_sessions", "user_profiles", "note_profiles", "user_histories", "user_topic_profiles"
     }  # fmt: skip
     lineage = samples.metadata["dagster/column_lineage"].deps_by_column
     assert lineage["user_ctr"] == [dg.TableColumnDep(dg.AssetKey("user_profiles"), "ctr")]

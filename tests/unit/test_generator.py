@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from assets.events.contract import ACTIONS
-from assets.events.generator import HEADS, TrafficConfig, follow, generate
+from assets.events.generator import HEADS, TrafficConfig, displays, follow, generate
 from assets.events.intake import read_log
 
 CONFIG = TrafficConfig(seed=3, users=400, notes=500, hours=3, events_per_hour=12_000, broken=0.002)
@@ -256,3 +256,21 @@ def test_follow_writes_whole_files_of_the_same_world_at_the_asked_rate(made, rea
     assert set(live.events["user_id"].to_pylist()) <= set(range(100_000, 100_400))
     newest = max(live.events["ingest_time"].to_pylist())
     assert abs(newest.timestamp() - time.time()) < 60
+
+
+def test_in_a_world_that_drifts_tastes_turn_and_notes_come_and_go():
+    """A quarter turn: what a reader likes after 1 / drift days has nothing to do with before; the truth says so, and the labels follow it."""
+    still = dataclasses.replace(CONFIG, hours=30, events_per_hour=8000, drift=0.0)
+    found = {}
+    for config in (still, dataclasses.replace(still, drift=1.0)):
+        hours = list(displays(config))
+        assert len(hours) == 30 and hours[0].equals(next(displays(config)))
+        both = pl.concat([hours[i].with_columns(part=pl.lit(i < 3)) for i in (0, 1, 2, 24, 25, 26)])
+        taste = both.group_by("user_id", "topic", "part").agg(p=(pl.col("p_like") / (1 - pl.col("p_like"))).log().mean())
+        pairs = taste.filter(pl.col("part")).join(taste.filter(~pl.col("part")), on=["user_id", "topic"])
+        same = set(hours[0]["note_id"]) & set(hours[26]["note_id"])
+        found[config.drift] = (pairs.select(pl.corr("p", "p_right")).item(), len(same) / hours[26]["note_id"].n_unique())
+        whole = pl.concat(hours)
+        assert roc_auc_score(whole["click"], whole["p_click"]) > 0.68 and whole["like"].sum() <= whole["click"].sum()
+        assert abs(whole["p_click"].mean() / whole["click"].mean() - 1) < 0.05
+    assert found[1.0][0] < found[0.0][0] - 0.2 and found[1.0][1] < found[0.0][1]

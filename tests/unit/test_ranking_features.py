@@ -6,7 +6,7 @@ import pytest
 from ranking_world import SCHEMA, draw
 
 from assets.ranking import features
-from assets.ranking.config import HEADS, TABLES, RankerConfig, RankerError
+from assets.ranking.config import HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, TABLES, RankerConfig, RankerError
 
 EDGES = pa.array([-(2**63), -1, 0, 1, 2**63 - 1, None], pa.int64())
 
@@ -53,7 +53,7 @@ def test_a_cross_knows_which_is_which():
 def test_features_are_known_at_display_time_only():
     planted = SCHEMA.append(pa.field("note_title", pa.string())).append(pa.field("author_followers", pa.int64()))
     assert features.dense_columns(planted) == [
-        "user_impressions", "user_ctr", "note_impressions", "note_ctr", "author_followers",
+        "user_impressions", "user_ctr", "user_topic_clicks", "note_impressions", "note_ctr", "author_followers",
     ]  # fmt: skip
     _, schema = fitted()
     outcome = {name for name in SCHEMA.names if name.startswith("label_")} | {"engaged", "dwell_ms", "session_start"}
@@ -68,20 +68,23 @@ def test_labels_change_nothing_of_the_inputs():
         ones = pa.array(np.ones(len(samples)), SCHEMA.field(name).type)
         flipped = flipped.set_column(i, flipped.schema.field(i), ones)
     one, other = features.encode(samples, schema), features.encode(flipped, schema)
-    assert np.array_equal(one.ids, other.ids) and np.array_equal(one.dense, other.dense)
+    for name in ("ids", "dense", "lists", "lengths"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
     assert not np.array_equal(one.labels, other.labels)
 
 
 def test_rates_and_counters_are_told_apart_and_standardised():
     samples, schema = fitted(2000)
     assert {d.name: d.transform for d in schema.dense} == {
-        "user_impressions": "log1p", "user_ctr": "logit", "note_impressions": "log1p", "note_ctr": "logit",
+        "user_impressions": "log1p", "user_ctr": "logit", "user_topic_clicks": "log1p", "note_impressions": "log1p",
+        "note_ctr": "logit",
     }  # fmt: skip
     dense = features.encode_dense(samples, schema)
     known = samples["user_ctr"].is_valid().to_numpy()
-    scaled = dense[known][:, :4]
+    scaled = dense[known][:, :5]
     assert np.allclose(scaled.mean(0), 0, atol=0.05) and np.allclose(scaled.std(0), 1, atol=0.1)
-    assert np.array_equal(dense[:, 4], ~known) and np.all(dense[~known][:, :4] == 0)
+    assert schema.groups == ("user_topic_", "user_", "note_")
+    assert np.array_equal(dense[:, 5], ~known) and np.all(dense[~known][:, :5] == 0)
     assert np.isfinite(dense).all() and dense.shape[1] == schema.width
 
 
@@ -90,7 +93,8 @@ def test_engagement_is_masked_to_engaged_displays():
     batch = features.encode(samples, schema)
     engaged = samples["engaged"].to_numpy()
     assert (batch.weights[:, 0] == 1).all()
-    assert np.array_equal(batch.weights[:, 1:], np.repeat(engaged[:, None], len(HEADS) - 1, axis=1))
+    assert np.array_equal(batch.weights[:, 1:], np.repeat(engaged[:, None], len(OUTPUTS) - 1, axis=1))
+    assert np.allclose(np.expm1(batch.labels[:, -1]), samples["dwell_ms"].to_numpy() / 1000, rtol=1e-4)
     rates = features.positive_rates(samples)
     assert rates[1] == pytest.approx(samples["label_like"].to_numpy()[engaged == 1].mean(), abs=1e-6)
 
@@ -112,6 +116,9 @@ def test_a_missing_column_is_named():
     samples, schema = fitted()
     with pytest.raises(RankerError, match="note_ctr"):
         features.encode(samples.drop_columns(["note_ctr"]), schema)
+    with pytest.raises(RankerError, match="liked_notes.*user_histories.*again"):
+        features.check_columns(pa.schema([f for f in SCHEMA if f.name != "liked_notes"]), RankerConfig())
+    features.check_columns(pa.schema([f for f in SCHEMA if f.name != "liked_notes"]), RankerConfig(sequences=("clicked",)))
     with pytest.raises(RankerError, match="label_hide"):
         features.check_columns(pa.schema([f for f in SCHEMA if f.name != "label_hide"]), RankerConfig())
 
@@ -119,17 +126,62 @@ def test_a_missing_column_is_named():
 def test_schema_survives_json():
     _, schema = fitted()
     assert features.FeatureSchema.from_dict(schema.as_dict()) == schema
+    with pytest.raises(RankerError, match="train the ranker anew"):
+        features.FeatureSchema.from_dict({"tables": {}, "dense": []})
+
+
+def lists_of(**columns):
+    """Samples whose lists are those given, and no others."""
+    samples, schema = fitted(len(next(iter(columns.values()))))
+    for of in SEQUENCES.values():
+        for name in of:
+            i = samples.schema.get_field_index(name)
+            values = columns.get(name, [None] * len(samples))
+            samples = samples.set_column(i, SCHEMA.field(name), pa.array(values, SCHEMA.field(name).type))
+    return features.encode(samples, schema), samples, schema
+
+
+def test_an_entry_of_a_list_lies_where_the_id_itself_does():
+    batch, samples, schema = lists_of(
+        clicked_notes=[[5, 6], None, [], [7]], clicked_topics=[["food", None], None, [], ["art"]],
+        clicked_authors=[[1, 2], None, [], [None]],
+    )  # fmt: skip
+    assert batch.lengths.tolist() == [[2, 0], [0, 0], [0, 0], [1, 0]]
+    row = features.table_rows("note_id", pa.array([5, 6, 7]), schema.tables["note_id"])
+    assert batch.lists[0, 0, :3].tolist() == [row[0], row[1], 0] and batch.lists[3, 0, 0] == row[2]
+    food = features.table_rows("topic", pa.array(["food"]), schema.tables["topic"])[0]
+    assert batch.lists[0, 1, :2].tolist() == [food, 0] and batch.lists[3, 2, 0] == 0
+    assert not batch.lists[1:3].any()
+    part = features.encode(samples.slice(3, 1), schema)
+    assert np.array_equal(part.lists, batch.lists[3:]) and np.array_equal(part.lengths, batch.lengths[3:])
+
+
+def test_of_a_longer_list_the_newest_are_read_and_unequal_columns_are_an_error():
+    long = list(range(SEQUENCE_LENGTH + 5))
+    same = {"clicked_topics": [["a"] * len(long)], "clicked_authors": [long]}
+    batch, _, schema = lists_of(clicked_notes=[long], **same)
+    assert batch.lengths[0, 0] == SEQUENCE_LENGTH
+    assert batch.lists[0, 0, -1] == features.table_rows("note_id", pa.array([SEQUENCE_LENGTH - 1]), schema.tables["note_id"])[0]
+    with pytest.raises(RankerError, match="clicked_notes.*length"):
+        lists_of(clicked_notes=[[1]], **same)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"dim": 6},
-        {"holdout": 0},
+        {"holdout": 1},
         {"device": "tpu"},
-        {"processes": 0},
+        {"processes": -1},
         {"tables": {"user_id": 5}},
         {"sharding": {"user_id": "x"}},
+        {"sharding": {"position": "row_wise"}},
+        {"sharding": {"topic": "column_wise"}},
+        {"network": "tree"},
+        {"space": "all"},
+        {"sequences": ("bought",)},
+        {"hidden": ()},
+        {"lr_final": 0},
     ],
 )
 def test_configuration_is_checked(wrong):

@@ -21,10 +21,10 @@ def planted(tmp_path_factory):
     return lake, plant(lake, ROWS, HOURS)
 
 
-def read(lake, config=CONFIG, epoch=0, rank=0):
+def read(lake, config=CONFIG, epoch=0, rank=0, start=0):
     where = samples.split(lake, window(HOURS), config)
     schema, _ = samples.fit_schema(where, config)
-    return where, list(samples.training_batches(where, schema, config, epoch, rank))
+    return where, list(samples.training_batches(where, schema, config, epoch, rank, start))
 
 
 def keys(batches):
@@ -56,6 +56,25 @@ def test_same_seed_same_order_other_epoch_other_order(planted):
     first, same, other = (read(lake, epoch=epoch)[1] for epoch in (0, 0, 1))
     assert all(np.array_equal(a.ids, b.ids) for a, b in zip(first, same, strict=True))
     assert not np.array_equal(first[0].ids, other[0].ids) and keys(first) == keys(other)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_reading_on_from_any_step_gives_the_batches_that_were_to_come(planted, processes):
+    lake, _ = planted
+    config = RankerConfig(batch=128, min_steps=1, shuffle_rows=500, processes=processes)
+    for rank in range(processes):
+        _, whole = read(lake, config, epoch=1, rank=rank)
+        for start in range(len(whole) + 1):
+            _, rest = read(lake, config, epoch=1, rank=rank, start=start)
+            assert len(rest) == len(whole) - start
+            assert all(np.array_equal(x, y) for a, b in zip(rest, whole[start:], strict=True) for x, y in zip(a, b))
+
+
+def test_without_a_holdout_all_rows_train(planted):
+    lake, _ = planted
+    where = samples.split(lake, window(HOURS), RankerConfig(holdout=0))
+    assert (where.train_rows, where.holdout_rows, where.cutoff) == (ROWS, 0, window(HOURS).end)
+    assert list(samples.held_out(where, ["user_id"], 10)) == [] or sum(map(len, samples.held_out(where, ["user_id"], 10))) == 0
 
 
 @pytest.mark.parametrize("processes", [2, 3, 7])
