@@ -132,7 +132,7 @@ def _follow(root):
 
 
 def test_killed_anywhere_nothing_is_lost_or_trained_twice(begun, world, tmp_path_factory):
-    """Killed with SIGKILL at five moments; in the end the weights are those of a loop that nobody killed."""
+    """Killed with SIGKILL at four moments; in the end the weights are those of a loop that nobody killed."""
     import shutil
 
     import torch
@@ -144,7 +144,7 @@ def test_killed_anywhere_nothing_is_lost_or_trained_twice(begun, world, tmp_path
         write(one, world, at(4))
     fresh.once(twin, FRESH)
     context = multiprocessing.get_context("spawn")
-    for kill in ("run", "rank", "writing", "version", "version"):
+    for kill in ("run", "rank", "writing", "version"):
         process = context.Process(target=_follow, args=(lake.root,))
         had = len(registry.versions(lake))
         process.start()
