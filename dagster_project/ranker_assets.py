@@ -144,9 +144,18 @@ def good_enough():
 
         limits = promotion.load_limits(settings.ranker_limits)
         verdict = promotion.check(settings.lake, limits=limits, by=_run(context), say=context.log.info)
-        return dg.AssetCheckResult(passed=verdict.passed, metadata=compared(verdict.as_dict()))
+        found = verdict.as_dict()
+        return dg.AssetCheckResult(passed=verdict.passed, metadata=compared(found), description=_in_short(found))
 
     return good_enough_to_promote
+
+
+def _in_short(found: dict) -> str:
+    """A verdict in a line, for the check's history."""
+    if found["reasons"]:
+        more = len(found["reasons"]) - 1
+        return found["reasons"][0] + (f"; and {more} more" if more else "")
+    return f"no worse than {found['compared_with']}" if found["compared_with"] else "calibrated; there is nothing to compare with"
 
 
 def compared(found: dict) -> dict[str, object]:

@@ -98,6 +98,7 @@ def test_a_version_by_a_broken_configuration_is_refused_and_the_old_one_serves_o
     shown = checked(refused).metadata
     assert shown["version"].value == broken and shown["compared_with"].value == first_version
     assert "click: AUC" in shown["reasons"].value and "log loss" in shown["reasons"].value
+    assert checked(refused).description.split("; and ")[0] in shown["reasons"].value
     assert demo._only_not_good_enough(refused) and not demo._only_not_good_enough(first)
     entry = registry.last_check(settings.lake, broken)
     assert not entry["passed"] and entry["heads"][0]["auc"] < entry["heads"][0]["auc_serving"] - 0.05
