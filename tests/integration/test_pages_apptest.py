@@ -3,23 +3,19 @@
 import datetime as dt
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from assets.events.contract import EVENTS
 from assets.lake import Lake
 from assets.metrics import endpoint, loader, loads, schema
 from assets.metrics.client import connect
-from tests import metrics_lake
+from tests import metrics_lake, pages
+from tests.pages import DASHBOARDS, VIEWS
 
 pytestmark = pytest.mark.slow
-DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
-VIEWS = DASHBOARDS / "views"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +31,7 @@ def served(tmp_path_factory):
 def page(monkeypatch):
     def run(file, url, **query):
         monkeypatch.setenv("CLICKHOUSE_URL", url)
-        st.cache_resource.clear()
-        st.cache_data.clear()
-        app = AppTest.from_file(str(file), default_timeout=60)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return pages.run(file, query)
 
     return run
 

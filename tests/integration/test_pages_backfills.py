@@ -5,8 +5,6 @@ import os
 
 import polars as pl
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from assets.attribution.rules import Rules
 from assets.backfill import store
@@ -15,11 +13,12 @@ from assets.backfill.swap import apply, undo
 from assets.lake import Lake, Window
 from assets.metrics import endpoint, loader
 from assets.metrics.client import connect
-from tests import backfill_lake, browser
+from tests import backfill_lake, browser, pages
 from tests.backfill_lake import HOUR, START
-from tests.integration.test_pages_apptest import VIEWS, tiles
+from tests.integration.test_pages_apptest import tiles
 from tests.integration.test_pages_boards import table, words
 from tests.integration.test_pages_browser import SIZES, main_text, streamlit, until
+from tests.pages import VIEWS
 
 pytestmark = pytest.mark.slow
 RANGE = Window(START + HOUR, START + 4 * HOUR)
@@ -43,14 +42,7 @@ def page(monkeypatch, served):
     def run(view="backfills", where=home, **query):
         monkeypatch.setenv("GLASSHOUSE_HOME", str(where))
         monkeypatch.setenv("CLICKHOUSE_URL", url)
-        st.cache_resource.clear()
-        st.cache_data.clear()
-        app = AppTest.from_file(str(VIEWS / f"{view}.py"), default_timeout=60)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return pages.run(VIEWS / f"{view}.py", query)
 
     return run
 

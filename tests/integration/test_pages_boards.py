@@ -15,8 +15,9 @@ from assets.metrics import endpoint, loader, ranges, schema
 from assets.metrics.client import connect
 from assets.metrics.verify import verify_window
 from assets.orders.tables import ORDER_ATTRIBUTIONS
-from tests import metrics_lake
-from tests.integration.test_pages_apptest import VIEWS, frame, tiles
+from tests import metrics_lake, pages
+from tests.integration.test_pages_apptest import frame, tiles
+from tests.pages import VIEWS
 
 pytestmark = pytest.mark.slow
 KEY = "a key"
@@ -39,14 +40,7 @@ def page(monkeypatch, served, tmp_path):
         for name, value in {"LAKE": str(lake.root), "HOME": str(tmp_path), "USER_KEY": KEY}.items():
             monkeypatch.setenv(f"GLASSHOUSE_{name}", value)
         monkeypatch.setenv("CLICKHOUSE_URL", url)
-        st.cache_resource.clear()
-        st.cache_data.clear()
-        app = AppTest.from_file(str(VIEWS / f"{view}.py"), default_timeout=60)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return pages.run(VIEWS / f"{view}.py", query)
 
     return run
 

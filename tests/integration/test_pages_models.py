@@ -3,14 +3,13 @@
 import json
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 from assets.lake import Lake
 from assets.metrics import endpoint
 from assets.ranking import registry
-from tests.integration.test_pages_apptest import VIEWS
+from tests import pages
 from tests.integration.test_pages_boards import table, words
+from tests.pages import VIEWS
 
 pytestmark = pytest.mark.slow
 
@@ -57,14 +56,7 @@ def page(monkeypatch, made):
     def run(**query):
         monkeypatch.setenv("GLASSHOUSE_HOME", str(home))
         monkeypatch.setenv("CLICKHOUSE_URL", url)
-        st.cache_resource.clear()
-        st.cache_data.clear()
-        app = AppTest.from_file(str(VIEWS / "models.py"), default_timeout=60)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return pages.run(VIEWS / "models.py", query)
 
     return run
 
