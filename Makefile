@@ -37,7 +37,7 @@ test:  ## every test, on the real engines (sets up Chromium too)
 	@$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-fast: setup  ## the tests that need no engine, under a minute
-	@$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not slow' $(PYTEST_ARGS)
 
 lock: setup  ## write the exact versions anew from pyproject.toml
 	@$(PYTHON) .ci/setup.py --lock

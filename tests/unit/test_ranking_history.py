@@ -88,6 +88,7 @@ def _move_forever(root, names):
         registry.promote(lake, names[turn % 2], why=str(turn))
 
 
+@pytest.mark.slow
 def test_a_killed_promote_leaves_the_old_or_the_new_one(lake, versions):
     """Killed again and again at moments of its own choosing: each time the history reads, and its end is the pointer."""
     spawn, seen = multiprocessing.get_context("spawn"), 0

@@ -58,6 +58,7 @@ def test_same_seed_same_order_other_epoch_other_order(planted):
     assert not np.array_equal(first[0].ids, other[0].ids) and keys(first) == keys(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_reading_on_from_any_step_gives_the_batches_that_were_to_come(planted, processes):
     lake, _ = planted
