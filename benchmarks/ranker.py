@@ -51,12 +51,14 @@ DAY = 500_000_000  # samples
 HELD_BATCHES = 32  # where the input is held in memory
 PLAIN_SECONDS = 20.0  # of one measurement of the plain network: dense gradients take minutes an epoch
 
-# Plain PyTorch: name -> sparse gradients of the tables, their optimizer, threads (0: all cores).
+# Plain PyTorch: name -> sparse gradients of the tables, their optimizer, threads (0: all cores), each id looked up once a batch.
 PLAIN = {
-    "sparse gradients, Adagrad, 1 thread": (True, "Adagrad", 1),
-    "sparse gradients, Adagrad, all cores": (True, "Adagrad", 0),
-    "sparse gradients, SparseAdam, all cores": (True, "SparseAdam", 0),
-    "dense gradients, Adagrad, all cores": (False, "Adagrad", 0),
+    "sparse gradients, Adagrad, 1 thread": (True, "Adagrad", 1, False),
+    "sparse gradients, Adagrad, all cores": (True, "Adagrad", 0, False),
+    "sparse gradients, SparseAdam, all cores": (True, "SparseAdam", 0, False),
+    "dense gradients, Adagrad, all cores": (False, "Adagrad", 0, False),
+    "sparse gradients, Adagrad, 1 thread, an id looked up once": (True, "Adagrad", 1, True),
+    "sparse gradients, Adagrad, all cores, an id looked up once": (True, "Adagrad", 0, True),
 }
 # TorchRec: name -> changes to the configuration. A way of embedding (managed collision, say) is one more line.
 TORCHREC = {
@@ -121,56 +123,48 @@ def input_only(lake: Lake, config: RankerConfig) -> float:
     return where.train_rows / (time.perf_counter() - started)
 
 
-class _Values:
-    """A lookup's result, read as TorchRec's is."""
+def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool):
+    """The ranker's network with one nn.EmbeddingBag a table (nn.Embedding where lists share it); (model, its tables).
 
-    def __init__(self, found) -> None:
-        self.found = found
-
-    def values(self):
-        return self.found
-
-
-def _plain_model(schema, config: RankerConfig, device, sparse: bool):
-    """The ranker's network with one nn.EmbeddingBag a table (nn.Embedding where lists share it); (model, its tables)."""
+    once: an id of a shared table is looked up once a batch, as the ranker does; else as often as it occurs.
+    """
     import torch
+    import torch.nn.functional as F
     from torch import nn
 
     from assets.ranking.model import RankerModel
 
-    class Bags(nn.Module):
-        def __init__(self, names: list[str], tables: dict[str, int]) -> None:
-            super().__init__()
-            made = {n: nn.EmbeddingBag(tables[n], config.dim, mode="sum", sparse=sparse, device=device) for n in names}
-            self.bags = nn.ModuleDict(made)
+    def made(kind: type, names: list[str], **options) -> nn.ModuleDict:
+        return nn.ModuleDict({n: kind(schema.tables[n], config.dim, sparse=sparse, device=device, **options) for n in names})
 
-        def forward(self, ids) -> dict[str, torch.Tensor]:
-            rows = ids.values().view(len(self.bags), -1, 1)
-            return {name: bag(rows[i]) for i, (name, bag) in enumerate(self.bags.items())}
+    class Plain(RankerModel):
+        def looked_up(self, given) -> dict[str, torch.Tensor]:
+            rows = given.ids["embeddings"].values().view(-1, len(given.dense), 1)
+            vectors = {name: bag(rows[i]) for i, (name, bag) in enumerate(self.embeddings.items())}
+            if not self.shared:
+                return vectors
+            place = dict(zip(self.entry_keys, given.places, strict=True))
+            distinct = given.ids["list_embeddings"]
+            parts = distinct.values().split(distinct.lengths().tolist())
+            for ids, (table, keys) in zip(parts, self.reads.items(), strict=True):
+                look = self.list_embeddings[table]
+                if once:
+                    found = look(ids)
+                    vectors |= {key: F.embedding(place[key], found) for key in keys}
+                else:
+                    vectors |= {key: look(ids[place[key]]) for key in keys}
+            return vectors
 
-    class Lists(nn.Module):
-        def __init__(self, reads: dict[str, str], tables: dict[str, int]) -> None:
-            super().__init__()
-            self.reads = reads
-            made = {n: nn.Embedding(tables[n], config.dim, sparse=sparse, device=device) for n in dict.fromkeys(reads.values())}
-            self.tables = nn.ModuleDict(made)
-
-        def forward(self, ids) -> dict:
-            parts = ids.values().split(ids.length_per_key())
-            looked = (self.tables[self.reads[key]](part) for key, part in zip(ids.keys(), parts, strict=True))
-            return {key: _Values(found) for key, found in zip(ids.keys(), looked, strict=True)}
-
-    model = RankerModel(schema, config, device)
-    model.embeddings = Bags(model.pooled, schema.tables)
+    model = Plain(schema, config, device)
+    model.embeddings = made(nn.EmbeddingBag, model.pooled, mode="sum")
     tables = list(model.embeddings.parameters())
-    if model.list_embeddings is not None:
-        reads = schema.list_columns | {table: table for table in model.shared}
-        model.list_embeddings = Lists({key: reads[key] for key in model.entry_keys}, schema.tables)
+    if model.shared:
+        model.list_embeddings = made(nn.Embedding, model.shared)
         tables += model.list_embeddings.parameters()
     return model, tables
 
 
-def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str, threads: int) -> float:
+def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str, threads: int, once: bool) -> float:
     """Samples/s of the plain network, in this process, over at most PLAIN_SECONDS."""
     import torch
 
@@ -182,7 +176,7 @@ def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str
     device = device_of(config, 0)
     where = samples.split(lake, WINDOW, config)
     schema, _ = samples.fit_schema(where, config)
-    model, tables = _plain_model(schema, config, device, sparse)
+    model, tables = _plain_model(schema, config, device, sparse, once)
     own = {id(p) for p in tables}
     dense = [p for p in model.parameters() if id(p) not in own]
     lr = config.lr_embedding if optimizer == "Adagrad" else config.lr_dense
@@ -376,8 +370,8 @@ def _lookups(lake: Lake, config: RankerConfig) -> float:
 
 def contestants(config: RankerConfig) -> dict[str, tuple[Callable[[Lake, RankerConfig], float], RankerConfig]]:
     found = {"input only: read, hash, scale, shuffle": (input_only, config)}
-    for name, (sparse, optimizer, threads) in PLAIN.items():
-        work = lambda lake, config, s=sparse, o=optimizer, t=threads: plain_pytorch(lake, config, s, o, t)  # noqa: E731
+    for name, kind in PLAIN.items():
+        work = lambda lake, config, kind=kind: plain_pytorch(lake, config, *kind)  # noqa: E731
         found[f"plain PyTorch, 1 process: {name}"] = (work, config)
     for name, changes in _torchrec(config).items():
         found[f"TorchRec, DistributedModelParallel, {name}"] = (torchrec, changes)

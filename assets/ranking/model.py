@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -37,15 +38,23 @@ ATTENTION = 16  # width of the unit that weighs an entry of a list
 SURE = 1e-6  # a probability is kept this far from 1 where its complement's logarithm is taken
 
 
+class Routed(NamedTuple):
+    """Ids of one of the model's modules that are already where their rows are (worker.py sends them ahead of their step)."""
+
+    context: object
+    ids: object
+
+
 class Inputs(NamedTuple):
     """What forward reads of n samples.
 
-    bags: ids of the pooled tables. entries: ids of the tables that lists share, samples' and lists', None without lists.
-    dense: [n, schema.width]. lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
+    ids: by the module that looks them up. "embeddings" and "wide": bags of one id a sample. "list_embeddings": of each table that lists
+    share the ids that occur, once, as one bag; places: where the ids of each of the model's `entry_keys` stand in that bag, int64
+    [n] or [entries]. dense: [n, schema.width]. lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
     """
 
-    bags: KeyedJaggedTensor
-    entries: KeyedJaggedTensor | None
+    ids: dict[str, KeyedJaggedTensor | Routed]
+    places: tuple[torch.Tensor, ...]
     dense: torch.Tensor
     lengths: torch.Tensor
     position: torch.Tensor | None
@@ -75,22 +84,22 @@ class RankerModel(nn.Module):
         self.embeddings = _pooled(self.pooled, schema.tables, config.dim, config.init, tables_device, "")
         self.list_embeddings = self.attention = None
         if shared:
-            reads = {table: [table, *(c for c, of in schema.list_columns.items() if of == table)] for table in shared}
             self.list_embeddings = EmbeddingCollection(
                 device=tables_device,
                 tables=[
                     EmbeddingConfig(
-                        name=table, feature_names=names, num_embeddings=schema.tables[table], embedding_dim=config.dim,
+                        name=table, feature_names=[table], num_embeddings=schema.tables[table], embedding_dim=config.dim,
                         weight_init_min=-config.init, weight_init_max=config.init,
                     )
-                    for table, names in reads.items()
+                    for table in shared
                 ],
             )  # fmt: skip
             self.attention = nn.ModuleDict(
                 {name: Attention(len(tables), config.dim, device) for name, tables in self.lists.items()}
             )
-        self.entry_keys = [key for table in shared for key in [table, *(c for c, of in schema.list_columns.items() if of == table)]]
-        self.list_columns = list(schema.list_columns)
+        self.list_columns = schema.list_columns
+        self.reads = {table: [table, *(c for c, of in schema.list_columns.items() if of == table)] for table in shared}
+        self.entry_keys = [key for keys in self.reads.values() for key in keys]
         vectors = len(self.features) + len(self.lists) + 1
         self.project = _layers((schema.width, 2 * config.dim, config.dim), device)
         self.wide = None
@@ -112,15 +121,11 @@ class RankerModel(nn.Module):
 
     def forward(self, given: Inputs) -> torch.Tensor:
         n = given.dense.shape[0]
-        pooled = self.embeddings(given.bags)
-        vectors = {name: pooled[name] for name in self.pooled}  # by name: sharding may put them into another order
-        if self.list_embeddings is not None:
-            found = self.list_embeddings(given.entries)
-            vectors |= {table: found[table].values() for table in self.shared}
-            for i, (name, columns) in enumerate(self.lists.items()):
-                entries = torch.cat([found[column].values() for column in columns], dim=1)
-                candidate = torch.cat([vectors[table] for table in columns.values()], dim=1)
-                vectors[name] = self.attention[name](candidate, entries, given.lengths[:, i])
+        vectors = self.looked_up(given)
+        for i, (name, columns) in enumerate(self.lists.items()):
+            entries = torch.cat([vectors[column] for column in columns], dim=1)
+            candidate = torch.cat([vectors[table] for table in columns.values()], dim=1)
+            vectors[name] = self.attention[name](candidate, entries, given.lengths[:, i])
         stacked = torch.stack([*(vectors[name] for name in [*self.features, *self.lists]), self.project(given.dense)], dim=1)
         parts = [stacked.flatten(1), given.dense]
         if self.wide is None:
@@ -134,45 +139,64 @@ class RankerModel(nn.Module):
         towers = F.relu(towers.reshape(n, *self.tower_bias.shape) + self.tower_bias)
         logits = (towers * self.out).sum(dim=2) + self.bias
         if self.wide is not None:
-            linear = self.wide(given.bags)
+            linear = self.look("wide", given)
             logits = logits + sum(linear[f"wide_{name}"] for name in self.features)[:, : len(OUTPUTS)]
             logits = logits + self.wide_dense(given.dense)
         if given.position is not None:
             logits = logits + self.position[given.position] - self.position[1]
         return logits
 
+    def looked_up(self, given: Inputs) -> dict[str, torch.Tensor]:
+        """Embeddings by feature, [n, dim], and by column of a list, [entries, dim]."""
+        pooled = self.look("embeddings", given)
+        found = None if self.list_embeddings is None else self.look("list_embeddings", given)
+        # Not before both are asked for: with several processes each waits for the others here.
+        vectors = {name: pooled[name] for name in self.pooled}  # by name: sharding may put them into another order
+        if found is not None:
+            place = dict(zip(self.entry_keys, given.places, strict=True))
+            for table, keys in self.reads.items():
+                rows = found[table].values()
+                vectors |= {key: rows.index_select(0, place[key]) for key in keys}
+        return vectors
+
+    def look(self, module: str, given: Inputs):
+        """What the module answers to its ids, by feature; to be waited for where other processes hold rows."""
+        ids, tables = given.ids[module], getattr(self, module)
+        return tables.compute_and_output_dist(*ids) if isinstance(ids, Routed) else tables(ids)
+
     def inputs(self, batch: Encoded, device: torch.device | None = None, bias: bool = True) -> Inputs:
         """The samples as tensors on the device. bias=False leaves the position out, as serving does."""
         device = device or self.bias.device
         ids = torch.from_numpy(np.ascontiguousarray(batch.ids.T)).to(device)
         place = {name: i for i, name in enumerate(self.columns)}
-        bags = keyed(ids[[place[name] for name in self.pooled]], self.pooled)
+        by_module = {"embeddings": keyed(ids[[place[name] for name in self.pooled]], self.pooled)}
         if self.wide is not None:
-            wide = [f"wide_{name}" for name in self.features]
-            rows = [place[name] for name in [*self.pooled, *self.features]]
-            bags = keyed(ids[rows], [*self.pooled, *wide])
-        lengths = torch.from_numpy(batch.lengths).to(device)
-        entries = None
-        if self.list_embeddings is not None:
-            entries = self._entries(batch, ids, lengths, place)
+            by_module["wide"] = keyed(ids[[place[name] for name in self.features]], [f"wide_{name}" for name in self.features])
+        places = ()
+        if self.shared:
+            by_module["list_embeddings"], places = self._distinct(batch, place, device)
+        lengths = torch.from_numpy(batch.lengths).to(device).long()
         position = ids[place["position"]].long() if bias else None
-        return Inputs(bags, entries, torch.from_numpy(np.ascontiguousarray(batch.dense)).to(device), lengths.long(), position)
+        dense = torch.from_numpy(np.ascontiguousarray(batch.dense)).to(device)
+        return Inputs(by_module, places, dense, lengths, position)
 
-    def _entries(self, batch: Encoded, ids: torch.Tensor, lengths: torch.Tensor, place: dict[str, int]) -> KeyedJaggedTensor:
-        lists = torch.from_numpy(batch.lists).to(ids.device)
-        slots = torch.arange(SEQUENCE_LENGTH, device=ids.device)
+    def _distinct(
+        self, batch: Encoded, place: dict[str, int], device: torch.device
+    ) -> tuple[KeyedJaggedTensor, tuple[torch.Tensor, ...]]:
+        """Inputs.ids of the lists, and Inputs.places. A reader's lists hold the same ids again and again: each travels once."""
         of = [s for s, columns in enumerate(self.lists.values()) for _ in columns]
-        inside = [slots < lengths[:, s : s + 1] for s in range(len(self.lists))]
-        values, counts, one = [], [], torch.ones(len(lists), dtype=lengths.dtype, device=ids.device)
-        for key in self.entry_keys:
-            if key in place:
-                values.append(ids[place[key]])
-                counts.append(one)
-            else:
-                column = self.list_columns.index(key)
-                values.append(lists[:, column][inside[of[column]]])
-                counts.append(lengths[:, of[column]])
-        return KeyedJaggedTensor(keys=self.entry_keys, values=torch.cat(values).long(), lengths=torch.cat(counts).long())
+        inside = [np.arange(SEQUENCE_LENGTH) < batch.lengths[:, s : s + 1] for s in range(len(self.lists))]
+        listed = {name: batch.lists[:, i][inside[of[i]]] for i, name in enumerate(self.list_columns)}
+        found, places = [], []
+        for table, (_, *columns) in self.reads.items():
+            parts = [batch.ids[:, place[table]], *(listed[column] for column in columns)]
+            codes, ids = pd.factorize(np.concatenate(parts))
+            found.append(ids)
+            places += np.split(codes.astype(np.int64), np.cumsum([len(part) for part in parts])[:-1])
+        counts = torch.tensor([len(ids) for ids in found])
+        values = torch.from_numpy(np.concatenate(found).astype(np.int64))
+        bags = KeyedJaggedTensor(keys=self.shared, values=values.to(device), lengths=counts.to(device))
+        return bags, tuple(torch.from_numpy(one).to(device) for one in places)
 
 
 class Attention(nn.Module):

@@ -7,12 +7,13 @@ Imports torch: import inside functions only. The calling process may hold a JVM,
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,12 @@ from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backwa
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from assets.ranking import checkpoint, collisions, samples
+from assets.ranking import checkpoint, collisions, rows, samples
 from assets.ranking.config import BIASES, RankerConfig, RankerError, cores
 from assets.ranking.features import FeatureSchema
-from assets.ranking.model import Inputs, RankerModel, loss, set_bias
+from assets.ranking.model import Inputs, RankerModel, Routed, loss, set_bias
 
+TABLES = ("embeddings", "list_embeddings", "wide")  # RankerModel's sharded modules
 REPORT_S = 2.0
 CLOCK_STEPS = 20  # steps between two looks at the clock, which the processes take together
 
@@ -42,9 +44,11 @@ logging.getLogger("torch.fx").setLevel(logging.ERROR)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
 
-# What the planner chooses from on the CPU where the configuration says nothing. No row-wise, as TorchRec itself does; and
+# What the planner chooses from where the configuration says nothing. On the CPU no row-wise, as TorchRec itself does; and
 # no data-parallel, which it would take for the smallest tables: those would train outside of the fused optimizer.
 CPU_SHARDING = ["table_wise", "column_wise"]
+# The tables that lists share do most of the work, and the planner gives one process all of them: the others would wait for it.
+CPU_UNPOOLED_SHARDING = ["row_wise"]
 UNPOOLED_SHARDING = ["table_wise", "row_wise"]
 
 
@@ -136,8 +140,8 @@ def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
     model = RankerModel(job.schema, config, device, tables_device=torch.device("meta"))
     set_bias(model, job.means)
     sharders = [_Bags(), _Lists()]
-    for tables in (model.embeddings, model.list_embeddings, model.wide):
-        if tables is not None:
+    for name in TABLES:
+        if (tables := getattr(model, name)) is not None:
             apply_optimizer_in_backward(RowWiseAdagrad, tables.parameters(), {"lr": config.lr_embedding})
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=config.processes, compute_device=device.type),
@@ -145,7 +149,12 @@ def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
         constraints=_constraints(job, device) or None,
     )
     plan = planner.collective_plan(model, sharders, dist.group.WORLD)
-    return DistributedModelParallel(model, device=device, plan=plan, sharders=sharders)
+    several = config.processes > 1  # alone there is nothing to average
+    made = DistributedModelParallel(model, device=device, plan=plan, sharders=sharders, init_data_parallel=several)
+    for name in TABLES:
+        if (tables := getattr(made.module, name)) is not None:
+            rows.install(tables)
+    return made
 
 
 def _constraints(job: Job, device: torch.device) -> dict[str, ParameterConstraints]:
@@ -155,7 +164,7 @@ def _constraints(job: Job, device: torch.device) -> dict[str, ParameterConstrain
     free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in names}
     # Not by columns: FBGEMM keeps the tables of one process that are not pooled together, and a cut one is not as wide.
     lists = set(job.schema.list_columns.values())
-    free |= {name: [kind for kind in UNPOOLED_SHARDING if device.type == "cuda" or kind in CPU_SHARDING] for name in lists}
+    free |= {name: UNPOOLED_SHARDING if device.type == "cuda" else CPU_UNPOOLED_SHARDING for name in lists}
     kinds = free | {name: [kind] for name, kind in config.sharding.items()}
     least = max(4, config.dim // config.processes // 4 * 4)
     found = {}
@@ -226,6 +235,11 @@ class Training:
         }  # fmt: skip
 
     def _batches(self, epoch: int, start: int):
+        """Tensors of the epoch's batches, their ids where the rows are."""
+        made = self._made(epoch, start)
+        return made if self.job.config.processes == 1 else routed(self.model.module, made)
+
+    def _made(self, epoch: int, start: int):
         """Tensors of the epoch's batches, made in a thread of their own."""
         job, make = self.job, self.model.module.inputs
         ids = None if self.ids is None else self.ids.copy()  # reading is ahead of training
@@ -301,6 +315,34 @@ class Training:
     def _orphan(self) -> bool:
         """Whether the process that started this one is gone: its run may be going on elsewhere by now."""
         return bool(self.job.parent) and os.getppid() != self.job.parent
+
+
+class _Trip:
+    """A batch, (Inputs, ...), whose ids go to the processes that hold the rows. First it is told how many go where."""
+
+    def __init__(self, model: RankerModel, batch: tuple) -> None:
+        self.batch = batch
+        self.contexts = {name: getattr(model, name).create_context() for name in batch[0].ids}
+        self.ids = {name: getattr(model, name).input_dist(self.contexts[name], ids) for name, ids in batch[0].ids.items()}
+
+    def wait(self) -> _Trip:
+        """Once all have been told, send the ids; once these were sent, take what came."""
+        self.ids = {name: one.wait() for name, one in self.ids.items()}
+        return self
+
+    def done(self) -> tuple:
+        given, *rest = self.batch
+        return given._replace(ids={name: Routed(self.contexts[name], ids) for name, ids in self.ids.items()}), *rest
+
+
+def routed(model: RankerModel, batches: Iterable[tuple]) -> Iterator[tuple]:
+    """The batches with their ids where the rows are. All told two steps ahead, all sent one step ahead: no step waits for it."""
+    told = sent = None
+    for batch in itertools.chain(batches, (None, None)):
+        if sent is not None:
+            yield sent.wait().done()
+        sent = None if told is None else told.wait()
+        told = None if batch is None else _Trip(model, batch)
 
 
 def _plan(model: DistributedModelParallel) -> dict[str, str]:
