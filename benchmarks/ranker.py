@@ -139,16 +139,13 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
 
     class Plain(RankerModel):
         def looked_up(self, given) -> dict[str, torch.Tensor]:
-            rows = given.ids["embeddings"].values().view(-1, len(given.dense), 1)
-            vectors = {name: bag(rows[i]) for i, (name, bag) in enumerate(self.embeddings.items())}
-            if not self.shared:
-                return vectors
-            place = dict(zip(self.entry_keys, given.places, strict=True))
-            distinct = given.ids["list_embeddings"]
-            parts = distinct.values().split(distinct.lengths().tolist())
-            for ids, (table, keys) in zip(parts, self.reads.items(), strict=True):
-                look = self.list_embeddings[table]
-                if once:
+            distinct, place = given.ids["embeddings"], dict(zip(self.keys, given.places, strict=True))
+            vectors = {}
+            for ids, (table, keys) in zip(distinct.values().split(distinct.lengths().tolist()), self.reads.items(), strict=True):
+                look = self.embeddings[table]
+                if len(keys) == 1:
+                    vectors[table] = look(ids[place[table]].view(-1, 1))
+                elif once:
                     found = look(ids)
                     vectors |= {key: F.embedding(place[key], found) for key in keys}
                 else:
@@ -156,12 +153,10 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
             return vectors
 
     model = Plain(schema, config, device)
-    model.embeddings = made(nn.EmbeddingBag, model.pooled, mode="sum")
-    tables = list(model.embeddings.parameters())
-    if model.shared:
-        model.list_embeddings = made(nn.Embedding, model.shared)
-        tables += model.list_embeddings.parameters()
-    return model, tables
+    shared = {table for table, keys in model.reads.items() if len(keys) > 1}
+    bags = made(nn.EmbeddingBag, [name for name in model.features if name not in shared], mode="sum")
+    model.embeddings = nn.ModuleDict({**bags, **made(nn.Embedding, [name for name in model.features if name in shared])})
+    return model, list(model.embeddings.parameters())
 
 
 def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str, threads: int, once: bool) -> float:

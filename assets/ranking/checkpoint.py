@@ -218,7 +218,7 @@ def merge(folder: Path, whole: dict) -> tuple[dict, dict]:
 
 
 def _is_table(name: str) -> bool:
-    return ".embedding_bags." in name or ".embeddings." in name
+    return ".embeddings." in name
 
 
 def _pieces(model) -> dict[str, list[tuple[tuple[int, int], object, object]]]:

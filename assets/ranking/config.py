@@ -134,9 +134,6 @@ class RankerConfig:
         self._check(self.device in ("auto", "cpu", "cuda"), "device is auto, cpu or cuda")
         self._check(set(self.sharding) <= set(sharded), f"sharding names features: {', '.join(sharded)}")
         self._check(set(self.sharding.values()) <= {"table_wise", "row_wise", "column_wise"}, "unknown sharding type")
-        listed = {table for name in self.sequences for table in SEQUENCES[name].values()}
-        cut = sorted(name for name in listed if self.sharding.get(name) == "column_wise")
-        self._check(not cut, f"lists read {', '.join(cut)}: a table of theirs is table_wise or row_wise, not column_wise")
         for name in ("epochs", "batch", "min_steps", "shuffle_rows", "eval_rows", "tower", "experts", "own_experts", "admit_after"):
             self._check(getattr(self, name) >= 1, f"{name} is at least 1")
         for name in ("checkpoint_s", "checkpoint_steps", "dwell_weight", "processes", "threads"):

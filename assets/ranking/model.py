@@ -27,9 +27,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchrec import (
-    EmbeddingBagCollection, EmbeddingBagConfig, EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor,
-)  # fmt: skip
+from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
 from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
 from assets.ranking.features import Encoded, FeatureSchema
@@ -48,9 +46,9 @@ class Routed(NamedTuple):
 class Inputs(NamedTuple):
     """What forward reads of n samples.
 
-    ids: by the module that looks them up. "embeddings" and "wide": bags of one id a sample. "list_embeddings": of each table that lists
-    share the ids that occur, once, as one bag; places: where the ids of each of the model's `entry_keys` stand in that bag, int64
-    [n] or [entries]. dense: [n, schema.width]. lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
+    ids: by the module that looks them up ("embeddings", "wide"), of each table the ids that occur, once, as one bag. places: where the
+    ids of each of the model's `keys` stand in the bag of its table, int64 [n], of a list's column [entries]. dense: [n, schema.width].
+    lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
     """
 
     ids: dict[str, KeyedJaggedTensor | Routed]
@@ -77,36 +75,22 @@ class RankerModel(nn.Module):
         self.columns = list(schema.tables)
         self.features = [name for name in schema.tables if name not in BIASES]
         self.lists = {name: SEQUENCES[name] for name in schema.sequences}
-        shared = list(dict.fromkeys(schema.list_columns.values()))
-        self.shared = shared
-        self.pooled = [name for name in self.features if name not in shared]
+        columns = schema.list_columns
+        self.list_columns = list(columns)
+        self.reads = {table: [table, *(name for name, of in columns.items() if of == table)] for table in self.features}
+        self.keys = [key for keys in self.reads.values() for key in keys]
         tables_device = tables_device or device
-        self.embeddings = _pooled(self.pooled, schema.tables, config.dim, config.init, tables_device, "")
-        self.list_embeddings = self.attention = None
-        if shared:
-            self.list_embeddings = EmbeddingCollection(
-                device=tables_device,
-                tables=[
-                    EmbeddingConfig(
-                        name=table, feature_names=[table], num_embeddings=schema.tables[table], embedding_dim=config.dim,
-                        weight_init_min=-config.init, weight_init_max=config.init,
-                    )
-                    for table in shared
-                ],
-            )  # fmt: skip
-            self.attention = nn.ModuleDict(
-                {name: Attention(len(tables), config.dim, device) for name, tables in self.lists.items()}
-            )
-        self.list_columns = schema.list_columns
-        self.reads = {table: [table, *(c for c, of in schema.list_columns.items() if of == table)] for table in shared}
-        self.entry_keys = [key for keys in self.reads.values() for key in keys]
+        self.embeddings = _tables(self.features, schema.tables, config.dim, config.init, tables_device, "")
+        self.attention = nn.ModuleDict(
+            {name: Attention(len(tables), config.dim, device) for name, tables in self.lists.items()}
+        )
         vectors = len(self.features) + len(self.lists) + 1
         self.project = _layers((schema.width, 2 * config.dim, config.dim), device)
         self.wide = None
         width = vectors * config.dim + schema.width
         if config.network == "wide_deep":
             padded = -(-len(OUTPUTS) // 4) * 4  # the fused kernels need a multiple of 4
-            self.wide = _pooled(self.features, schema.tables, padded, 0.0, tables_device, "wide_")
+            self.wide = _tables(self.features, schema.tables, padded, 0.0, tables_device, "wide_")
             self.wide_dense = nn.Linear(schema.width, len(OUTPUTS), bias=False, device=device)
         else:
             first, second = torch.triu_indices(vectors, vectors, offset=1, device=device)
@@ -139,8 +123,7 @@ class RankerModel(nn.Module):
         towers = F.relu(towers.reshape(n, *self.tower_bias.shape) + self.tower_bias)
         logits = (towers * self.out).sum(dim=2) + self.bias
         if self.wide is not None:
-            linear = self.look("wide", given)
-            logits = logits + sum(linear[f"wide_{name}"] for name in self.features)[:, : len(OUTPUTS)]
+            logits = logits + self.linear(given)
             logits = logits + self.wide_dense(given.dense)
         if given.position is not None:
             logits = logits + self.position[given.position] - self.position[1]
@@ -148,55 +131,46 @@ class RankerModel(nn.Module):
 
     def looked_up(self, given: Inputs) -> dict[str, torch.Tensor]:
         """Embeddings by feature, [n, dim], and by column of a list, [entries, dim]."""
-        pooled = self.look("embeddings", given)
-        found = None if self.list_embeddings is None else self.look("list_embeddings", given)
-        # Not before both are asked for: with several processes each waits for the others here.
-        vectors = {name: pooled[name] for name in self.pooled}  # by name: sharding may put them into another order
-        if found is not None:
-            place = dict(zip(self.entry_keys, given.places, strict=True))
-            for table, keys in self.reads.items():
-                rows = found[table].values()
-                vectors |= {key: rows.index_select(0, place[key]) for key in keys}
-        return vectors
+        found, place = self.rows("embeddings", given), dict(zip(self.keys, given.places, strict=True))
+        return {key: found[table].values().index_select(0, place[key]) for table, keys in self.reads.items() for key in keys}
 
-    def look(self, module: str, given: Inputs):
-        """What the module answers to its ids, by feature; to be waited for where other processes hold rows."""
+    def linear(self, given: Inputs) -> torch.Tensor:
+        """What the wide half makes of the ids, [n, outputs]."""
+        found, place = self.rows("wide", given), dict(zip(self.keys, given.places, strict=True))
+        return sum(found[f"wide_{name}"].values().index_select(0, place[name]) for name in self.features)[:, : len(OUTPUTS)]
+
+    def rows(self, module: str, given: Inputs):
+        """The rows of the ids that occur, by table; to be waited for where other processes hold them."""
         ids, tables = given.ids[module], getattr(self, module)
         return tables.compute_and_output_dist(*ids) if isinstance(ids, Routed) else tables(ids)
 
     def inputs(self, batch: Encoded, device: torch.device | None = None, bias: bool = True) -> Inputs:
         """The samples as tensors on the device. bias=False leaves the position out, as serving does."""
         device = device or self.bias.device
-        ids = torch.from_numpy(np.ascontiguousarray(batch.ids.T)).to(device)
-        place = {name: i for i, name in enumerate(self.columns)}
-        by_module = {"embeddings": keyed(ids[[place[name] for name in self.pooled]], self.pooled)}
+        distinct, places = self._distinct(batch)
+        values = torch.from_numpy(np.concatenate([*distinct.values()]).astype(np.int64)).to(device)
+        counts = torch.tensor([len(ids) for ids in distinct.values()], device=device)
+        ids = {"embeddings": KeyedJaggedTensor(keys=self.features, values=values, lengths=counts)}
         if self.wide is not None:
-            by_module["wide"] = keyed(ids[[place[name] for name in self.features]], [f"wide_{name}" for name in self.features])
-        places = ()
-        if self.shared:
-            by_module["list_embeddings"], places = self._distinct(batch, place, device)
+            ids["wide"] = KeyedJaggedTensor(keys=[f"wide_{name}" for name in self.features], values=values, lengths=counts)
         lengths = torch.from_numpy(batch.lengths).to(device).long()
-        position = ids[place["position"]].long() if bias else None
+        position = None
+        if bias:
+            position = torch.from_numpy(batch.ids[:, self.columns.index("position")].astype(np.int64)).to(device)
         dense = torch.from_numpy(np.ascontiguousarray(batch.dense)).to(device)
-        return Inputs(by_module, places, dense, lengths, position)
+        return Inputs(ids, tuple(torch.from_numpy(one).to(device) for one in places), dense, lengths, position)
 
-    def _distinct(
-        self, batch: Encoded, place: dict[str, int], device: torch.device
-    ) -> tuple[KeyedJaggedTensor, tuple[torch.Tensor, ...]]:
-        """Inputs.ids of the lists, and Inputs.places. A reader's lists hold the same ids again and again: each travels once."""
+    def _distinct(self, batch: Encoded) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """By table the ids that occur, and by `keys` where. Popular ids and readers' lists come again and again: each travels once."""
         of = [s for s, columns in enumerate(self.lists.values()) for _ in columns]
         inside = [np.arange(SEQUENCE_LENGTH) < batch.lengths[:, s : s + 1] for s in range(len(self.lists))]
         listed = {name: batch.lists[:, i][inside[of[i]]] for i, name in enumerate(self.list_columns)}
-        found, places = [], []
+        found, places = {}, []
         for table, (_, *columns) in self.reads.items():
-            parts = [batch.ids[:, place[table]], *(listed[column] for column in columns)]
-            codes, ids = pd.factorize(np.concatenate(parts))
-            found.append(ids)
+            parts = [batch.ids[:, self.columns.index(table)], *(listed[column] for column in columns)]
+            codes, found[table] = pd.factorize(np.concatenate(parts))
             places += np.split(codes.astype(np.int64), np.cumsum([len(part) for part in parts])[:-1])
-        counts = torch.tensor([len(ids) for ids in found])
-        values = torch.from_numpy(np.concatenate(found).astype(np.int64))
-        bags = KeyedJaggedTensor(keys=self.shared, values=values.to(device), lengths=counts.to(device))
-        return bags, tuple(torch.from_numpy(one).to(device) for one in places)
+        return found, places
 
 
 class Attention(nn.Module):
@@ -308,17 +282,11 @@ class _Extraction(nn.Module):
 _BODIES = {"shared_bottom": _Shared, "mmoe": _Mixture, "ple": _Extraction, "wide_deep": _Shared}
 
 
-def keyed(ids: torch.Tensor, features: list[str]) -> KeyedJaggedTensor:
-    """Table rows, [features, n], as bags of one id each."""
-    lengths = torch.ones(ids.numel(), dtype=torch.int64, device=ids.device)
-    return KeyedJaggedTensor(keys=features, values=ids.reshape(-1).long(), lengths=lengths)
-
-
-def _pooled(names: list[str], rows: dict[str, int], dim: int, init: float, device: torch.device, prefix: str):
-    return EmbeddingBagCollection(
+def _tables(names: list[str], rows: dict[str, int], dim: int, init: float, device: torch.device, prefix: str) -> EmbeddingCollection:
+    return EmbeddingCollection(
         device=device,
         tables=[
-            EmbeddingBagConfig(
+            EmbeddingConfig(
                 name=prefix + name, feature_names=[prefix + name], num_embeddings=rows[name], embedding_dim=dim,
                 weight_init_min=-init, weight_init_max=init,
             )

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
-from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints
@@ -33,7 +32,7 @@ from assets.ranking.config import BIASES, RankerConfig, RankerError, cores
 from assets.ranking.features import FeatureSchema
 from assets.ranking.model import Inputs, RankerModel, Routed, loss, set_bias
 
-TABLES = ("embeddings", "list_embeddings", "wide")  # RankerModel's sharded modules
+TABLES = ("embeddings", "wide")  # RankerModel's sharded modules
 REPORT_S = 2.0
 CLOCK_STEPS = 20  # steps between two looks at the clock, which the processes take together
 
@@ -44,28 +43,11 @@ logging.getLogger("torch.fx").setLevel(logging.ERROR)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
 
-# What the planner chooses from where the configuration says nothing. On the CPU no row-wise, as TorchRec itself does; and
-# no data-parallel, which it would take for the smallest tables: those would train outside of the fused optimizer.
-CPU_SHARDING = ["table_wise", "column_wise"]
-# The tables that lists share do most of the work, and the planner gives one process all of them: the others would wait for it.
-CPU_UNPOOLED_SHARDING = ["row_wise"]
-UNPOOLED_SHARDING = ["table_wise", "row_wise"]
-
-
-class _RowWise:
-    """TorchRec offers row-wise sharding of pooled tables for CUDA only; on gloo it works as well (a test does it)."""
-
-    def sharding_types(self, compute_device_type: str) -> list[str]:
-        offered = super().sharding_types(compute_device_type)
-        return offered if "row_wise" in offered else [*offered, "row_wise"]
-
-
-class _Bags(_RowWise, EmbeddingBagCollectionSharder):
-    pass
-
-
-class _Lists(_RowWise, EmbeddingCollectionSharder):
-    pass
+# What the planner chooses from on the CPU where the configuration says nothing: it would give one process the tables that do
+# most of the work, and the others would wait for it.
+CPU_SHARDING = ["row_wise"]
+# On GPUs. Data-parallel tables would train outside of the fused optimizer; by columns only where the configuration says so.
+GPU_SHARDING = ["table_wise", "row_wise"]
 
 
 @dataclass(frozen=True)
@@ -139,14 +121,14 @@ def sharded(job: Job, device: torch.device) -> DistributedModelParallel:
     torch.manual_seed(config.seed)
     model = RankerModel(job.schema, config, device, tables_device=torch.device("meta"))
     set_bias(model, job.means)
-    sharders = [_Bags(), _Lists()]
+    sharders = [EmbeddingCollectionSharder()]
     for name in TABLES:
         if (tables := getattr(model, name)) is not None:
             apply_optimizer_in_backward(RowWiseAdagrad, tables.parameters(), {"lr": config.lr_embedding})
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=config.processes, compute_device=device.type),
         batch_size=samples.batch_size(job.where.train_rows, config),
-        constraints=_constraints(job, device) or None,
+        constraints=_constraints(job, device),
     )
     plan = planner.collective_plan(model, sharders, dist.group.WORLD)
     several = config.processes > 1  # alone there is nothing to average
@@ -161,10 +143,7 @@ def _constraints(job: Job, device: torch.device) -> dict[str, ParameterConstrain
     """What the planner may choose from, by table. A table that is cut by columns gives each process some."""
     config = job.config
     names = [name for name in job.schema.tables if name not in BIASES]
-    free = {} if device.type == "cuda" else {name: CPU_SHARDING for name in names}
-    # Not by columns: FBGEMM keeps the tables of one process that are not pooled together, and a cut one is not as wide.
-    lists = set(job.schema.list_columns.values())
-    free |= {name: UNPOOLED_SHARDING if device.type == "cuda" else CPU_UNPOOLED_SHARDING for name in lists}
+    free = {name: GPU_SHARDING if device.type == "cuda" else CPU_SHARDING for name in names}
     kinds = free | {name: [kind] for name, kind in config.sharding.items()}
     least = max(4, config.dim // config.processes // 4 * 4)
     found = {}
@@ -346,8 +325,7 @@ def routed(model: RankerModel, batches: Iterable[tuple]) -> Iterator[tuple]:
 
 
 def _plan(model: DistributedModelParallel) -> dict[str, str]:
-    placed = [model.plan.plan.get(part, {}) for part in ("embeddings", "list_embeddings")]
-    return {name: where.sharding_type for part in placed for name, where in part.items()}
+    return {name: where.sharding_type for name, where in model.plan.plan["embeddings"].items()}
 
 
 def merge(folder: Path, out: Path, schema: FeatureSchema, config: RankerConfig) -> None:

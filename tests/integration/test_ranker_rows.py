@@ -102,7 +102,7 @@ def test_an_id_is_looked_up_once_and_stands_where_it_occurs(lake):
     batch = next(iter(samples.training_batches(where, schema, CONFIG)))
     model = RankerModel(schema, CONFIG, torch.device("cpu"))
     given = model.inputs(batch)
-    distinct, places = given.ids["list_embeddings"], dict(zip(model.entry_keys, given.places, strict=True))
+    distinct, places = given.ids["embeddings"], dict(zip(model.keys, given.places, strict=True))
     columns = list(schema.list_columns)
     for table, ids in zip(distinct.keys(), distinct.values().split(distinct.lengths().tolist()), strict=True):
         assert len(ids) == len(ids.unique())

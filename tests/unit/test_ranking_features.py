@@ -176,7 +176,6 @@ def test_of_a_longer_list_the_newest_are_read_and_unequal_columns_are_an_error()
         {"tables": {"user_id": 5}},
         {"sharding": {"user_id": "x"}},
         {"sharding": {"position": "row_wise"}},
-        {"sharding": {"topic": "column_wise"}},
         {"network": "tree"},
         {"space": "all"},
         {"sequences": ("bought",)},
