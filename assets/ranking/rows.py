@@ -19,19 +19,18 @@ from torch import nn
 
 
 class Rows:
-    """Stands for `forward` of one FBGEMM module on the CPU: tables of float32 under row-wise Adagrad, sums of bags or single rows.
+    """Stands for `forward` of one FBGEMM module on the CPU that does not pool: tables of float32, of one width, under row-wise Adagrad.
 
-    forward(ids int64 [n], offsets int64 [features x bags + 1]) -> [bags, sum of dims], or [n, dim] where rows are not pooled.
+    forward(ids int64 [n], offsets int64 [features x bags + 1]) -> float32 [n, dim].
     """
 
     def __init__(self, of: SplitTableBatchedEmbeddingBagsCodegen) -> None:
         self.of = of
-        self.pooled = of.pooling_mode == PoolingMode.SUM
-        self.columns = of.D_offsets.numpy().astype(np.int64)
-        self.weight_at, self.state_at = of.weights_offsets.numpy(), of.momentum1_offsets.numpy()
+        self.dim = int(of.D_offsets[1])
+        self.first = of.momentum1_offsets.numpy()  # by feature: row 0 of its table, counted over all tables
         self.slots = np.zeros(len(of.momentum1_host), np.int32)
-        nothing = np.empty(0, np.int64), np.zeros(len(self.weight_at) + 1, np.int64)
-        self.update(*nothing, np.empty_like(self.look(*nothing)))  # compiles here, not in the first step
+        nothing = np.empty(0, np.int64), np.zeros(len(self.first) + 1, np.int64)
+        self.update(*nothing, self.look(*nothing))  # compiles here, not in the first step
 
     def __call__(self, indices: torch.Tensor, offsets: torch.Tensor, *others, **named) -> torch.Tensor:
         if any(one is not None for one in (*others, *named.values())):
@@ -39,18 +38,22 @@ class Rows:
         return _Looked.apply(self.of.weights_host, self, indices, offsets)
 
     def look(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        bags = (len(offsets) - 1) // len(self.weight_at)
-        shape = (bags, self.columns[-1]) if self.pooled else (len(ids), self.columns[1])
-        out = np.zeros(shape, np.float32)
-        _look(self.of.weights_host.detach().numpy(), self.weight_at, self.columns, ids, offsets, bags, self.pooled, out)
+        out = np.empty((len(ids), self.dim), np.float32)
+        _look(self._weights(), self.first, ids, self._ends(offsets), out)
         return out
 
     def update(self, ids: np.ndarray, offsets: np.ndarray, gradient: np.ndarray) -> None:
-        weights, states = self.of.weights_host.detach().numpy(), self.of.momentum1_host.detach().numpy()
-        _update(
-            weights, states, self.weight_at, self.state_at, self.columns, ids, offsets, (len(offsets) - 1) // len(self.weight_at),
-            self.pooled, gradient, self.slots, np.float32(self.of.get_learning_rate()), np.float32(self.of.optimizer_args.eps),
-        )  # fmt: skip
+        states = self.of.momentum1_host.detach().numpy()
+        rate, eps = np.float32(self.of.get_learning_rate()), np.float32(self.of.optimizer_args.eps)
+        _update(self._weights(), states, self.first, ids, self._ends(offsets), gradient, self.slots, rate, eps)
+
+    def _weights(self) -> np.ndarray:
+        return self.of.weights_host.detach().numpy().reshape(-1, self.dim)
+
+    def _ends(self, offsets: np.ndarray) -> np.ndarray:
+        """By feature: where its ids end."""
+        bags = (len(offsets) - 1) // len(self.first)
+        return offsets[bags::bags]
 
 
 class _Looked(torch.autograd.Function):
@@ -77,59 +80,48 @@ def install(sharded: nn.Module) -> None:
 def _fits(module: SplitTableBatchedEmbeddingBagsCodegen) -> bool:
     return (
         module.use_cpu and module.optimizer == EmbOptimType.EXACT_ROWWISE_ADAGRAD and module.weights_host.dtype == torch.float32
-        and module.pooling_mode in (PoolingMode.SUM, PoolingMode.NONE) and not module.optimizer_args.weight_decay
+        and module.pooling_mode == PoolingMode.NONE and not module.optimizer_args.weight_decay
+        and bool((module.weights_offsets == module.momentum1_offsets * module.D_offsets[1]).all())  # one width, no gaps
     )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
-def _look(weights, weight_at, columns, ids, offsets, bags, pooled, out):
-    for t in range(len(weight_at)):
-        first, dim = columns[t], columns[t + 1] - columns[t]
-        for bag in range(bags):
-            for i in range(offsets[t * bags + bag], offsets[t * bags + bag + 1]):
-                at = weight_at[t] + ids[i] * dim
-                if pooled:
-                    for d in range(dim):
-                        out[bag, first + d] += weights[at + d]
-                else:
-                    for d in range(dim):
-                        out[i, d] = weights[at + d]
+def _look(weights, first, ids, ends, out):
+    start = 0
+    for t in range(len(first)):
+        for i in range(start, ends[t]):
+            row = first[t] + ids[i]
+            for d in range(out.shape[1]):
+                out[i, d] = weights[row, d]
+        start = ends[t]
 
 
 @numba.njit(nogil=True, cache=True)
-def _update(weights, states, weight_at, state_at, columns, ids, offsets, bags, pooled, gradient, slots, rate, eps):
+def _update(weights, states, first, ids, ends, gradient, slots, rate, eps):
     """A row's gradients are summed first: row-wise Adagrad (as FBGEMM's EXACT_ROWWISE_ADAGRAD) takes the square of the sum.
 
     slots: int32, 0 for each row of all tables; a row that was met has 1 + its place among the distinct rows meanwhile.
     """
-    widest = 0
-    for t in range(len(weight_at)):
-        widest = max(widest, columns[t + 1] - columns[t])
-    summed = np.zeros((len(ids), widest), np.float32)
-    at_weight, at_state, dims = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-    count = 0
-    for t in range(len(weight_at)):
-        first, dim = columns[t], columns[t + 1] - columns[t]
-        for bag in range(bags):
-            for i in range(offsets[t * bags + bag], offsets[t * bags + bag + 1]):
-                row = state_at[t] + ids[i]
-                if slots[row] == 0:
-                    at_weight[count], at_state[count], dims[count] = weight_at[t] + ids[i] * dim, row, dim
-                    count += 1
-                    slots[row] = count
-                k = slots[row] - 1
-                if pooled:
-                    for d in range(dim):
-                        summed[k, d] += gradient[bag, first + d]
-                else:
-                    for d in range(dim):
-                        summed[k, d] += gradient[i, d]
+    dim = gradient.shape[1]
+    summed = np.zeros((len(ids), dim), np.float32)
+    rows = np.empty(len(ids), np.int64)
+    count = start = 0
+    for t in range(len(first)):
+        for i in range(start, ends[t]):
+            row = first[t] + ids[i]
+            if slots[row] == 0:
+                rows[count] = row
+                count += 1
+                slots[row] = count
+            for d in range(dim):
+                summed[slots[row] - 1, d] += gradient[i, d]
+        start = ends[t]
     for k in range(count):
         square = np.float32(0)
-        for d in range(dims[k]):
+        for d in range(dim):
             square += summed[k, d] * summed[k, d]
-        states[at_state[k]] += square / dims[k]
-        step = rate / (np.sqrt(states[at_state[k]]) + eps)
-        for d in range(dims[k]):
-            weights[at_weight[k] + d] -= step * summed[k, d]
-        slots[at_state[k]] = 0
+        states[rows[k]] += square / dim
+        step = rate / (np.sqrt(states[rows[k]]) + eps)
+        for d in range(dim):
+            weights[rows[k], d] -= step * summed[k, d]
+        slots[rows[k]] = 0
