@@ -149,7 +149,7 @@ def test_keys_are_hours_and_back():
     }
 
 
-@pytest.mark.parametrize("count", [1, 14, 360])
+@pytest.mark.parametrize("count", [1, 14, pytest.param(360, marks=pytest.mark.slow)])
 def test_a_run_sees_all_its_partitions_as_one_window(count):
     hours = partitions.hourly(START)
     window = Window(START, START + count * HOUR)

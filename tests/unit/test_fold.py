@@ -59,6 +59,7 @@ def streams(draw):
     return [events[i] for i in order], cuts
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(streams())
 def test_any_cut_of_any_stream_is_the_reference(stream):
@@ -118,6 +119,7 @@ def test_equal_events_follow_the_order_of_their_ids_as_strings():
     assert ids[order].tolist() == sorted(ids.tolist())
 
 
+@pytest.mark.slow
 def test_the_compiled_fold_is_taken_from_the_cache():
     """In a new process, after set-up has called warm_up(), nothing is compiled."""
     warm_up()

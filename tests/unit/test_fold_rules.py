@@ -119,6 +119,7 @@ def rule_sets(draw):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(logs(), rule_sets())
 def test_any_log_by_any_rules_is_the_reference(events, plain):

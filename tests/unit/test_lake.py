@@ -226,6 +226,7 @@ def test_a_lake_travels_to_another_process_after_it_has_been_written_to(lake):
     assert again.read("thing").num_rows == 1 and again.moment == lake.pinned(again.moment.number).moment
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_right_after_reading_ends_well(lake):
     lake.append_once(THING, rows((0, 1), (1, 2)), "app", 1)
     code = f"from assets.lake import Lake; print(Lake({lake.root!r}).read('thing', columns=['x']).num_rows)"
