@@ -13,6 +13,9 @@ else
 export GLASSHOUSE_HOME ?= build/demo
 endif
 
+# Some machines ask Python to keep no compiled files: every process of a run would then compile the whole project anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics ladder clean
 
 help:  ## this list

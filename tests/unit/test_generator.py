@@ -9,11 +9,11 @@ import time
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from assets.events.contract import ACTIONS
 from assets.events.generator import HEADS, TrafficConfig, displays, follow, generate
 from assets.events.intake import read_log
+from assets.ranking.evaluate import auc
 
 CONFIG = TrafficConfig(seed=3, users=400, notes=500, hours=3, events_per_hour=12_000, broken=0.002)
 
@@ -108,7 +108,7 @@ def test_the_truth_fits_the_events(made, read):
     share, expected = joined.mean(), truth["p_click"].mean()
     spread = np.sqrt((truth["p_click"] * (1 - truth["p_click"])).sum()) / len(truth)
     assert abs(share - expected) < 4 * spread + 0.002
-    assert 0.72 < roc_auc_score(joined, truth["p_click"]) < 0.82
+    assert 0.72 < auc(truth["p_click"], joined) < 0.82
 
 
 def test_context_is_that_of_the_contract(read):
@@ -271,6 +271,6 @@ def test_in_a_world_that_drifts_tastes_turn_and_notes_come_and_go():
         same = set(hours[0]["note_id"]) & set(hours[26]["note_id"])
         found[config.drift] = (pairs.select(pl.corr("p", "p_right")).item(), len(same) / hours[26]["note_id"].n_unique())
         whole = pl.concat(hours)
-        assert roc_auc_score(whole["click"], whole["p_click"]) > 0.68 and whole["like"].sum() <= whole["click"].sum()
+        assert auc(whole["p_click"], whole["click"]) > 0.68 and whole["like"].sum() <= whole["click"].sum()
         assert abs(whole["p_click"].mean() / whole["click"].mean() - 1) < 0.05
     assert found[1.0][0] < found[0.0][0] - 0.2 and found[1.0][1] < found[0.0][1]

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from ranking_world import draw
-from sklearn.metrics import roc_auc_score
 
 from assets.ranking import features
 from assets.ranking.config import HEADS, TABLES, RankerConfig, RankerError
@@ -29,6 +28,8 @@ def world(rows=4_000, **columns):
 
 
 def test_weighted_auc_is_scikit_learns():
+    from sklearn.metrics import roc_auc_score  # not above: a second and a half, in every process that looks for tests
+
     rng = np.random.default_rng(4)
     scores, labels, weight = np.sort(rng.integers(0, 40, 500)), rng.integers(0, 2, 500), rng.integers(0, 4, 500)
     starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
@@ -42,7 +43,7 @@ def test_interval_over_users_covers_the_auc_and_counts_users_not_samples():
     users, labels = np.arange(400), rng.integers(0, 2, 400)
     scores = labels + rng.normal(0, 1.5, 400)
     low, high = measures.over_users(scores, labels, users, 400)
-    assert low < roc_auc_score(labels, scores) < high and 0.05 < high - low < 0.2
+    assert low < auc(scores, labels) < high and 0.05 < high - low < 0.2
     many = measures.over_users(np.repeat(scores, 100), np.repeat(labels, 100), np.repeat(users, 100), 400)
     assert many == pytest.approx((low, high), abs=1e-9)
     assert measures.over_users(scores, np.ones(400), users, 10) is None
