@@ -129,7 +129,6 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
     once: an id of a shared table is looked up once a batch, as the ranker does; else as often as it occurs.
     """
     import torch
-    import torch.nn.functional as F
     from torch import nn
 
     from assets.ranking.model import RankerModel
@@ -138,22 +137,28 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
         return nn.ModuleDict({n: kind(schema.tables[n], config.dim, sparse=sparse, device=device, **options) for n in names})
 
     class Plain(RankerModel):
-        def looked_up(self, given) -> dict[str, torch.Tensor]:
-            distinct, place = given.ids["embeddings"], dict(zip(self.keys, given.places, strict=True))
-            vectors = {}
-            for ids, (table, keys) in zip(distinct.values().split(distinct.lengths().tolist()), self.reads.items(), strict=True):
-                look = self.embeddings[table]
-                if len(keys) == 1:
-                    vectors[table] = look(ids[place[table]].view(-1, 1))
-                elif once:
-                    found = look(ids)
-                    vectors |= {key: F.embedding(place[key], found) for key in keys}
-                else:
-                    vectors |= {key: look(ids[place[key]]) for key in keys}
-            return vectors
+        def looked_up(self, given) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            if once:
+                return super().looked_up(given)
+            ids = given.ids["embeddings"].values()
+            own = [self.look(i, ids[given.places[:, i]]) for i in range(len(self.features))]
+            lists = [
+                torch.cat([self.look(i, ids[entries[:, place]]) for place, i in enumerate(fields)], dim=1)
+                for fields, entries in zip(self.fields.values(), given.entries, strict=True)
+            ]
+            return torch.stack(own, dim=1), lists
+
+        def rows(self, module: str, given) -> torch.Tensor:
+            ids = given.ids[module]
+            parts = ids.values().split(ids.lengths().tolist())
+            return torch.cat([self.look(i, part) for i, part in enumerate(parts)])
+
+        def look(self, feature: int, ids: torch.Tensor) -> torch.Tensor:
+            table = self.embeddings[self.features[feature]]
+            return table(ids.view(-1, 1) if isinstance(table, nn.EmbeddingBag) else ids)
 
     model = Plain(schema, config, device)
-    shared = {table for table, keys in model.reads.items() if len(keys) > 1}
+    shared = {model.features[i] for fields in model.fields.values() for i in fields}
     bags = made(nn.EmbeddingBag, [name for name in model.features if name not in shared], mode="sum")
     model.embeddings = nn.ModuleDict({**bags, **made(nn.Embedding, [name for name in model.features if name in shared])})
     return model, list(model.embeddings.parameters())

@@ -177,6 +177,11 @@ def keys(*values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return paired(mixed(first), mixed(second)), null | second.is_null().to_numpy(zero_copy_only=False)
 
 
+def key_columns(features: Iterable[str]) -> list[str]:
+    """The columns that observed_keys reads."""
+    return sorted({name for feature in features for name in CROSSES.get(feature, (feature,))})
+
+
 def observed_keys(rows: pa.Table | pa.RecordBatch, features: Iterable[str]) -> dict[str, np.ndarray]:
     """By feature the keys of the rows that have one, as they stand."""
     found = {}

@@ -19,6 +19,8 @@ product p(click) p(behaviour | click) is learned on all displays (ESMM, Ma et al
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -46,13 +48,15 @@ class Routed(NamedTuple):
 class Inputs(NamedTuple):
     """What forward reads of n samples.
 
-    ids: by the module that looks them up ("embeddings", "wide"), of each table the ids that occur, once, as one bag. places: where the
-    ids of each of the model's `keys` stand in the bag of its table, int64 [n], of a list's column [entries]. dense: [n, schema.width].
-    lengths: int64 [n, lists]. position: int64 [n] rows, None to leave the bias out.
+    ids: by the module that looks them up ("embeddings", "wide"), of each table the ids that occur, once, as one bag. places: where a
+    sample's ids stand among those of all tables, int64 [n, features]. entries: the same of each list, int64 [entries, fields], the
+    lists of all samples one after the other. dense: [n, schema.width]. lengths: int64 [n, lists], entries. position: int64 [n]
+    rows, None to leave the bias out.
     """
 
     ids: dict[str, KeyedJaggedTensor | Routed]
-    places: tuple[torch.Tensor, ...]
+    places: torch.Tensor
+    entries: tuple[torch.Tensor, ...]
     dense: torch.Tensor
     lengths: torch.Tensor
     position: torch.Tensor | None
@@ -74,17 +78,14 @@ class RankerModel(nn.Module):
         super().__init__()
         self.columns = list(schema.tables)
         self.features = [name for name in schema.tables if name not in BIASES]
-        self.lists = {name: SEQUENCES[name] for name in schema.sequences}
-        columns = schema.list_columns
-        self.list_columns = list(columns)
-        self.reads = {table: [table, *(name for name, of in columns.items() if of == table)] for table in self.features}
-        self.keys = [key for keys in self.reads.values() for key in keys]
+        # By list the features that its entries share tables with.
+        self.fields = {name: [self.features.index(table) for table in SEQUENCES[name].values()] for name in schema.sequences}
         tables_device = tables_device or device
         self.embeddings = _tables(self.features, schema.tables, config.dim, config.init, tables_device, "")
         self.attention = nn.ModuleDict(
-            {name: Attention(len(tables), config.dim, device) for name, tables in self.lists.items()}
+            {name: Attention(len(of), config.dim, device) for name, of in self.fields.items()}
         )
-        vectors = len(self.features) + len(self.lists) + 1
+        vectors = len(self.features) + len(self.fields) + 1
         self.project = _layers((schema.width, 2 * config.dim, config.dim), device)
         self.wide = None
         width = vectors * config.dim + schema.width
@@ -105,12 +106,13 @@ class RankerModel(nn.Module):
 
     def forward(self, given: Inputs) -> torch.Tensor:
         n = given.dense.shape[0]
-        vectors = self.looked_up(given)
-        for i, (name, columns) in enumerate(self.lists.items()):
-            entries = torch.cat([vectors[column] for column in columns], dim=1)
-            candidate = torch.cat([vectors[table] for table in columns.values()], dim=1)
-            vectors[name] = self.attention[name](candidate, entries, given.lengths[:, i])
-        stacked = torch.stack([*(vectors[name] for name in [*self.features, *self.lists]), self.project(given.dense)], dim=1)
+        own, lists = self.looked_up(given)
+        vectors = [own.flatten(1)]
+        for i, (name, entries) in enumerate(zip(self.fields, lists, strict=True)):
+            candidate = torch.cat([own[:, field] for field in self.fields[name]], dim=1)
+            vectors.append(self.attention[name](candidate, entries, given.lengths[:, i]))
+        vectors.append(self.project(given.dense))
+        stacked = torch.cat(vectors, dim=1).view(n, -1, own.shape[2])
         parts = [stacked.flatten(1), given.dense]
         if self.wide is None:
             parts.append(torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, self.pairs))
@@ -129,48 +131,69 @@ class RankerModel(nn.Module):
             logits = logits + self.position[given.position] - self.position[1]
         return logits
 
-    def looked_up(self, given: Inputs) -> dict[str, torch.Tensor]:
-        """Embeddings by feature, [n, dim], and by column of a list, [entries, dim]."""
-        found, place = self.rows("embeddings", given), dict(zip(self.keys, given.places, strict=True))
-        return {key: found[table].values().index_select(0, place[key]) for table, keys in self.reads.items() for key in keys}
+    def looked_up(self, given: Inputs) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Embeddings of the samples' features, [n, features, dim], and of each list's entries, [entries, fields x dim]."""
+        rows = self.rows("embeddings", given)
+        return _at(rows, given.places), [_at(rows, entries).flatten(1) for entries in given.entries]
 
     def linear(self, given: Inputs) -> torch.Tensor:
         """What the wide half makes of the ids, [n, outputs]."""
-        found, place = self.rows("wide", given), dict(zip(self.keys, given.places, strict=True))
-        return sum(found[f"wide_{name}"].values().index_select(0, place[name]) for name in self.features)[:, : len(OUTPUTS)]
+        return _at(self.rows("wide", given), given.places).sum(dim=1)[:, : len(OUTPUTS)]
 
-    def rows(self, module: str, given: Inputs):
-        """The rows of the ids that occur, by table; to be waited for where other processes hold them."""
+    def rows(self, module: str, given: Inputs) -> torch.Tensor:
+        """The rows of the ids that occur, of all tables one after the other; to be waited for where other processes hold them."""
         ids, tables = given.ids[module], getattr(self, module)
-        return tables.compute_and_output_dist(*ids) if isinstance(ids, Routed) else tables(ids)
+        found = tables.compute_and_output_dist(*ids) if isinstance(ids, Routed) else tables(ids)
+        return torch.cat([found[name].values() for name in self.names(module)])
+
+    def names(self, module: str) -> list[str]:
+        """What the module calls the features."""
+        return [f"wide_{name}" for name in self.features] if module == "wide" else self.features
 
     def inputs(self, batch: Encoded, device: torch.device | None = None, bias: bool = True) -> Inputs:
         """The samples as tensors on the device. bias=False leaves the position out, as serving does."""
         device = device or self.bias.device
-        distinct, places = self._distinct(batch)
-        values = torch.from_numpy(np.concatenate([*distinct.values()]).astype(np.int64)).to(device)
-        counts = torch.tensor([len(ids) for ids in distinct.values()], device=device)
-        ids = {"embeddings": KeyedJaggedTensor(keys=self.features, values=values, lengths=counts)}
-        if self.wide is not None:
-            ids["wide"] = KeyedJaggedTensor(keys=[f"wide_{name}" for name in self.features], values=values, lengths=counts)
+        distinct, places, entries = self._distinct(batch)
+        values = torch.from_numpy(np.concatenate(distinct).astype(np.int64)).to(device)
+        counts = torch.tensor([len(ids) for ids in distinct], device=device)
+        modules = ("embeddings",) if self.wide is None else ("embeddings", "wide")
+        ids = {name: KeyedJaggedTensor(keys=self.names(name), values=values, lengths=counts) for name in modules}
         lengths = torch.from_numpy(batch.lengths).to(device).long()
         position = None
         if bias:
             position = torch.from_numpy(batch.ids[:, self.columns.index("position")].astype(np.int64)).to(device)
         dense = torch.from_numpy(np.ascontiguousarray(batch.dense)).to(device)
-        return Inputs(ids, tuple(torch.from_numpy(one).to(device) for one in places), dense, lengths, position)
+        entries = tuple(torch.from_numpy(one).to(device) for one in entries)
+        return Inputs(ids, torch.from_numpy(places).to(device), entries, dense, lengths, position)
 
-    def _distinct(self, batch: Encoded) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """By table the ids that occur, and by `keys` where. Popular ids and readers' lists come again and again: each travels once."""
-        of = [s for s, columns in enumerate(self.lists.values()) for _ in columns]
-        inside = [np.arange(SEQUENCE_LENGTH) < batch.lengths[:, s : s + 1] for s in range(len(self.lists))]
-        listed = {name: batch.lists[:, i][inside[of[i]]] for i, name in enumerate(self.list_columns)}
-        found, places = {}, []
-        for table, (_, *columns) in self.reads.items():
-            parts = [batch.ids[:, self.columns.index(table)], *(listed[column] for column in columns)]
-            codes, found[table] = pd.factorize(np.concatenate(parts))
-            places += np.split(codes.astype(np.int64), np.cumsum([len(part) for part in parts])[:-1])
-        return found, places
+    def _distinct(self, batch: Encoded) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
+        """Of each feature's table the ids that occur; places and entries of Inputs. Popular ids and readers' lists come again and
+        again: each travels once."""
+        n = len(batch.ids)
+        places = np.empty((n, len(self.features)), np.int64)
+        entries = [np.empty((batch.lengths[:, s].sum(), len(fields)), np.int64) for s, fields in enumerate(self.fields.values())]
+        listed = self._listed(batch)
+        found, before = [], 0
+        for field, name in enumerate(self.features):
+            parts = [batch.ids[:, self.columns.index(name)], *(values for _, _, values in listed[field])]
+            codes, distinct = pd.factorize(np.concatenate(parts))
+            codes += before
+            places[:, field], start = codes[:n], n
+            for s, place, values in listed[field]:
+                entries[s][:, place] = codes[start : start + len(values)]
+                start += len(values)
+            found.append(distinct)
+            before += len(distinct)
+        return found, places, entries
+
+    def _listed(self, batch: Encoded) -> dict[int, list[tuple[int, int, np.ndarray]]]:
+        """By feature the columns of lists that hold its ids: which list, which of its fields, the ids of all samples."""
+        found, columns = defaultdict(list), itertools.count()
+        for s, fields in enumerate(self.fields.values()):
+            inside = np.arange(SEQUENCE_LENGTH) < batch.lengths[:, s : s + 1]
+            for place, field in enumerate(fields):
+                found[field].append((s, place, batch.lists[:, next(columns)][inside]))
+        return found
 
 
 class Attention(nn.Module):
@@ -280,6 +303,11 @@ class _Extraction(nn.Module):
 
 
 _BODIES = {"shared_bottom": _Shared, "mmoe": _Mixture, "ple": _Extraction, "wide_deep": _Shared}
+
+
+def _at(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """[..., dim]: the rows at places [...]. One call for all features: its backward pass adds in one loop too."""
+    return rows.index_select(0, places.flatten()).view(*places.shape, rows.shape[1])
 
 
 def _tables(names: list[str], rows: dict[str, int], dim: int, init: float, device: torch.device, prefix: str) -> EmbeddingCollection:

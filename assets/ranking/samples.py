@@ -3,15 +3,17 @@
 Here: the split by time, reading by table version, shuffling by seed, the share of each process, prefetching.
 Not here: what a column means (features.py).
 
-The order is a function of (seed, epoch): files in a drawn order, their rows cut into chunks, each chunk mixed by (seed, epoch,
-chunk). So a training that is resumed at a step opens the file that the step's chunk begins in and reads on from there.
+The order is a function of (seed, epoch): files in a drawn order, their rows cut into as many stretches as there are processes, each
+stretch cut into chunks, each chunk mixed by (seed, epoch, chunk). So a process decodes its own stretch and nothing else, and a training
+that is resumed at a step opens the file that the step's chunk begins in and reads on from there.
 
-Memory: one decoded record batch and three chunks (in use, ready, being made), whatever the table's size.
+Memory of all processes together: a decoded record batch each, and three chunks (in use, ready, being made), whatever the table's size.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import queue
 import threading
 from collections import Counter
@@ -185,8 +187,8 @@ def training_batches(
 ) -> Iterator[features.Encoded]:
     """The epoch's batches of one process from step `start` on: of `steps(...)` in all, each of `batch_size(...)` rows.
 
-    Files are read in an order drawn by seed and epoch. Process r takes rows r, r + processes, ... of that order; its rows are
-    cut into chunks of config.shuffle_rows and each chunk is mixed. The last batch is filled up with rows of weight 0.
+    Files are read in an order drawn by seed and epoch. Process r takes the r-th of `processes` equal stretches of that order, cut into
+    chunks of config.shuffle_rows over all processes, each of them mixed. The last batch is filled up with rows of weight 0.
     The next chunk is read and encoded while this one is used.
     """
     return (batch for batch, _ in training_steps(where, schema, config, epoch, rank, start))
@@ -216,12 +218,12 @@ def training_steps(
         schema = replace(schema, ids=collisions.IdMaps.empty(config) if ids is None else ids)
     size = batch_size(where.train_rows, config)
     total = steps(where.train_rows, size, config.processes)
-    per_chunk = max(1, config.shuffle_rows // size)
+    per_chunk = max(1, config.shuffle_rows // (size * config.processes))
     done, moved = start, None
     chunks = prefetched(_chunks(where, schema, config, epoch, rank, start // per_chunk, per_chunk * size), ahead=1)
-    for chunk, moved in chunks:
-        for batch in _cut(chunk, size, done % per_chunk):
-            yield _filled(batch, size), moved
+    for chunk, order, moved in chunks:
+        for begin in range(done % per_chunk * size, len(order), size):
+            yield _filled(chunk.rows(order[begin : begin + size]), size), moved
             moved = None
             done += 1
     if done < total:  # fewer rows than processes: this one has none of the last step
@@ -231,24 +233,30 @@ def training_steps(
 
 def _chunks(
     where: Split, schema: features.FeatureSchema, config: RankerConfig, epoch: int, rank: int, first: int, rows: int
-) -> Iterator[tuple[features.Encoded, Moved | None]]:
-    """The process's chunks from number `first` on, mixed; `rows` of its rows each, the last one fewer.
+) -> Iterator[tuple[features.Encoded, np.ndarray, Moved | None]]:
+    """The process's chunks from number `first` on, each with the order to take its rows in; `rows` of its rows each, the last one fewer.
 
-    Maps are moved by a chunk of all processes before any of its ids is looked up.
+    Maps are moved by the same chunk of all processes before any of its ids is looked up.
     """
     fragments = where.fragments("train")
     np.random.default_rng((config.seed, epoch)).shuffle(fragments)
-    skip = first * rows * config.processes  # rows of the common order
-    while skip and fragments and (held := _count(where, fragments[0])) <= skip:
-        skip -= held
-        del fragments[0]
+    bounds = [where.train_rows * process // config.processes for process in range(config.processes + 1)]
+
+    def stretch(process: int, columns: list[str]) -> Iterator[list[pa.RecordBatch]]:
+        begin, end = bounds[process], bounds[process + 1]
+        return _gathered(_between(where, columns, fragments, begin + first * rows, end), rows)
+
     columns = [*schema.columns, *features.TARGETS]
-    common = _after(_record_batches("train", where, columns, fragments), skip)
-    for number, parts in enumerate(_gathered(common, rows * config.processes), first):
-        moved = None if schema.ids is None else _move(schema, parts, config, epoch, number)
-        mine = list(_share(parts, rank, config.processes)) or [_no_rows(where, columns)]
-        encoded = features.concat([features.encode(part, schema) for part in mine])
-        yield encoded.rows(np.random.default_rng((config.seed, epoch, number)).permutation(len(encoded.ids))), moved
+    of_keys = [] if schema.ids is None else features.key_columns(collisions.observed(schema.tables))
+    others = {process: stretch(process, of_keys) for process in range(config.processes if of_keys else 0) if process != rank}
+    mine = stretch(rank, columns)
+    for number in range(first, -(-steps(where.train_rows, 1, config.processes) // rows)):
+        parts, moved = next(mine, []), None
+        if schema.ids is not None:
+            seen = [parts if process == rank else next(others[process], []) for process in range(config.processes)]
+            moved = _move(schema, list(itertools.chain(*seen)), config, epoch, number)
+        encoded = features.encode(pa.Table.from_batches(parts) if parts else _no_rows(where, columns), schema)
+        yield encoded, np.random.default_rng((config.seed, epoch, number)).permutation(len(encoded.ids)), moved
 
 
 def _move(
@@ -267,11 +275,18 @@ def _count(where: Split, fragment: pds.Fragment) -> int:
     return fragment.scanner(schema=schema, columns=[], filter=where.filter("train")).count_rows()
 
 
-def _after(batches: Iterable[pa.RecordBatch], skip: int) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if skip < batch.num_rows:
-            yield batch.slice(skip)
-        skip = max(0, skip - batch.num_rows)
+def _between(where: Split, columns: list[str], fragments: list[pds.Fragment], begin: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Rows [begin, end) of the training rows of the files, in their order; files before are counted, not read."""
+    left, skipped = max(0, end - begin), 0
+    while left and (held := _count(where, fragments[skipped])) <= begin:
+        begin, skipped = begin - held, skipped + 1
+    for batch in _record_batches("train", where, columns, fragments[skipped:]) if left else ():
+        found = batch.slice(begin, left)
+        begin, left = max(0, begin - batch.num_rows), left - found.num_rows
+        if found.num_rows:
+            yield found
+        if not left:
+            return
 
 
 def _gathered(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
@@ -302,11 +317,6 @@ def _share(batches: Iterable[pa.RecordBatch], rank: int, processes: int) -> Iter
         mine = batch if processes == 1 else batch.take(pa.array(np.arange(first, batch.num_rows, processes)))
         if mine.num_rows:
             yield mine
-
-
-def _cut(whole: features.Encoded, size: int, first: int) -> Iterator[features.Encoded]:
-    for start in range(first * size, whole.ids.shape[0], size):
-        yield whole.rows(slice(start, start + size))
 
 
 def _filled(batch: features.Encoded, size: int) -> features.Encoded:

@@ -8,7 +8,7 @@ from ranking_world import plant, window
 
 from assets.lake import Lake
 from assets.ranking import samples
-from assets.ranking.config import TABLES, RankerConfig
+from assets.ranking.config import SEQUENCES, TABLES, RankerConfig
 from assets.ranking.train import train
 
 pytestmark = pytest.mark.slow
@@ -100,12 +100,15 @@ def test_an_id_is_looked_up_once_and_stands_where_it_occurs(lake):
     batch = next(iter(samples.training_batches(where, schema, CONFIG)))
     model = RankerModel(schema, CONFIG, torch.device("cpu"))
     given = model.inputs(batch)
-    distinct, places = given.ids["embeddings"], dict(zip(model.keys, given.places, strict=True))
+    bags = given.ids["embeddings"]
+    ids, ends = bags.values(), bags.lengths().cumsum(0).tolist()
+    assert given.places.shape == (len(batch.ids), len(model.features)) and len(ids) == ends[-1] == given.places.max() + 1
     columns = list(schema.list_columns)
-    for table, ids in zip(distinct.keys(), distinct.values().split(distinct.lengths().tolist()), strict=True):
-        assert len(ids) == len(ids.unique())
-        assert (ids[places[table]].numpy() == batch.ids[:, list(schema.tables).index(table)]).all()
-        for column in model.reads[table][1:]:
-            s = next(s for s, of in enumerate(model.lists.values()) if column in of)
-            inside = np.arange(batch.lists.shape[2]) < batch.lengths[:, s : s + 1]
-            assert inside.any() and (ids[places[column]].numpy() == batch.lists[:, columns.index(column)][inside]).all()
+    for i, (name, start, end) in enumerate(zip(bags.keys(), [0, *ends], ends, strict=False)):
+        assert end - start == len(ids[start:end].unique())
+        assert (given.places[:, i] >= start).all() and (given.places[:, i] < end).all()
+        assert (ids[given.places[:, i]].numpy() == batch.ids[:, list(schema.tables).index(name)]).all()
+    for s, (name, entries) in enumerate(zip(schema.sequences, given.entries, strict=True)):
+        inside = np.arange(batch.lists.shape[2]) < batch.lengths[:, s : s + 1]
+        for field, column in enumerate(SEQUENCES[name]):
+            assert inside.any() and (ids[entries[:, field]].numpy() == batch.lists[:, columns.index(column)][inside]).all()

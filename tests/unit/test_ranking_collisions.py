@@ -131,7 +131,7 @@ def test_every_process_has_the_same_map_and_reads_on_from_any_step(tmp_path, pro
     lake = Lake(str(tmp_path))
     plant(lake, 1500, 2)
     config = RankerConfig(
-        tables=TIGHT, collisions="managed", batch=64, min_steps=1, shuffle_rows=192, processes=processes, holdout=0,
+        tables=TIGHT, collisions="managed", batch=64, min_steps=1, shuffle_rows=192 * processes, processes=processes, holdout=0,
     )  # fmt: skip
     where = samples.split(lake, window(2), config)
     schema, _ = samples.fit_schema(where, config)

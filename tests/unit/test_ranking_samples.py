@@ -62,7 +62,7 @@ def test_same_seed_same_order_other_epoch_other_order(planted):
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_reading_on_from_any_step_gives_the_batches_that_were_to_come(planted, processes):
     lake, _ = planted
-    config = RankerConfig(batch=128, min_steps=1, shuffle_rows=500, processes=processes)
+    config = RankerConfig(batch=128, min_steps=1, shuffle_rows=500 * processes, processes=processes)
     for rank in range(processes):
         _, whole = read(lake, config, epoch=1, rank=rank)
         for start in range(len(whole) + 1):
