@@ -138,20 +138,19 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
 
     class Plain(RankerModel):
         def looked_up(self, given) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            bag = given.ids["embeddings"]
+            ids = bag.values()
             if once:
-                return super().looked_up(given)
-            ids = given.ids["embeddings"].values()
-            own = [self.look(i, ids[given.places[:, i]]) for i in range(len(self.features))]
-            lists = [
-                torch.cat([self.look(i, ids[entries[:, place]]) for place, i in enumerate(fields)], dim=1)
-                for fields, entries in zip(self.fields.values(), given.entries, strict=True)
-            ]
-            return torch.stack(own, dim=1), lists
-
-        def rows(self, module: str, given) -> torch.Tensor:
-            ids = given.ids[module]
-            parts = ids.values().split(ids.lengths().tolist())
-            return torch.cat([self.look(i, part) for i, part in enumerate(parts)])
+                rows = torch.cat([self.look(i, part) for i, part in enumerate(ids.split(bag.lengths().tolist()))])
+                read = lambda field, places: rows.index_select(0, places)  # noqa: E731
+            else:
+                read = lambda field, places: self.look(field, ids[places])  # noqa: E731
+            own = torch.stack([read(i, given.places[:, i]) for i in range(len(self.features))], dim=1)
+            lists = []
+            for i, (name, fields) in enumerate(self.fields.items()):
+                entries = torch.cat([read(field, given.entries[i][:, place]) for place, field in enumerate(fields)], dim=1)
+                lists.append(self.attention[name].over(self.candidate(own, name), entries, given.lengths[:, i]))
+            return own, lists
 
         def look(self, feature: int, ids: torch.Tensor) -> torch.Tensor:
             table = self.embeddings[self.features[feature]]

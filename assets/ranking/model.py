@@ -33,6 +33,7 @@ from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
 from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
 from assets.ranking.features import Encoded, FeatureSchema
+from assets.ranking.pooling import Pooled
 
 ATTENTION = 16  # width of the unit that weighs an entry of a list
 SURE = 1e-6  # a probability is kept this far from 1 where its complement's logarithm is taken
@@ -107,12 +108,7 @@ class RankerModel(nn.Module):
     def forward(self, given: Inputs) -> torch.Tensor:
         n = given.dense.shape[0]
         own, lists = self.looked_up(given)
-        vectors = [own.flatten(1)]
-        for i, (name, entries) in enumerate(zip(self.fields, lists, strict=True)):
-            candidate = torch.cat([own[:, field] for field in self.fields[name]], dim=1)
-            vectors.append(self.attention[name](candidate, entries, given.lengths[:, i]))
-        vectors.append(self.project(given.dense))
-        stacked = torch.cat(vectors, dim=1).view(n, -1, own.shape[2])
+        stacked = torch.cat([own.flatten(1), *lists, self.project(given.dense)], dim=1).view(n, -1, own.shape[2])
         parts = [stacked.flatten(1), given.dense]
         if self.wide is None:
             parts.append(torch.bmm(stacked, stacked.transpose(1, 2)).flatten(1).index_select(1, self.pairs))
@@ -132,9 +128,18 @@ class RankerModel(nn.Module):
         return logits
 
     def looked_up(self, given: Inputs) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Embeddings of the samples' features, [n, features, dim], and of each list's entries, [entries, fields x dim]."""
+        """Embeddings of the samples' features, [n, features, dim], and what each list comes to, [n, dim]."""
         rows = self.rows("embeddings", given)
-        return _at(rows, given.places), [_at(rows, entries).flatten(1) for entries in given.entries]
+        own = _at(rows, given.places)
+        lists = [
+            self.attention[name](self.candidate(own, name), rows, entries, given.lengths[:, i])
+            for i, (name, entries) in enumerate(zip(self.fields, given.entries, strict=True))
+        ]
+        return own, lists
+
+    def candidate(self, own: torch.Tensor, name: str) -> torch.Tensor:
+        """What the list's entries are held against: the sample's embeddings from the same tables, [n, fields x dim]."""
+        return torch.cat([own[:, field] for field in self.fields[name]], dim=1)
 
     def linear(self, given: Inputs) -> torch.Tensor:
         """What the wide half makes of the ids, [n, outputs]."""
@@ -199,8 +204,9 @@ class RankerModel(nn.Module):
 class Attention(nn.Module):
     """A list as one vector: each entry weighed by how it goes with the candidate (DIN, Zhou et al. 2018).
 
-    forward(candidate [n, fields x dim], entries [all, fields x dim], lengths [n]) -> [n, dim]. As in DIN the weights are not
-    normalised: many entries that fit say more than one. How long ago an entry was counts as well.
+    forward(candidate [n, width], rows [all, dim], entries [m, fields], lengths [n]) -> [n, dim]; an entry is its rows one after the
+    other, width = fields x dim. As in DIN the weights are not normalised: many entries that fit say more than one. How long ago an
+    entry was counts as well.
     """
 
     def __init__(self, fields: int, dim: int, device: torch.device) -> None:
@@ -213,7 +219,14 @@ class Attention(nn.Module):
         self.weigh = nn.Linear(ATTENTION, 1, device=device)
         self.project = nn.Linear(width, dim, device=device)
 
-    def forward(self, candidate: torch.Tensor, entries: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward(self, candidate: torch.Tensor, rows: torch.Tensor, entries: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        if rows.device.type != "cpu":
+            return self.over(candidate, _at(rows, entries).flatten(1), lengths)
+        layers = (self.of_entry.weight, self.of_both.weight, self.recency, self.weigh.weight, self.weigh.bias)
+        return self.project(Pooled.apply(candidate, self.of_candidate(candidate), rows, entries, lengths, *layers))
+
+    def over(self, candidate: torch.Tensor, entries: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """The same of entries that were read, [m, width], by torch's operators: what GPUs do well."""
         n = len(candidate)
         owner = torch.repeat_interleave(torch.arange(n, device=lengths.device), lengths)
         ends = lengths.cumsum(0)
