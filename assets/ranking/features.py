@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -294,10 +295,34 @@ def encode_lists(rows: pa.Table | pa.RecordBatch, schema: FeatureSchema) -> tupl
             if i and not np.array_equal(found, lengths[:, s]):
                 raise RankerError(f"the lists {', '.join(SEQUENCES[name])} of a sample differ in length")
             lengths[:, s] = found
-            inside = np.arange(SEQUENCE_LENGTH) < found[:, None]
-            lists[:, place][inside] = schema.rows(table, entries)
+            _pad(schema.rows(table, entries), lengths[:, s], lists[:, place])
             place += 1
     return lists, lengths
+
+
+def unpadded(lists: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Of a column of lists [n, SEQUENCE_LENGTH] the entries, one after the other; lengths [n]."""
+    entries = np.empty(lengths.sum(), lists.dtype)
+    _unpad(lists, lengths, entries)
+    return entries
+
+
+@numba.njit(nogil=True, cache=True)
+def _pad(entries, lengths, lists):
+    e = 0
+    for i in range(len(lengths)):
+        for j in range(lengths[i]):
+            lists[i, j] = entries[e]
+            e += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _unpad(lists, lengths, entries):
+    e = 0
+    for i in range(len(lengths)):
+        for j in range(lengths[i]):
+            entries[e] = lists[i, j]
+            e += 1
 
 
 def _entries(column: pa.ListArray) -> tuple[pa.Array, np.ndarray]:

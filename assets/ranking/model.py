@@ -32,7 +32,7 @@ from torch import nn
 from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
 from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
-from assets.ranking.features import Encoded, FeatureSchema
+from assets.ranking.features import Encoded, FeatureSchema, unpadded
 from assets.ranking.pooling import Pooled
 
 ATTENTION = 16  # width of the unit that weighs an entry of a list
@@ -81,6 +81,8 @@ class RankerModel(nn.Module):
         self.features = [name for name in schema.tables if name not in BIASES]
         # By list the features that its entries share tables with.
         self.fields = {name: [self.features.index(table) for table in SEQUENCES[name].values()] for name in schema.sequences}
+        for name, fields in self.fields.items():
+            self.register_buffer(f"{name}_fields", torch.tensor(fields, device=device), persistent=False)
         tables_device = tables_device or device
         self.embeddings = _tables(self.features, schema.tables, config.dim, config.init, tables_device, "")
         self.attention = nn.ModuleDict(
@@ -139,7 +141,7 @@ class RankerModel(nn.Module):
 
     def candidate(self, own: torch.Tensor, name: str) -> torch.Tensor:
         """What the list's entries are held against: the sample's embeddings from the same tables, [n, fields x dim]."""
-        return torch.cat([own[:, field] for field in self.fields[name]], dim=1)
+        return own.index_select(1, getattr(self, f"{name}_fields")).flatten(1)
 
     def linear(self, given: Inputs) -> torch.Tensor:
         """What the wide half makes of the ids, [n, outputs]."""
@@ -195,9 +197,8 @@ class RankerModel(nn.Module):
         """By feature the columns of lists that hold its ids: which list, which of its fields, the ids of all samples."""
         found, columns = defaultdict(list), itertools.count()
         for s, fields in enumerate(self.fields.values()):
-            inside = np.arange(SEQUENCE_LENGTH) < batch.lengths[:, s : s + 1]
             for place, field in enumerate(fields):
-                found[field].append((s, place, batch.lists[:, next(columns)][inside]))
+                found[field].append((s, place, unpadded(batch.lists[:, next(columns)], batch.lengths[:, s])))
         return found
 
 
