@@ -106,8 +106,9 @@ def _lists(rng: np.random.Generator, rows: int) -> dict[str, pa.Array]:
     for mean, columns in zip((6, 1), SEQUENCES.values(), strict=True):
         offsets = np.r_[0, np.minimum(rng.poisson(mean, rows), 20).cumsum()].astype(np.int32)
         n = offsets[-1]
-        values = (rng.zipf(1.2, n) % 100_000, TOPICS[rng.integers(0, 24, n)], rng.zipf(1.2, n) % 10_000)
-        found |= {name: pa.ListArray.from_arrays(offsets, pa.array(v)) for name, v in zip(columns, values, strict=True)}
+        notes, authors = pa.array(rng.zipf(1.2, n) % 100_000), pa.array(rng.zipf(1.2, n) % 10_000)
+        values = (notes, pa.array(TOPICS).take(pa.array(rng.integers(0, 24, n))), authors)
+        found |= {name: pa.ListArray.from_arrays(offsets, v) for name, v in zip(columns, values, strict=True)}
     return found
 
 

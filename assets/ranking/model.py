@@ -33,7 +33,7 @@ from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
 from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
 from assets.ranking.features import Encoded, FeatureSchema, unpadded
-from assets.ranking.pooling import Pooled
+from assets.ranking.pooling import Pooled, Read
 
 ATTENTION = 16  # width of the unit that weighs an entry of a list
 SURE = 1e-6  # a probability is kept this far from 1 where its complement's logarithm is taken
@@ -321,7 +321,9 @@ _BODIES = {"shared_bottom": _Shared, "mmoe": _Mixture, "ple": _Extraction, "wide
 
 def _at(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """[..., dim]: the rows at places [...]. One call for all features: its backward pass adds in one loop too."""
-    return rows.index_select(0, places.flatten()).view(*places.shape, rows.shape[1])
+    if rows.device.type == "cpu":
+        return Read.apply(rows, places)
+    return rows.index_select(0, places.flatten()).view(*places.shape, -1)
 
 
 def _tables(names: list[str], rows: dict[str, int], dim: int, init: float, device: torch.device, prefix: str) -> EmbeddingCollection:

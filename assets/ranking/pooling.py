@@ -1,7 +1,7 @@
-"""Attention over readers' lists on the CPU: what model.Attention does an entry at a time, as loops.
+"""What the model does with the rows it was given, row by row, as loops on the CPU: reading them, and attention over readers' lists.
 
-Here: reading entries, weighing and adding them up, and the derivatives. Not here: the layers and what they mean (model.py), tables and
-their rows (rows.py), GPUs (model.py's own operators).
+Here: reading rows and entries, weighing and adding entries up, and the derivatives. Not here: the layers and what they mean (model.py),
+tables and their rows (rows.py), GPUs (model.py's own operators).
 
 A list has few entries and the unit that weighs them is small: torch's operators, each over all entries of a batch, move more memory
 than they compute. Only the products with the unit's matrices stay torch's.
@@ -14,6 +14,22 @@ import numpy as np
 import torch
 
 FAST = {"contract", "reassoc"}  # lets sums use the vector unit; the same order every time
+
+
+class Read(torch.autograd.Function):
+    """The rows at places: float32 [all, dim], int64 [n, features] -> [n, features, dim]."""
+
+    @staticmethod
+    def forward(ctx, rows, places):
+        ctx.places, ctx.rows = places, len(rows)
+        return rows.index_select(0, places.flatten()).view(*places.shape, -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        d_rows = np.zeros((ctx.rows, gradient.shape[-1]), np.float32)
+        _add(_array(gradient.flatten(0, -2)), _array(ctx.places.flatten()), d_rows)
+        return torch.from_numpy(d_rows), None
 
 
 class Pooled(torch.autograd.Function):
@@ -61,6 +77,13 @@ class Pooled(torch.autograd.Function):
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
+
+
+@numba.njit(nogil=True, cache=True)
+def _add(gradient, places, d_rows):
+    for i in range(len(places)):
+        for d in range(d_rows.shape[1]):
+            d_rows[places[i], d] += gradient[i, d]
 
 
 @numba.njit(nogil=True, cache=True)

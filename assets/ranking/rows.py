@@ -103,19 +103,26 @@ def _update(weights, states, first, ids, ends, gradient, slots, rate, eps):
     slots: int32, 0 for each row of all tables; a row that was met has 1 + its place among the distinct rows meanwhile.
     """
     dim = gradient.shape[1]
-    summed = np.zeros((len(ids), dim), np.float32)
     rows = np.empty(len(ids), np.int64)
-    count = start = 0
+    start = 0
     for t in range(len(first)):
         for i in range(start, ends[t]):
-            row = first[t] + ids[i]
-            if slots[row] == 0:
-                rows[count] = row
-                count += 1
-                slots[row] = count
-            for d in range(dim):
-                summed[slots[row] - 1, d] += gradient[i, d]
+            rows[i] = first[t] + ids[i]
         start = ends[t]
+    # Rows lie far apart. Loads that wait for nothing fetch them many at a time; the loops below would fetch one after the other.
+    touched = np.float32(0)
+    for i in range(len(rows)):
+        touched += weights[rows[i], 0] + states[rows[i]] + slots[rows[i]]
+    summed = np.zeros((len(ids), dim), np.float32)
+    count = 0
+    for i in range(len(rows)):
+        row = rows[i]
+        if slots[row] == 0:
+            rows[count] = row
+            count += 1
+            slots[row] = count
+        for d in range(dim):
+            summed[slots[row] - 1, d] += gradient[i, d]
     for k in range(count):
         square = np.float32(0)
         for d in range(dim):
@@ -125,3 +132,4 @@ def _update(weights, states, first, ids, ends, gradient, slots, rate, eps):
         for d in range(dim):
             weights[rows[k], d] -= step * summed[k, d]
         slots[rows[k]] = 0
+    return touched  # else the compiler would leave those loads out
