@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from assets.ranking.config import RankerError
 
 KEEP_DAYS = 7  # an unfinished training that nothing has touched for so long is removed by the next one
 JOB, META = "job.json", "meta.json"
+# Until November 2026 tables that lists shared lay in a module `list_embeddings`, the others in EmbeddingBagCollections.
+_OLDER = re.compile(r"^(?:list_(?=embeddings\.)|)((?:embeddings|wide)\.)(?:embedding_bags|embeddings)\.")
 
 
 @contextmanager
@@ -113,6 +116,18 @@ def finish(folder: Path, step: int, meta: dict) -> None:
     for other in [*folder.glob("step-*"), *folder.glob(".writing-*")]:
         if other != done:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def read_version(path: Path) -> dict:
+    """weights.pt or optimizer.pt of a version; tables that older code kept in other modules under the names they have now."""
+    import torch
+
+    found = torch.load(path, weights_only=True)
+    return {**found, "rows": _renamed(found["rows"])} if "adam" in found else _renamed(found)
+
+
+def _renamed(tables: dict) -> dict:
+    return {_OLDER.sub(r"\1embeddings.", name): values for name, values in tables.items()}
 
 
 # --- the state of a sharded model ---------------------------------------------------------------------------------

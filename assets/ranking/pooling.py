@@ -1,7 +1,7 @@
 """What the model does with the rows it was given, row by row, as loops on the CPU: reading them, and attention over readers' lists.
 
 Here: reading rows and entries, weighing and adding entries up, and the derivatives. Not here: the layers and what they mean (model.py),
-tables and their rows (rows.py), GPUs (model.py's own operators).
+tables and their rows (rows.py), GPUs (model.py's own operators). Imports torch: import inside functions only.
 
 A list has few entries and the unit that weighs them is small: torch's operators, each over all entries of a batch, move more memory
 than they compute. Only the products with the unit's matrices stay torch's.

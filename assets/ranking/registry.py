@@ -151,6 +151,7 @@ def read(path: Path, name: str) -> Ranker:
     """The version in a folder, its metrics empty while it is being written."""
     import torch
 
+    from assets.ranking import checkpoint
     from assets.ranking.model import RankerModel
 
     config = json.loads((path / "config.json").read_text())
@@ -160,7 +161,10 @@ def read(path: Path, name: str) -> Ranker:
         schema = replace(schema, ids=collisions.IdMaps.load(path / collisions.FILE, settings))
     metrics = json.loads((path / "metrics.json").read_text()) if (path / "metrics.json").exists() else {}
     model = RankerModel(schema, settings, torch.device("cpu"))
-    model.load_state_dict(torch.load(path / "weights.pt", weights_only=True))
+    try:
+        model.load_state_dict(checkpoint.read_version(path / "weights.pt"))
+    except RuntimeError as error:
+        raise RankerError(f"the weights of version {name} do not fit this code's network; train the ranker anew ({error})") from error
     return Ranker(name, schema, config, metrics, model.eval())
 
 

@@ -188,8 +188,8 @@ class Training:
         elif self.job.start is not None:
             start = Path(self.job.start)
             known = (start / "optimizer.pt").exists()
-            state = torch.load(start / "optimizer.pt", weights_only=True) if known else None
-            weights = torch.load(start / "weights.pt", weights_only=True)
+            state = checkpoint.read_version(start / "optimizer.pt") if known else None
+            weights = checkpoint.read_version(start / "weights.pt")
             checkpoint.start_at(self.model, self.optimizer, weights, state)
             if self.ids is not None:
                 self.ids = collisions.IdMaps.load(start / collisions.FILE, self.job.config)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from ranking_world import plant, window
 
 from assets.lake import Lake
-from assets.ranking import features, registry
+from assets.ranking import checkpoint, features, registry
 from assets.ranking.config import HEADS, NETWORKS, TABLES, RankerConfig, RankerError
 from assets.ranking.train import resume, train, unfinished
 
@@ -96,6 +97,38 @@ def test_a_reloaded_version_gives_the_same_scores(planted, trained):
     assert all(0 < p < 1 for name in scores.column_names[:9] for p in ranker.score(new)[name].to_pylist())
     with pytest.raises(RankerError, match="position"):
         ranker.score(bare.drop_columns(["position"]))
+
+
+def test_a_version_of_older_code_is_read_and_one_that_does_not_fit_says_so(planted, trained, tmp_path):
+    """Before tables lay in one module, those that lists share had one of their own."""
+    import torch
+
+    lake, _ = planted
+    version = trained[0]["version"]
+    older = Lake(str(tmp_path))
+    folder = registry.folder(older) / version
+    shutil.copytree(registry.folder(lake) / version, folder)
+    ranker = registry.load(lake, version)
+    shared = set(ranker.schema.list_columns.values())
+
+    def name_then(name):
+        module, _, rest = name.partition(".embeddings.")
+        table = rest.removesuffix(".weight")
+        return name if module != "embeddings" else f"list_embeddings.embeddings.{rest}" if table in shared else f"embeddings.embedding_bags.{rest}"
+
+    weights, state = (torch.load(folder / file, weights_only=True) for file in ("weights.pt", "optimizer.pt"))
+    then = {name_then(name): value for name, value in weights.items()}
+    assert {name.partition(".")[0] for name in then if "embed" in name} == {"embeddings", "list_embeddings"}
+    torch.save(then, folder / "weights.pt")
+    torch.save({**state, "rows": {name_then(name): value for name, value in state["rows"].items()}}, folder / "optimizer.pt")
+    found = registry.load(older, version)
+    for name, value in ranker.model.state_dict().items():
+        assert value.equal(found.model.state_dict()[name]), name
+    now = checkpoint.read_version(folder / "optimizer.pt")
+    assert now["rows"].keys() == state["rows"].keys() and now.keys() == state.keys()
+    torch.save({f"{name}.other": value for name, value in weights.items()}, folder / "weights.pt")
+    with pytest.raises(RankerError, match="do not fit.*train the ranker anew"):
+        registry.load(older, version)
 
 
 def test_a_version_says_where_it_comes_from(planted, trained):
