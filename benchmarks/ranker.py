@@ -49,6 +49,7 @@ COUNTERS = ("impressions", "clicks", "likes", "favs", "comments", "shares", "fol
 TOPICS = np.array([f"t{i}" for i in range(24)])
 DAY = 500_000_000  # samples
 HELD_BATCHES = 32  # where the input is held in memory
+PROFILED = 300  # steps; every operator of each is remembered
 PLAIN_SECONDS = 20.0  # of one measurement of the plain network: dense gradients take minutes an epoch
 
 # Plain PyTorch: name -> sparse gradients of the tables, their optimizer, threads (0: all cores), each id looked up once a batch.
@@ -68,7 +69,7 @@ TORCHREC = {
 # What an operator's time is counted as, by its name; the first that fits. The rest of torch's operators is the dense part.
 KINDS = {
     "comms": r"c10d|gloo|nccl|all2all|alltoall|all_reduce|allreduce|all_gather|allgather|broadcast|record_param_comms",
-    "lookup": r"fbgemm|embedding|jagged|cumsum|bucketize|permute_(1d|2d|sparse)|index_select|segment_sum",
+    "lookup": r"fbgemm|embedding|jagged|cumsum|bucketize|permute_(1d|2d|sparse)|index_select|segment_sum|^_?(looked|read)(backward)?$",
 }
 
 
@@ -216,7 +217,7 @@ class Feed:
     """Stands before the batches of the training loop: counts them, and the time that the loop waits for them.
 
     held: the first HELD_BATCHES are kept and handed out again and again, so that the input costs nothing.
-    profiler: runs from the loop's begin to its end.
+    profiler: runs from the loop's begin for PROFILED steps, which `waited` and `last` then are of.
     """
 
     def __init__(self, held: bool = False, profiler=None) -> None:
@@ -245,10 +246,18 @@ class Feed:
                     return
                 self.batches += 1
                 yield batch
+                if self.profiler and self.batches == PROFILED:
+                    break
+            self._ended()
+            yield from made
         finally:
-            self.last = time.perf_counter()
-            if self.profiler:
-                self.profiler.stop()
+            if self.last is None:
+                self._ended()
+
+    def _ended(self) -> None:
+        self.last = time.perf_counter()
+        if self.profiler:
+            self.profiler.stop()
 
 
 def from_memory(lake: Lake, config: RankerConfig) -> float:
