@@ -309,7 +309,8 @@ class Lake:
             seen = self.appended(table.name, app)
             if seen is not None and seen >= version:
                 return False
-            return self.commit([self.stage(Write(table, data))], by=app, app=(app, version)) is not None
+            step = self.stage(Write(table, data))
+            return self.commit([step], by=app, app=(app, version), of_table=True) is not None
         self.create(table)
         target = self.open(table.name)
         seen = target.transaction_version(app)
@@ -356,14 +357,16 @@ class Lake:
         *,
         by: str,
         app: tuple[str, int] | None = None,
+        of_table: bool = False,
         note: dict[str, Any] | None = None,
         fence: Callable[[], None] = lambda: None,
         probe: Probe = lambda point: None,
     ) -> Moment | None:
         """Make staged files visible, in all their tables at one moment. Local lakes only.
 
-        app: (application, version); a version that a moment or the first table has seen is a repeat: its files are
-        deleted and None is returned. fence: called under the lock before anything is decided; what it raises stops the
+        app: (application, version); a version that has been seen is a repeat: its files are deleted and None is returned.
+        of_table: the version counts what the application wrote to the one table of this commit, and the table knows it;
+        else it counts the application's commits, and the moments know it. fence: called under the lock before anything is decided; what it raises stops the
         commit. probe: called with the name of each point passed (tests kill the process there).
         Raises LakeError where the lock is not to be had or the log is not ours alone.
         """
@@ -371,11 +374,13 @@ class Lake:
             with self.log.locked():
                 before = self._recovered()
                 fence()
-                if app and self._repeated(before, steps, app):
+                if app and self._repeated(before, steps, app, of_table):
                     self._unstage(steps)
                     return None
                 number = before.number + 1 if before else 0
-                intent = {"moment": number, "by": by, "app": app, "note": note or {}, "steps": list(steps)}
+                intent = {
+                    "moment": number, "by": by, "app": app, "of_table": of_table, "note": note or {}, "steps": list(steps)
+                }  # fmt: skip
                 self.log.decide(intent)
                 probe("intent")
                 return self._finish(intent, before, probe)
@@ -430,7 +435,7 @@ class Lake:
             apps={**(before.apps if before else {})},
         )
         if intent:
-            if intent["app"] and len(intent["steps"]) > 1:
+            if intent["app"] and not intent.get("of_table", len(intent["steps"]) == 1):  # older code did not say
                 moment.apps[intent["app"][0]] = intent["app"][1]
             added = {step["table"]: [add["path"] for add in step["adds"]] for step in intent["steps"]}
             moment = replace(moment, added=added, note=intent["note"])
@@ -479,12 +484,13 @@ class Lake:
     def _handles(self) -> dict[str, DeltaTable]:
         return {}
 
-    def _repeated(self, before: Moment | None, steps: Sequence[Step], app: tuple[str, int]) -> bool:
-        seen = before.apps.get(app[0]) if before and len(steps) > 1 else self._seen(steps, app[0])
-        return seen is not None and seen >= app[1]
-
-    def _seen(self, steps: Sequence[Step], app: str) -> int | None:
-        return self._open(steps[0]["table"]).transaction_version(app) if steps else None
+    def _repeated(self, before: Moment | None, steps: Sequence[Step], app: tuple[str, int], of_table: bool) -> bool:
+        name, version = app
+        if of_table:
+            seen = self._open(steps[0]["table"]).transaction_version(name)
+        else:
+            seen = before.apps.get(name) if before else None
+        return seen is not None and seen >= version
 
     def _unstage(self, steps: Sequence[Step]) -> None:
         for step in steps:

@@ -21,7 +21,7 @@ st.set_page_config(page_title="Glasshouse", page_icon="🌿", layout="wide")
 entrance.require_login()
 st.navigation(
     [
-        st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", url_path="overview", default=True),
+        st.Page("views/overview.py", title="Overview", icon=":material/monitoring:", default=True),
         st.Page("views/funnel.py", title="Attribution funnel", icon=":material/filter_alt:", url_path="funnel"),
         st.Page("views/attribution.py", title="Attribution explorer", icon=":material/explore:", url_path="attribution"),
         st.Page("views/revenue.py", title="Revenue", icon=":material/payments:", url_path="revenue"),

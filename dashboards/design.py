@@ -116,8 +116,9 @@ def _zone(frame: pd.DataFrame) -> str:
 
 
 def _time() -> alt.X:
-    midnight = "utchours(datum.value) == 0 && utcminutes(datum.value) == 0"
-    label = f"utcFormat(datum.value, {midnight} ? '%b %d' : '%H:%M')"
+    # Of some minutes the steps are parts of a minute: without their seconds all would read alike.
+    form = "utcseconds(datum.value) ? '%H:%M:%S' : utchours(datum.value) + utcminutes(datum.value) ? '%H:%M' : '%b %d'"
+    label = f"utcFormat(datum.value, {form})"
     axis = alt.Axis(labelOverlap=True, grid=False, tickCount=7, labelExpr=label)
     return alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
@@ -223,7 +224,7 @@ def bars(
 ) -> alt.Chart:  # fmt: skip
     """Bars over a few values of `x`, in the order given (or of the values); with `other`, two a value side by side."""
     encode = {
-        "x": alt.X(f"{x}:O", title=x_title, sort=sort, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
+        "x": alt.X(f"{x}:O", title=x_title, sort=sort or alt.Undefined, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
         "y": alt.Y(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=5)),
         "tooltip": [alt.Tooltip(f"{x}:O", title=x_title or x), alt.Tooltip(f"{column}:Q", title=title, format=form)],
     }  # fmt: skip

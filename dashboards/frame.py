@@ -30,6 +30,7 @@ LIVE_S = 5
 FILTERS = ("channel", "device", "position")  # those that a page may take; the names in the address
 STATE = ("range", "from", "to", "zone", "compare", "spam", *FILTERS)
 TIME_COLUMN = "YYYY-MM-DD HH:mm:ss"
+NAMING = ("at", "batch", "moment", "position", "row", "table_version")  # columns of whole numbers that count nothing
 
 _ALTAIR = threading.Lock()
 
@@ -327,7 +328,7 @@ def change(now: float | None, before: float | None, than: str = "before", colour
     return {"delta": f"{now / before - 1:+.1%}", "delta_description": f"vs. {than}", "delta_color": colour}
 
 
-Tile = tuple[str, str, Callable]  # label, column and definition, number format
+Tile = tuple[str, str, Callable] | tuple[str, str, Callable, str]  # label, column and definition, number format, colour of its change
 
 
 def tiles(
@@ -336,10 +337,10 @@ def tiles(
     """A row of numbers, each with its meaning one hover away and its change to the range compared with."""
     than = "a week before" if choice.compare == "week" else "before"
     with st.container(horizontal=True):
-        for label, name, words in shown:
+        for label, name, words, *own in shown:
             st.metric(
                 label, words(now[name]), help=design.meaning(name), border=True, height="stretch",
-                **change(now[name], before.get(name), than, colour),
+                **change(now[name], before.get(name), than, *own or [colour]),
             )  # fmt: skip
 
 
@@ -390,13 +391,18 @@ def sheet(title: str, meaning: str, table: pd.DataFrame, name: str, note: str = 
             st.caption(empty or "Nothing in this range.")
             return
         height = min(420, 38 + 35 * len(table))
-        times = {
-            column: st.column_config.DatetimeColumn(format=TIME_COLUMN) for column in table.select_dtypes("datetimetz").columns
-        }
-        table = _wall(table)
-        st.dataframe(table, hide_index=True, height=height, column_config={**times, **columns})
+        st.dataframe(_wall(table), hide_index=True, height=height, column_config={**_formats(table), **columns})
         if note:
             st.caption(note)
+
+
+def _formats(table: pd.DataFrame) -> dict:
+    """Times with their date; counts with marks between the thousands, which a number that names something must not have."""
+    times = {
+        name: st.column_config.DatetimeColumn(format=TIME_COLUMN) for name in table.select_dtypes("datetimetz").columns
+    }  # fmt: skip
+    counts = [name for name in table.select_dtypes("integer").columns if name not in NAMING and not name.endswith("_id")]
+    return times | {name: st.column_config.NumberColumn(format="localized") for name in counts}
 
 
 def _wall(table: pd.DataFrame) -> pd.DataFrame:

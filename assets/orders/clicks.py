@@ -46,7 +46,7 @@ def gather(lake: Lake) -> None:
     step: Step = {"table": PLANTING_ACTIONS.name, "window": replaced, "adds": []}
     for hour, paths in sorted(added.items()):
         step["adds"] += lake.stage(Write(PLANTING_ACTIONS, _rows(paths, hour)))["adds"]
-    lake.commit([step], by=APP, app=(APP, version))
+    lake.commit([step], by=APP, app=(APP, version), of_table=True)
 
 
 def _changes(now: Lake, seen: int | None) -> tuple[dict[dt.datetime, list[str]], set[dt.datetime]]:

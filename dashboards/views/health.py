@@ -71,7 +71,10 @@ def over_batches(batches: list[dict], zone: str) -> None:
 
 def following(lake) -> None:
     rows = lakeside.followers(lake)
+    left = list(rows.loc[rows["behind"] > MOMENTS, "follower"])
     note = "Everyone has heard of every commit." if len(rows) and not rows["behind"].any() else ""
+    if left:
+        note = f":orange[{' and '.join(left)}: far behind. It tries again by itself; what `make up` prints says why it fails.]"
     frame.sheet("Followers of the commits", "followers", rows, "followers", note,
                 "Nobody follows the commits yet; `make up` starts the followers.")  # fmt: skip
 

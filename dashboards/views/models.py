@@ -55,6 +55,8 @@ def verdict(chosen: str, past: list[dict]) -> None:
         beside = f"beside {found['compared_with']}" if found["compared_with"] else "; ".join(found["notes"])
         said = "passed" if found["passed"] else f"refused for {len(found['reasons'])} reasons"
         note = f"{said}, {beside}, on {found['samples']:,} samples of {found['held_out'][0][:16]} to {found['held_out'][1][:16]} UTC"
+    if found and not found["compared_with"]:  # nothing stands beside it
+        rows = rows.dropna(axis="columns", how="all")
     digits = {name: st.column_config.NumberColumn(format="%.4f") for name in VERDICT if name not in ("head", "positives", "verdict")}
     frame.sheet("The gate's verdict", "model_verdict", rows, "model_verdict", note=note,
                 empty="This version was not checked.", **digits)  # fmt: skip

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboards import data, design, frame
 
 TILES = (
-    ("Net", "net_cents", design.money), ("Gross", "gross_cents", design.money), ("Refunds", "refunded_cents", design.money),
+    ("Net", "net_cents", design.money), ("Gross", "gross_cents", design.money), ("Refunds", "refunded_cents", design.money, "inverse"),
     ("Orders", "orders", design.number), ("Attributed", "attributed_share", design.percent),
 )  # fmt: skip
 CENTS = ("gross_cents", "refunded_cents", "net_cents")

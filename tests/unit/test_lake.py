@@ -155,6 +155,23 @@ def test_a_commit_of_an_app_is_not_repeated_even_where_it_was_cut(lake):
     assert len(files) == 1, "the repeat's own files are gone"
 
 
+def test_a_commit_of_an_app_is_counted_even_where_it_is_of_one_table(lake):
+    """A live batch without rows is one: who starts after it goes on behind it."""
+
+    def empty(version):
+        return lake.commit([{"table": "thing", "window": None, "adds": []}], by="test", app=("app", version))
+
+    both(lake, 1)
+    assert empty(0).apps == {"app": 0} and empty(0) is None
+    assert empty(1).apps == {"app": 1}
+
+
+def test_an_append_is_counted_by_its_table_not_by_the_moment(lake):
+    assert lake.append_once(THING, rows((0, 1)), "app", 1) and lake.append_once(OTHER, rows((0, 1)), "app", 1)
+    assert not lake.append_once(OTHER, rows((0, 1)), "app", 1)
+    assert counts(lake) == (1, 1) and "app" not in lake.log.newest().apps
+
+
 def test_what_the_fence_raises_leaves_nothing_behind(lake):
     def fence():
         raise PowerCut

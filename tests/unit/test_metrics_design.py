@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import pandas as pd
 import pytest
 
 from dashboards import data, design
@@ -43,3 +44,11 @@ def test_a_range_ends_with_the_traffic_and_all_holds_every_event():
 @pytest.mark.parametrize(("hours", "step"), [(1, 60), (24, 900), (24 * 15, 3 * 3600), (24 * 400, 86400)])
 def test_a_chart_has_at_most_200_steps_unless_days(hours, step):
     assert data.Choice(NOW - dt.timedelta(hours=hours), NOW).step == step
+
+
+def test_bars_stand_in_the_order_of_their_values_though_a_range_lacks_some():
+    now, before = (pd.DataFrame({"hour_of_day": hours, "ctr": 0.1}) for hours in ([0, 9, 12], [0, 7, 9]))
+    drawn = design.bars(now, "hour_of_day", "ctr", "CTR", other=before).to_dict()
+    assert "sort" not in drawn["encoding"]["x"], "null would keep the rows' order, and put 7 last"
+    drawn = design.bars(now, "hour_of_day", "ctr", "CTR", sort=[12, 0, 9]).to_dict()
+    assert drawn["encoding"]["x"]["sort"] == [12, 0, 9]
