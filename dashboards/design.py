@@ -276,7 +276,7 @@ def points(
     tall["series"] = tall["series"].map(columns)
     base = alt.Chart(tall).encode(
         y=alt.Y(f"{name}:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
-        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6)),
         tooltip=[f"{name}:N", "series:N", alt.Tooltip("value:Q", format=".4f")],
     )  # fmt: skip
     scale = alt.Scale(domain=list(columns.values()), range=[GREEN, GREY][: len(columns)])
