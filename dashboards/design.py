@@ -2,7 +2,8 @@
 
 Here: how things look; the theme's colours are in .streamlit/config.toml. Not here: queries (data.py), pages (views/).
 
-Charts over time take a column `time` with a zone and show the wall clock of that zone. `other`, where a chart takes it, is the
+Charts over time take a column `time` with a zone and show the wall clock of that zone; they break where a value is missing
+(frame.every_step puts the missing steps in). `other`, where a chart takes it, is the
 same frame of the range compared with, its times already moved onto this range: drawn faint, beside or behind.
 """
 
@@ -25,6 +26,7 @@ ACTION_COLOURS = {
     "impression": GREY, "click": GREEN, "view_end": CYAN, "like": RED, "fav": ORANGE, "comment": BLUE, "share": VIOLET,
     "follow": OLIVE, "profile_enter": "#A9714B", "hide": "#8C6BB1", "undone": "#C9A227",
 }  # fmt: skip
+HEAD_COLOURS = {**ACTION_COLOURS, "long_view": CYAN}
 UNDONE = ("unlike", "unfav", "unfollow")  # one line on a chart: rare, and told apart in the download
 HEIGHT = 240
 TALL = 330
@@ -141,8 +143,15 @@ def _faint(frame: pd.DataFrame, other: pd.DataFrame | None, encode: dict) -> lis
     return [faint.encode(**{**encode, "tooltip": tips})]
 
 
-def _with_faint(marked: alt.Chart, faint: list[alt.Chart], height: int) -> alt.Chart | alt.LayerChart:
-    return alt.layer(*faint, marked).properties(height=height) if faint else marked
+def _alone(frame: pd.DataFrame, column: str, colour: str, encode: dict) -> list[alt.Chart]:
+    # A value between two gaps has no line to be seen by.
+    there = frame[column].notna()
+    alone = frame[there & ~there.shift(1, fill_value=False) & ~there.shift(-1, fill_value=False)]
+    return [alt.Chart(_wall(alone)).mark_point(color=colour, filled=True, size=40).encode(**encode)] if len(alone) else []
+
+
+def _layered(marked: alt.Chart, behind: list[alt.Chart], height: int) -> alt.Chart | alt.LayerChart:
+    return alt.layer(*behind, marked).properties(height=height) if behind else marked
 
 
 def time_area(
@@ -156,7 +165,7 @@ def time_area(
     }  # fmt: skip
     line = {"color": colour, "strokeWidth": 2}
     area = _chart(frame, height).mark_area(color=colour, opacity=0.28, line=line, interpolate="monotone")
-    return _with_faint(area.encode(**encode), _faint(frame, other, encode), height)
+    return _layered(area.encode(**encode), [*_faint(frame, other, encode), *_alone(frame, column, colour, encode)], height)
 
 
 def time_line(
@@ -169,20 +178,24 @@ def time_line(
         "tooltip": [_time_tip(frame), alt.Tooltip(f"{column}:Q", title=title, format=form)],
     }  # fmt: skip
     line = _chart(frame, height).mark_line(color=colour, strokeWidth=2, interpolate="monotone")
-    return _with_faint(line.encode(**encode), _faint(frame, other, encode), height)
+    return _layered(line.encode(**encode), [*_faint(frame, other, encode), *_alone(frame, column, colour, encode)], height)
 
 
 def time_kinds(
     frame: pd.DataFrame, kind: str, column: str, title: str, stacked: bool = False, form: str = ",.0f", axis: str = "~s",
     height: int = HEIGHT + 60, zero: bool = True,
 ) -> alt.Chart:  # fmt: skip
-    """One measure over `time`, a line (or a layer) for each of a few kinds. The height holds the legend too."""
-    chart = _chart(frame, height)
+    """One measure over `time`, a line (or a layer) for each of a few kinds. Above four, the legend makes the chart higher."""
+    kinds = list(frame[kind].unique()) if len(frame) else []
+    chart = _chart(frame, height + 26 * max(0, math.ceil(len(kinds) / 2) - 2))
+    # Nine heads are more than the theme has colours.
+    known = set(kinds) <= HEAD_COLOURS.keys()
+    scale = alt.Scale(domain=kinds, range=[HEAD_COLOURS[name] for name in kinds]) if kinds and known else alt.Undefined
     mark = chart.mark_area(opacity=0.75) if stacked else chart.mark_line(strokeWidth=2, point=len(frame) < 40)
     return mark.encode(
         x=_time(), y=alt.Y(f"{column}:Q", title=title, stack=stacked, scale=alt.Scale(zero=zero),
                                   axis=_numbers(axis, tickCount=5)),
-        color=alt.Color(f"{kind}:N", legend=alt.Legend(orient="bottom", title=None, columns=2)),
+        color=alt.Color(f"{kind}:N", scale=scale, legend=alt.Legend(orient="bottom", title=None, columns=2)),
         tooltip=[_time_tip(frame), f"{kind}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
     )  # fmt: skip
 

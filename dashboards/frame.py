@@ -368,6 +368,22 @@ def whole_steps(rows: pd.DataFrame | None, choice: data.Choice) -> pd.DataFrame 
     return whole if len(whole) else rows
 
 
+def every_step(
+    rows: pd.DataFrame | None, step: int, zeros: tuple[str, ...] = (), kind: str | None = None,
+) -> pd.DataFrame | None:  # fmt: skip
+    """With a row for each step of so many seconds from the first to the last (and for each kind of a column).
+
+    What is new is 0 in `zeros`, for counts of what is known at once; elsewhere missing: a chart breaks there.
+    """
+    if rows is None or rows.empty:
+        return rows
+    index = pd.date_range(rows["time"].min(), rows["time"].max(), freq=pd.Timedelta(seconds=step), name="time")
+    if kind:
+        index = pd.MultiIndex.from_product([index, rows[kind].unique()], names=["time", kind])
+    every = rows.set_index(index.names).reindex(index).reset_index()
+    return every.assign(**{name: every[name].fillna(0) for name in zeros})[list(rows.columns)]
+
+
 def panel(
     title: str, meaning: str, chart: alt.TopLevelMixin | None, table: pd.DataFrame, name: str, note: str = "",
 ) -> None:  # fmt: skip

@@ -131,13 +131,15 @@ def of_note(choice: data.Choice, text: str) -> None:
         st.info("This note was not displayed in this range, or not with these filters.", icon=":material/search:")
         return
     frame.tiles(NOTE_TILES, row, {} if before is None else before.iloc[0], choice)
-    rows, other = frame.both("note_over_time", choice, note_id=note_id, step=max(choice.step, 3600))
+    step = max(choice.step, 3600)
+    rows, other = frame.both("note_over_time", choice, note_id=note_id, step=step)
+    drawn, other = (frame.every_step(part, step) for part in (rows, other))
     left, right = st.columns(2)
     with left:
-        chart = design.time_area(rows, "displays", "displays", other=other)
+        chart = design.time_area(drawn, "displays", "displays", other=other)
         frame.panel("Displays over time", "displays", chart, rows, "note_over_time")
     with right:
-        frame.panel("CTR over time", "ctr", design.time_line(rows, "ctr", "CTR", other=other), rows, "note_ctr_over_time")
+        frame.panel("CTR over time", "ctr", design.time_line(drawn, "ctr", "CTR", other=other), rows, "note_ctr_over_time")
     left, right = st.columns(2)
     with left:
         steps = [("display", "displays"), ("click", "clicks"), *FOLLOWED]

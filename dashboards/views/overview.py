@@ -3,6 +3,7 @@
 import datetime as dt
 from dataclasses import replace
 
+import pandas as pd
 import streamlit as st
 
 from dashboards import data, design, frame
@@ -34,12 +35,14 @@ def body(choice: data.Choice, span: data.Span) -> None:
     displayed, other = (
         frame.whole_steps(rows, choice) for rows in frame.both("displays_over_time", choice, step=choice.step)
     )
+    # A step without displays may be one whose windows are still open: not none, but not known.
+    drawn, other = (frame.every_step(rows, choice.step) for rows in (displayed, other))
     left, right = st.columns(2)
     with left:
-        chart = design.time_area(displayed, "displays", f"per {design.seconds(choice.step)}", other=other)
+        chart = design.time_area(drawn, "displays", f"per {design.seconds(choice.step)}", other=other)
         frame.panel("Displays", "displays", chart, displayed, "displays_over_time")
     with right:
-        chart = design.time_line(displayed, "ctr", "CTR", other=other)
+        chart = design.time_line(drawn, "ctr", "CTR", other=other)
         frame.panel("CTR", "ctr", chart, displayed, "ctr_over_time")
 
 
@@ -48,7 +51,7 @@ def live(choice: data.Choice, span: data.Span) -> None:
     rows = data.ask("actions_over_time", replace(choice, start=start, end=span.busy_until), step=60)
     frame.panel(
         f"Live: actions per minute, the last {LIVE_MINUTES} minutes of data", "live",
-        design.time_actions(rows), rows, "live_actions",
+        design.time_actions(_with_none(rows, 60)), rows, "live_actions",
     )  # fmt: skip
 
 
@@ -61,7 +64,12 @@ def daily(choice: data.Choice) -> None:
 
 def actions(choice: data.Choice) -> None:
     rows = frame.whole_steps(data.ask("actions_over_time", choice, step=choice.step), choice)
-    frame.panel("Actions per minute", "actions_per_minute", design.time_actions(rows), rows, "actions_over_time")
+    chart = design.time_actions(_with_none(rows, choice.step))
+    frame.panel("Actions per minute", "actions_per_minute", chart, rows, "actions_over_time")
+
+
+def _with_none(rows: pd.DataFrame, step: int) -> pd.DataFrame:
+    return frame.every_step(rows, step, ("per_minute",), "action")
 
 
 frame.page("Overview", "Who came, what was shown, what was clicked.", body)

@@ -17,8 +17,9 @@ TILES = (
 def body(choice: data.Choice, span: data.Span) -> None:
     now, before = frame.both("quality_totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice, colour="inverse")
-    rows = data.ask("quality_over_time", choice, step=max(choice.step, 3600))
-    chart = design.time_kinds(rows, "kind", "rows", "rows per step")
+    step = max(choice.step, 3600)
+    rows = data.ask("quality_over_time", choice, step=step)
+    chart = design.time_kinds(frame.every_step(rows, step, ("rows",), "kind"), "kind", "rows", "rows per step")
     frame.panel("Outside of every label", "quality_over_time", chart, rows, "quality_over_time")
     left, right = st.columns(2)
     with left:

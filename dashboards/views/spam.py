@@ -24,7 +24,8 @@ def body(choice: data.Choice, span: data.Span) -> None:
     left, right = st.columns([3, 2])
     with left:
         rows, other = frame.both("spam_over_time", choice)
-        chart = design.time_area(rows, "accounts", "accounts", design.RED, other=other)
+        drawn, other = (frame.every_step(part, 3600) for part in (rows, other))
+        chart = design.time_area(drawn, "accounts", "accounts", design.RED, other=other)
         frame.panel("Flagged accounts per hour", "spam_over_time", chart, rows, "spam_over_time")
     with right:
         rows = data.ask("spam_reasons", choice)

@@ -5,7 +5,7 @@ import datetime as dt
 import pandas as pd
 import pytest
 
-from dashboards import data, design
+from dashboards import data, design, frame
 
 NOW = dt.datetime(2026, 3, 2, 12, 3, 9, tzinfo=dt.UTC)
 
@@ -52,3 +52,33 @@ def test_bars_stand_in_the_order_of_their_values_though_a_range_lacks_some():
     assert "sort" not in drawn["encoding"]["x"], "null would keep the rows' order, and put 7 last"
     drawn = design.bars(now, "hour_of_day", "ctr", "CTR", sort=[12, 0, 9]).to_dict()
     assert drawn["encoding"]["x"]["sort"] == [12, 0, 9]
+
+
+def at(*hours, unit="s"):
+    times = pd.to_datetime([f"2026-03-28T{hour:02}:00" for hour in hours], utc=True)
+    return times.as_unit(unit).tz_convert("Europe/Berlin")
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_a_step_of_which_nothing_is_known_is_a_gap_and_one_without_counts_is_zero(unit):
+    rows = pd.DataFrame({"time": at(20, 21, 23, unit=unit), "displays": [5, 6, 7], "ctr": [0.1, 0.2, 0.3]})
+    every = frame.every_step(rows, 3600, ("displays",))
+    assert list(every["time"]) == list(at(20, 21, 22, 23))
+    assert every["displays"].tolist() == [5, 6, 0, 7] and every["ctr"].isna().tolist() == [False, False, True, False]
+    kinds = pd.DataFrame({"time": at(20, 23, 23, unit=unit), "kind": ["a", "a", "b"], "rows": [1, 2, 3]})
+    every = frame.every_step(kinds, 3600, ("rows",), "kind")
+    assert len(every) == 8 and every["rows"].sum() == 6 and not every["rows"].isna().any()
+    assert frame.every_step(kinds.head(0), 3600, ("rows",), "kind").empty and frame.every_step(None, 60) is None
+
+
+def test_steps_go_on_through_the_hour_that_a_clock_skips():
+    rows = pd.DataFrame({"time": at(22).append(at(22) + pd.Timedelta(hours=5)), "n": [1, 1]})
+    assert frame.every_step(rows, 3600, ("n",))["n"].tolist() == [1, 0, 0, 0, 0, 1]
+
+
+def test_a_value_between_two_gaps_is_drawn_as_a_point():
+    rows = pd.DataFrame({"time": at(18, 19, 20, 21, 22, 23), "ctr": [0.1, 0.2, None, 0.3, None, 0.4]})
+    drawn = design.time_line(rows, "ctr", "CTR")
+    assert [layer["mark"]["type"] for layer in drawn.to_dict()["layer"]] == ["point", "line"]
+    assert drawn.layer[0].data["ctr"].tolist() == [0.3, 0.4]
+    assert "layer" not in design.time_line(rows.head(2), "ctr", "CTR").to_dict()
