@@ -69,7 +69,7 @@ class Steps:
         self.started = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - self.started:6.1f} s[/dim]  {text}")
+        console.print(f"[dim]{time.monotonic() - self.started:6.1f} s[/dim]  {text}", soft_wrap=True)  # a command in it can be copied
 
 
 @contextmanager
@@ -421,8 +421,11 @@ def ranker_version(name: str, config: Mapping[str, Any], metrics: Mapping[str, A
 def ranker_verdict(found: Mapping[str, Any]) -> bool:
     """A verdict of the gate; returns whether it passed."""
     names = ("positives", "auc", "auc_serving", "log_loss", "log_loss_serving", "calibration", "calibration_serving", "verdict")
-    short = {"good": "good", "too few to judge": "too few to judge"}
-    rows = [(row["head"], *(row[key] for key in names[:-1]), short.get(row["verdict"], "refused")) for row in found["heads"]]
+    told = ("good", "too few to judge")  # else it is the reasons, which come below
+    rows = [
+        (row["head"], *(row[key] for key in names[:-1]), row["verdict"] if row["verdict"] in told else "refused")
+        for row in found["heads"]
+    ]
     beside = found["compared_with"] or "no other version"
     table(f"{found['version']} beside {beside}, on {found['samples']:,} held-out samples", rows,
           ("head", "positives", "AUC", "serving", "log loss", "serving", "calibration", "serving", "verdict"))  # fmt: skip

@@ -20,6 +20,8 @@ product p(click) p(behaviour | click) is learned on all displays (ESMM, Ma et al
 from __future__ import annotations
 
 import itertools
+import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -34,6 +36,12 @@ from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 from assets.ranking.config import BIASES, HEADS, OUTPUTS, SEQUENCE_LENGTH, SEQUENCES, RankerConfig
 from assets.ranking.features import Encoded, FeatureSchema, unpadded
 from assets.ranking.pooling import Pooled, Read
+
+# Said at every start, about choices that are TorchRec's own or that only hold for tables of gigabytes.
+logging.getLogger("torchrec").setLevel(logging.ERROR)
+logging.getLogger("torch.fx").setLevel(logging.ERROR)
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
 
 ATTENTION = 16  # width of the unit that weighs an entry of a list
 SURE = 1e-6  # a probability is kept this far from 1 where its complement's logarithm is taken

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import logging
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +33,6 @@ from assets.ranking.model import Inputs, RankerModel, Routed, loss, set_bias
 TABLES = ("embeddings", "wide")  # RankerModel's sharded modules
 REPORT_S = 2.0
 CLOCK_STEPS = 20  # steps between two looks at the clock, which the processes take together
-
-
-# Said at every start, about choices that are TorchRec's own or that only hold for tables of gigabytes.
-logging.getLogger("torchrec").setLevel(logging.ERROR)
-logging.getLogger("torch.fx").setLevel(logging.ERROR)
-logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchrec|torch\.distributed")
 
 # What the planner chooses from on the CPU where the configuration says nothing: it would give one process the tables that do
 # most of the work, and the others would wait for it.
