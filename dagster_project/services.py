@@ -13,7 +13,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 from dagster_project import instance
 from dagster_project.settings import ROOT, Settings
@@ -21,6 +23,7 @@ from dagster_project.settings import ROOT, Settings
 BIN = Path(sys.executable).parent
 TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
 ABUSERS = 60  # of the generator's 20,000 users
+CLICKHOUSE = "clickhouse"  # a process of `make up`
 STOP_SECONDS = 20  # the live labeler finishes the batch in hand
 
 
@@ -53,7 +56,7 @@ def commands(settings: Settings) -> dict[str, list[str]]:
     glasshouse = str(BIN / "glasshouse")
     workspace = ["-w", str(ROOT / "workspace.yaml")]
     found = {
-        "clickhouse": [glasshouse, "clickhouse"],
+        CLICKHOUSE: [glasshouse, "clickhouse"],
         "traffic": [glasshouse, "traffic"],
         "live": [glasshouse, "live"],
         "orders": [glasshouse, "orders", "--follow"],
@@ -62,7 +65,7 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         "pages": streamlit_command(settings),
     }
     if settings.clickhouse_url:
-        del found["clickhouse"]
+        del found[CLICKHOUSE]
     if settings.own_log.exists():  # generated readers have no business among real ones
         del found["traffic"]
     return found
@@ -103,13 +106,35 @@ def _check_ports(settings: Settings) -> None:
             )
 
 
-def up(settings: Settings) -> int:
-    """Run every service until Ctrl-C, SIGTERM or the first one that dies; returns the exit status."""
+def _manager() -> Any:
+    """A manager of honcho's that stops ClickHouse last: the others hand on to it what they have in hand."""
     import honcho.manager
 
-    _check_ports(settings)
+    class Manager(honcho.manager.Manager):
+        def terminate(self) -> None:
+            if self._terminating:
+                return
+            last = self._processes.pop(CLICKHOUSE, None)
+            super().terminate()
+            if last is not None:
+                self._processes[CLICKHOUSE] = last
+                threading.Thread(target=self._stop_last, args=(last,), daemon=True).start()
+
+        def _stop_last(self, last: dict) -> None:
+            others = [process for process in self._processes.values() if process is not last]
+            while any(process.get("returncode") is None for process in others):
+                time.sleep(0.05)
+            if "returncode" not in last:
+                self._procmgr.terminate(last["pid"])
+
     honcho.manager.KILL_WAIT = STOP_SECONDS
-    manager = honcho.manager.Manager()
+    return Manager()
+
+
+def up(settings: Settings) -> int:
+    """Run every service until Ctrl-C, SIGTERM or the first one that dies; returns the exit status."""
+    _check_ports(settings)
+    manager = _manager()
     # To be looked at, not to be thrifty: a batch a minute would look like a standstill.
     often = {"GLASSHOUSE_LIVE_INTERVAL": "5s", **environment(settings)}
     for name, command in commands(settings).items():

@@ -63,7 +63,7 @@ def load_window(
     as of one moment; a table that the lake does not have yet counts as empty. Memory: SLICE_ROWS rows, or one hour.
     reason: kept in `loads`. part: which tables, see schema.PARTS. Raises LoadError where ClickHouse does not hold what was sent; then nothing has changed.
     """
-    migrate(client)
+    prepare(lake, client)
     number = loads.fresh_number()
     try:
         then = latest(lake)
@@ -89,12 +89,18 @@ def load_window(
 
 def load_missing(lake: Lake, client: Client, part: str = FEED) -> list[dt.datetime]:
     """Load the hours that Delta has and ClickHouse has never held: a new server, an older lake. Returns them."""
-    migrate(client)
+    prepare(lake, client)
     now, known = latest(lake), loads.visible(client, part)
     missing = {hour for table in PARTS[part] if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
     for window in windows(missing):
         load_window(lake, client, window, reason="missing", part=part)
     return sorted(missing)
+
+
+def prepare(lake: Lake, client: Client) -> None:
+    """Bring the tables to what the files say. Alone: of two that begin on an empty server, the later would empty what the first has loaded."""
+    with loads.alone(lake):
+        migrate(client)
 
 
 def append_moment(lake: Lake, client: Client, moment: Moment, probe: Probe = _no_probe) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -39,6 +40,15 @@ def client(url, request):
 def filled(tmp_path_factory):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     return lake, metrics_lake.fill(lake, HOURS, displays=3000)
+
+
+def test_two_that_begin_on_an_empty_server_run_the_migrations_once(filled, client, url):
+    lake, _ = filled
+    with ThreadPoolExecutor(2) as two:
+        feed, orders = two.map(lambda part: loader.load_missing(lake, connect(f"{url}/{client.database}"), part), (schema.FEED, schema.ORDERS))
+    ran = client.query("SELECT file, count() FROM schema_migrations GROUP BY file").result_rows
+    assert len(ran) == len(list(schema.FOLDER.glob("*.sql"))) and {times for _, times in ran} == {1}
+    assert len(feed) == HOURS and count(client, "events") == lake.read("events").num_rows
 
 
 def count(client, name):
