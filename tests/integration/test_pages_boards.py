@@ -1,6 +1,7 @@
 """The boards beyond overview and funnel, on a real endpoint without a browser: numbers against Delta, ids, zones, words."""
 
 import datetime as dt
+import json
 import re
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from assets.followers import FOLDER
 from assets.lake import Lake
 from assets.metrics import endpoint, loader, ranges, schema
 from assets.metrics.client import connect
@@ -296,3 +298,16 @@ def test_twenty_viewers_at_once_get_the_same_numbers(served):
     with ThreadPoolExecutor(20) as viewers:
         for seen in viewers.map(view, range(20)):
             assert seen == alone
+
+
+def test_health_names_who_has_not_heard_of_the_newest_commits(served, page):
+    lake, _ = served
+    for _ in range(30):
+        lake.publish("somebody", [])
+    cursor = lake.log.root / FOLDER / "dagster.json"
+    cursor.parent.mkdir(exist_ok=True)
+    newest = lake.log.newest().number
+    for moment, far in ((newest, False), (newest - 30, True)):
+        cursor.write_text(json.dumps({"moment": moment}))
+        assert ("dagster: far behind" in words(page("health"))) == far
+    cursor.unlink()
