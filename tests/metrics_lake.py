@@ -13,6 +13,8 @@ import pyarrow as pa
 from assets.attribution.tables import CLICK_SESSIONS, FLAGS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
 from assets.events.contract import EVENTS, QUARANTINE
 from assets.lake import Lake, Table, Window
+from assets.metrics.schema import SPAM_ACCOUNTS
+from assets.orders.tables import ORDER_ATTRIBUTIONS
 
 START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 W = 20 * 60 * 1_000_000  # µs
@@ -108,3 +110,25 @@ def _rows(table: Table, time, columns) -> pa.Table:
 
 def _array(values) -> pa.Array:
     return values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+
+
+def orders(at: dt.datetime) -> pa.Table:
+    """Eight orders of one moment, six of them planted by notes 100 and 101, one refunded in part."""
+    rows = [
+        {"hour": at.replace(minute=0), "order_id": str(i), "user_id": 1, "product_id": 2, "placed_at": at, "status": "paid",
+         "note_id": 100 + i % 2 if i < 6 else None, "author_id": 7 if i < 6 else None, "channel": "search" if i < 6 else None,
+         "click_time": None, "amount_cents": 1000, "gross_cents": 1000, "refunded_cents": 400 if i == 0 else 0,
+         "net_cents": 600 if i == 0 else 1000, "rules": "x"}
+        for i in range(8)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, ORDER_ATTRIBUTIONS.schema)
+
+
+def flagged(users: list[int], hours: list[dt.datetime]) -> pa.Table:
+    """The same users in each hour."""
+    rows = [
+        {"hour": hour, "user_id": user, "reasons": "rate,device", "score": 2.5, "actions": 1, "active_minutes": 1,
+         "accounts_on_device": 4}
+        for hour in hours for user in users
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SPAM_ACCOUNTS.schema)

@@ -6,7 +6,6 @@ import re
 
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -166,9 +165,9 @@ def test_revenue_and_spam_without_and_with_their_tables(served, page):
     client, at = connect(url), dt.datetime(2026, 3, 1, 10, 20, tzinfo=dt.UTC)
     users = frame(lake, "events")["user_id"].unique().sort().to_list()[:3]
     window = metrics_lake.window(50)
-    lake.replace_window(ORDER_ATTRIBUTIONS, orders(at), window)
+    lake.replace_window(ORDER_ATTRIBUTIONS, metrics_lake.orders(at), window)
     hours = [hour for hour in window.hours if hour >= at - dt.timedelta(hours=1)]
-    lake.replace_window(schema.SPAM_ACCOUNTS, flagged(users, hours), window)
+    lake.replace_window(schema.SPAM_ACCOUNTS, metrics_lake.flagged(users, hours), window)
     for part in (schema.ORDERS, schema.SPAM):
         loader.load_window(lake, client, window, part=part)
         assert verify_window(lake, client, window, part) == []
@@ -210,26 +209,6 @@ def test_every_board_query_has_a_twin_without_spam_that_agrees_where_nobody_is_f
             assert abs(one["median_s"][0] - other["median_s"][0]) <= 1.5
         else:
             pd.testing.assert_frame_equal(one, other, check_dtype=False)
-
-
-def orders(at):
-    rows = [
-        {"hour": at.replace(minute=0), "order_id": str(i), "user_id": 1, "product_id": 2, "placed_at": at, "status": "paid",
-         "note_id": 100 + i % 2 if i < 6 else None, "author_id": 7 if i < 6 else None, "channel": "search" if i < 6 else None,
-         "click_time": None, "amount_cents": 1000, "gross_cents": 1000, "refunded_cents": 400 if i == 0 else 0,
-         "net_cents": 600 if i == 0 else 1000, "rules": "x"}
-        for i in range(8)
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, ORDER_ATTRIBUTIONS.schema)
-
-
-def flagged(users, hours):
-    rows = [
-        {"hour": hour, "user_id": user, "reasons": "rate,device", "score": 2.5, "actions": 1, "active_minutes": 1,
-         "accounts_on_device": 4}
-        for hour in hours for user in users
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema.SPAM_ACCOUNTS.schema)
 
 
 def test_numbers_stay_as_last_known_while_clickhouse_is_away(tmp_path, monkeypatch, served):

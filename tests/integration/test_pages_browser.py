@@ -15,10 +15,12 @@ import pytest
 
 from assets.events.contract import EVENTS
 from assets.lake import Lake, Write
-from assets.metrics import endpoint, loader
+from assets.metrics import endpoint, loader, schema
 from assets.metrics.client import connect
+from assets.orders.tables import ORDER_ATTRIBUTIONS
 from dagster_project import services
 from tests import browser, metrics_lake
+from tests.integration.test_pages_models import HEADS, version
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # path and least number of charts
 PAGES = {
     "overview": ("/", 5), "funnel": ("/funnel", 5), "attribution": ("/attribution", 5), "quality": ("/quality", 1),
-    "revenue": ("/revenue", 0), "spam": ("/spam", 0), "models": ("/models", 0), "backfills": ("/backfills", 0), "health": ("/health", 0),
+    "revenue": ("/revenue", 3), "spam": ("/spam", 2), "models": ("/models", 4), "backfills": ("/backfills", 0), "health": ("/health", 0),
 }  # fmt: skip
 SIZES = {"light": (1440, 900, False), "dark": (1440, 900, True), "phone": (390, 844, False)}
 DARK = {"overview", "funnel", "attribution"}  # the others draw with the same parts
@@ -60,9 +62,16 @@ def streamlit(url, env):
 def served(tmp_path_factory):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     window = metrics_lake.fill(lake, hours=72, displays=20_000)
+    at = metrics_lake.START + dt.timedelta(hours=60, minutes=20)
+    lake.replace_window(ORDER_ATTRIBUTIONS, metrics_lake.orders(at), window)
+    users = pl.from_arrow(lake.read("events"))["user_id"].unique().sort().to_list()[:3]
+    lake.replace_window(schema.SPAM_ACCOUNTS, metrics_lake.flagged(users, window.hours[-20:]), window)
+    for shift in (0.0, 0.01):
+        version(lake, shift)
     folder = tmp_path_factory.mktemp("clickhouse")
     with endpoint.started(folder) as url:
-        loader.load_window(lake, connect(url), window)
+        for part in schema.PARTS:
+            loader.load_window(lake, connect(url), window, part=part)
         env = {"GLASSHOUSE_LAKE": str(lake.root), "GLASSHOUSE_HOME": str(tmp_path_factory.mktemp("home"))}
         with streamlit(url, {**os.environ, **env}) as address:
             yield lake, address
@@ -137,19 +146,76 @@ def test_a_link_restores_the_state_and_its_numbers_are_deltas(served, tmp_path):
             assert (found["Displays"], found["Clicks"]) == (f"{len(rows):,}", f"{clicked:,}")
             assert found["CTR"] == f"{clicked / len(rows):.2%}"
         assert "2026-03-01 03:00 – 2026-03-01 11:30 Europe/Berlin · positions 0, 1-2" in main_text(driver)
-        downloaded = by_channel(driver, site, tmp_path)
+        downloaded = download(driver, f"{site}/funnel?range=all&compare=none", "funnel_by_channel", tmp_path, 5)
     expected = shown.group_by(pl.col("channel").fill_null("none")).agg(pl.len(), pl.col("clicked").sum())
     assert {(row["channel"], row["displays"], row["clicks"]) for row in downloaded.to_dicts()} == set(expected.iter_rows())
 
 
-def by_channel(driver, site, folder):
-    """What the CSV button of a panel gives."""
+# What each page says of the whole lake, by its tiles, and the same in SQL on the Delta tables.
+DISPLAYS, CLICKS = "SELECT count(*) FROM impression_sessions", "SELECT count(*) FROM impression_sessions WHERE clicked"
+USERS, FLAGGED = "SELECT count(DISTINCT user_id) FROM events", "SELECT count(DISTINCT user_id) FROM spam_accounts"
+ORDERS = "SELECT count(*) FROM order_attributions"
+COUNTS = {"Displays": DISPLAYS, "Clicks": CLICKS, "CTR": (CLICKS, DISPLAYS)}  # two: a share
+SAID = {
+    "overview": {**COUNTS, "Events": "SELECT count(*) FROM events", "Active users": USERS},
+    "funnel": {
+        **COUNTS, "Likes / click": ('SELECT count(*) FROM click_sessions WHERE attributed AND "like"', CLICKS),
+        "Long views / click": ("SELECT count(*) FROM click_sessions WHERE attributed AND dwell_ms >= 10000", CLICKS),
+    },
+    "attribution": COUNTS,
+    "revenue": {
+        "Net": "SELECT sum(net_cents) / 100.0 FROM order_attributions", "Gross": "SELECT sum(gross_cents) / 100.0 FROM order_attributions",
+        "Refunds": "SELECT sum(refunded_cents) / 100.0 FROM order_attributions", "Orders": ORDERS,
+        "Attributed": (f"{ORDERS} WHERE note_id IS NOT NULL", ORDERS),
+    },
+    "spam": {"Flagged accounts": FLAGGED, "of all users": (FLAGGED, USERS)},
+    "quality": {
+        "Late events": "SELECT count(*) FROM late_events", "Orphan actions": "SELECT count(*) FROM orphan_actions",
+        "Clicks without display": "SELECT count(*) FROM click_sessions WHERE NOT attributed", "Quarantined rows": "SELECT count(*) FROM quarantine",
+    },
+}  # fmt: skip
+MONEY = {"Net", "Gross", "Refunds"}
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_the_numbers_of_each_page_are_sql_on_delta(served, page):
+    lake, site = served
+    tables = ("impression_sessions", "click_sessions", "events", "order_attributions", "spam_accounts", "late_events", "orphan_actions", "quarantine")
+    sql = pl.SQLContext({name: pl.from_arrow(lake.read(name)) for name in tables}, eager=True)
+
+    def told(label, query):
+        if isinstance(query, tuple):
+            part, whole = (sql.execute(one).item() for one in query)
+            return f"{part / whole:.2%}"
+        number = sql.execute(query).item()
+        return f"{number:,.2f}" if label in MONEY else f"{number:,}"
+
+    path, charts = PAGES[page]
+    with browser.chromium(1440, 900) as driver:
+        driver.get(f"{site}{path}?range=all&compare=none")
+        browser.settled(driver, charts)
+        found = values(driver)
+    assert {label: found.get(label) for label in SAID[page]} == {label: told(label, query) for label, query in SAID[page].items()}
+
+
+def test_tables_of_health_and_models_hold_what_delta_and_the_versions_hold(served, tmp_path):
+    lake, site = served
+    with browser.chromium(1440, 900) as driver:
+        held = download(driver, f"{site}/health", "loads", tmp_path)
+        heads = download(driver, f"{site}/models", "model_heads", tmp_path, 4)
+    held = dict(zip(held["table"], held["rows"], strict=True))
+    assert all(held[name] == lake.read(name).num_rows for name in ("events", "impression_sessions", "click_sessions", "order_attributions"))
+    assert dict(zip(heads["head"], heads["auc"].round(6), strict=True)) == {name: round(auc + 0.01, 6) for name, auc in HEADS.items()}
+
+
+def download(driver, address, name, folder, charts=0):
+    """The rows that the CSV button of a panel gives."""
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-    driver.get(f"{site}/funnel?range=all&compare=none")
-    browser.settled(driver, 5)
-    button = until(lambda: driver.find_elements("css selector", ".st-key-csv_funnel_by_channel button"), "no CSV button")[0]
+    driver.get(address)
+    browser.settled(driver, charts)
+    button = until(lambda: driver.find_elements("css selector", f".st-key-csv_{name} button"), "no CSV button")[0]
     driver.execute_script("arguments[0].click()", button)
-    path = folder / "funnel_by_channel.csv"
+    path = folder / f"{name}.csv"
     until(path.exists, "nothing was downloaded")
     return pl.read_csv(path)
 
