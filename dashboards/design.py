@@ -126,8 +126,12 @@ def _time() -> alt.X:
 
 
 def _numbers(form: str = "~s", **more) -> alt.Axis:
-    """An axis of numbers. Each is written by itself: with `format` all of an axis share one prefix, and 100 beside 1k is "0.1k"."""
-    return alt.Axis(labelExpr=f"format(datum.value, '{form}')", **more)
+    """An axis of numbers. Each is written by itself: with `format` all of an axis share one prefix, and 100 beside 1k is "0.1k".
+
+    Below 1 there is no prefix: a half of an account would be "500m".
+    """
+    small = "'~g'" if form.endswith("s") else f"'{form}'"
+    return alt.Axis(labelExpr=f"format(datum.value, abs(datum.value) < 1 ? {small} : '{form}')", **more)
 
 
 def _time_tip(frame: pd.DataFrame) -> alt.Tooltip:
@@ -289,7 +293,7 @@ def points(
     tall["series"] = tall["series"].map(columns)
     base = alt.Chart(tall).encode(
         y=alt.Y(f"{name}:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
-        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6)),
+        x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6, format=".2f")),
         tooltip=[f"{name}:N", "series:N", alt.Tooltip("value:Q", format=".4f")],
     )  # fmt: skip
     scale = alt.Scale(domain=list(columns.values()), range=[GREEN, GREY][: len(columns)])
@@ -304,7 +308,7 @@ def ranked(
 ) -> alt.Chart:  # fmt: skip
     """Lying bars, the longest first: for names too long to stand under a bar."""
     names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=150)
-    return _chart(frame, max(90, 28 * len(frame) + 40)).mark_bar(color=colour, cornerRadiusEnd=3, height=16).encode(
+    return _chart(frame, max(110, 28 * len(frame) + 60)).mark_bar(color=colour, cornerRadiusEnd=3, height=16).encode(
         y=alt.Y(f"{name}:N", sort=list(frame[name]), title=None, axis=names),
         x=alt.X(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=4)),
         tooltip=[f"{name}:N", alt.Tooltip(f"{column}:Q", title=title, format=form)],
