@@ -5,10 +5,13 @@ Here: DAGSTER_HOME below the home folder, with its dagster.yaml. Not here: jobs,
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assets.commits import write_durably
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,14 +37,34 @@ event_log_storage:
 """
 
 
+MADE = "storage_made"  # stands in the home once its databases do
+
+
 def prepare(settings: Settings) -> str:
-    """Make the Dagster home, with a dagster.yaml unless there is one; returns its path."""
+    """Make the Dagster home: a dagster.yaml unless there is one, and its databases; returns its path.
+
+    Dagster makes its SQLite files on first use, and its processes trip over each other there: with `make up` on a new home
+    five would begin at once, some fail, and a database stamped by two ("more than one head present") can never be opened
+    again (dagster-io/dagster#27390). Hence one makes them while the others wait.
+    """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(DAGSTER_YAML.format(events=json.dumps(str(home / "history" / "runs"))))
+    with open(home / "storage.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        config, made = home / "dagster.yaml", home / MADE
+        if not config.exists():
+            write_durably(config, DAGSTER_YAML.format(events=json.dumps(str(home / "history" / "runs"))).encode())
+        if not made.exists():
+            _make_storage(home)
+            made.touch()
     return str(home)
+
+
+def _make_storage(home: Path) -> None:
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(home)):
+        pass
 
 
 def open_instance(settings: Settings) -> DagsterInstance:
