@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ BIN = Path(sys.executable).parent
 TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
 ABUSERS = 60  # of the generator's 20,000 users
 CLICKHOUSE = "clickhouse"  # a process of `make up`
+CODE_SOCKET, CODE_WORKSPACE = "code.sock", "workspace.yaml"  # in the folder where Dagster's processes meet
 STOP_SECONDS = 20  # the live labeler finishes the batch in hand
 
 
@@ -51,17 +53,41 @@ def streamlit_command(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def commands(settings: Settings) -> dict[str, list[str]]:
-    """Name and command line of each process of `make up`, in starting order."""
+def dagster_commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
+    """Dagster's three processes, which meet in a folder: one serves the code location, two ask it.
+
+    Without the first, web server and daemon load the definitions each, the daemon anew every minute. The folder is to have
+    a short path: a socket's has at most 107 characters.
+    """
+    import yaml
+
+    location = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_module"]
+    name, socket_path, workspace = location["location_name"], meeting / CODE_SOCKET, meeting / CODE_WORKSPACE
+    server = {"socket": str(socket_path), "location_name": name}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    # They start when there is somebody to ask; asked too early, Dagster prints a traceback and tries again after 10 s.
+    wait = ["sh", "-c", 'until [ -S "$0" ]; do sleep 0.2; done; exec "$@"', str(socket_path)]
+    return {
+        "code": [
+            str(BIN / "dagster"), "code-server", "start", "-m", location["module_name"], "-s", str(socket_path),
+            "--location-name", name, "--use-python-environment-entry-point", "--log-level", "warning",
+        ],
+        "dagster": [
+            *wait, str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), "-w", str(workspace),
+        ],
+        "daemon": [*wait, str(BIN / "dagster-daemon"), "run", "-w", str(workspace)],
+    }  # fmt: skip
+
+
+def commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
+    """Name and command line of each process of `make up`, in starting order; Dagster's meet in the folder `meeting`."""
     glasshouse = str(BIN / "glasshouse")
-    workspace = ["-w", str(ROOT / "workspace.yaml")]
     found = {
         CLICKHOUSE: [glasshouse, "clickhouse"],
         "traffic": [glasshouse, "traffic"],
         "live": [glasshouse, "live"],
         "orders": [glasshouse, "orders", "--follow"],
-        "dagster": [str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), *workspace],
-        "daemon": [str(BIN / "dagster-daemon"), "run", *workspace],
+        **dagster_commands(settings, meeting),
         "pages": streamlit_command(settings),
     }
     if settings.clickhouse_url:
@@ -134,10 +160,15 @@ def _manager() -> Any:
 def up(settings: Settings) -> int:
     """Run every service until Ctrl-C, SIGTERM or the first one that dies; returns the exit status."""
     _check_ports(settings)
+    with tempfile.TemporaryDirectory(prefix="glasshouse-") as meeting:
+        return _run_all(settings, commands(settings, Path(meeting)))
+
+
+def _run_all(settings: Settings, processes: dict[str, list[str]]) -> int:
     manager = _manager()
     # To be looked at, not to be thrifty: a batch a minute would look like a standstill.
     often = {"GLASSHOUSE_LIVE_INTERVAL": "5s", **environment(settings)}
-    for name, command in commands(settings).items():
+    for name, command in processes.items():
         # exec: the shell that honcho starts would die of the signal before its child has finished
         manager.add_process(name, f"exec {shlex.join(command)}", env=often, cwd=str(ROOT))
     from dagster_project import show

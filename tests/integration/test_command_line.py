@@ -76,7 +76,7 @@ def test_up_starts_everything_and_one_signal_stops_it(tmp_path):
             start_new_session=True,
         )  # fmt: skip
         try:
-            wait_for(lambda: answers(ports["DAGSTER_PORT"], "/server_info"), process, tmp_path)
+            wait_for(lambda: code_location(ports["DAGSTER_PORT"]) == ("glasshouse", "RepositoryLocation"), process, tmp_path)
             wait_for(lambda: answers(ports["STREAMLIT_PORT"], "/_stcore/health"), process, tmp_path)
             lake = Lake(str(tmp_path / "lake"))
             wait_for(lambda: lake.exists("events") and lake.read("events").num_rows > 0, process, tmp_path)
@@ -105,6 +105,20 @@ def answers(port, path):
         return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2).status == 200
     except OSError:
         return False
+
+
+def code_location(port):
+    """Name and state of what Dagster's web server has loaded, as its UI asks for it; None before it answers."""
+    query = "{workspaceOrError {... on Workspace {locationEntries {name locationOrLoadError {__typename}}}}}"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        answer = json.load(urllib.request.urlopen(request, timeout=5))
+    except OSError:
+        return None
+    (entry,) = answer["data"]["workspaceOrError"]["locationEntries"]
+    return entry["name"], entry["locationOrLoadError"]["__typename"]
 
 
 def clickhouse_events(port):

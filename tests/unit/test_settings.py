@@ -60,7 +60,7 @@ def test_every_setting_is_listed_with_its_value():
 
 def test_a_home_with_a_log_of_ones_own_gets_no_generated_traffic(tmp_path):
     found = settings.load({"GLASSHOUSE_HOME": str(tmp_path)})
-    assert "traffic" in services.commands(found)
+    assert "traffic" in services.commands(found, tmp_path)
     found.own_log.write_text("log.csv\n")
-    assert "traffic" not in services.commands(found)
-    assert "live" in services.commands(found)
+    assert "traffic" not in services.commands(found, tmp_path)
+    assert "live" in services.commands(found, tmp_path)
