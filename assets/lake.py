@@ -54,6 +54,10 @@ class LakeError(Exception):
     """A write or a read that the lake refuses; the message says what to do next."""
 
 
+class Moved(Exception):
+    """Somebody has written to what a commit was made from; read it again."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table's declaration: its name is the same as asset key, Delta folder, ClickHouse table and metric source."""
@@ -257,6 +261,16 @@ class Lake:
         values = pa.table(found).column("partition.hour").unique().cast(TIME).cast(pa.int64()).to_pylist()
         return sorted(EPOCH + dt.timedelta(microseconds=value) for value in values)
 
+    def files(self, name: str, window: Window | None = None) -> pa.Table:
+        """The table's data files, of a window's hours: Delta's add actions, flattened, hours as TIME. Empty without the table."""
+        if not self.exists(name):
+            return pa.table({"path": pa.array([], pa.string()), "partition.hour": pa.array([], TIME)})
+        found = pa.table(self.open(name).get_add_actions(flatten=True))
+        if window is None or not found.num_rows:
+            return found
+        hour = found["partition.hour"].cast(TIME)
+        return found.filter(pc.and_(pc.greater_equal(hour, pa.scalar(window.start, TIME)), pc.less(hour, pa.scalar(window.end, TIME))))
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def create(self, table: Table) -> None:
@@ -386,6 +400,21 @@ class Lake:
                 return self._finish(intent, before, probe)
         except CommitError as error:
             raise LakeError(str(error)) from error
+
+    def commit_unmoved(self, steps: Sequence[Step], then: Lake, looked: dict[str, Window], **named: Any) -> Moment:
+        """Commit what was made from windows of tables as a pinned lake `then` showed them; `named` as for commit.
+
+        Raises Moved where a window's files are others by now; what was staged can be committed by another try, or is left to tidy.
+        """
+
+        def paths(lake: Lake, name: str) -> set[str]:
+            return set(lake.files(name, looked[name])["path"].to_pylist())
+
+        def fence() -> None:
+            if moved := [name for name in looked if paths(self, name) != paths(then, name)]:
+                raise Moved(f"`{moved[0]}` was written to meanwhile")
+
+        return self.commit(steps, fence=fence, **named)
 
     def publish(self, by: str, names: Sequence[str]) -> Moment | None:
         """Let readers see the newest version of tables that were written without `commit` (by Spark, say)."""

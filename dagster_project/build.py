@@ -21,6 +21,9 @@ from dagster_project.partitions import first_hour, hourly
 from dagster_project.resources import resources
 from dagster_project.settings import ROOT, Settings
 
+# Dagster warns of what it does itself when it copies a sensor, whenever it reads the definitions or makes a job of them.
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
+
 
 def build_defs(
     settings: Settings | None = None,

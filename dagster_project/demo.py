@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import rich.markup
 
+from assets.commits import write_durably
 from assets.lake import Window
 from dagster_project import instance, services, show
 from dagster_project.settings import ROOT, Settings
@@ -26,7 +26,7 @@ from dagster_project.settings import ROOT, Settings
 if TYPE_CHECKING:
     from dagster import DagsterInstance, EventLogEntry
 
-MANIFEST = "demo.json"
+MANIFEST, BEGUN = "demo.json", "demo.json.begun"
 TRAFFIC = 2  # of what the generator writes: 2 with products in orders, and abusers
 POLL_SECONDS = 0.5
 QUIET_SECONDS = 5  # between two lines of a step's own progress
@@ -55,35 +55,52 @@ def run(settings: Settings, log: Path | None, mapping: Path | None, hours: int, 
 
 def _traffic(settings: Settings, hours: int, events: int, seed: int, say) -> Window:
     """Generate the demo's traffic once; a second start finds it and goes on with it."""
-    manifest = settings.home / MANIFEST
+    manifest, begun = settings.home / MANIFEST, settings.home / BEGUN
+    wanted = {"hours": hours, "events": events, "seed": seed, "traffic": TRAFFIC}
     if manifest.exists():
-        found = json.loads(manifest.read_text())
-        window = Window(dt.datetime.fromisoformat(found["start"]), dt.datetime.fromisoformat(found["end"]))
-        if (found["hours"], found["events"], found["seed"]) != (hours, events, seed):
-            raise DemoError(
-                f"{settings.home} holds a demo of other traffic ({found}); remove that folder, or set GLASSHOUSE_HOME"
-            )
-        if found.get("traffic") != TRAFFIC:
-            raise DemoError(f"{settings.home} holds traffic that an older Glasshouse made, without what is shown today; remove that folder")
+        window = _asked_before(manifest, wanted)
         say(f"traffic of seed {seed} is here already: [{window.start:%Y-%m-%d %H:%M}, {window.end:%Y-%m-%d %H:%M}) UTC")
         return window
+    _refuse_beside_live(settings)
+    if begun.exists():  # a start that was killed: the same hours again make the same files again
+        window = _asked_before(begun, wanted)
+    else:
+        # Ends with the last full hour, so that the pages show yesterday and today and `make up` goes on from there.
+        end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+        window = Window(end - dt.timedelta(hours=hours), end)
+        said = {"start": window.start.isoformat(), "end": window.end.isoformat(), **wanted}
+        write_durably(begun, json.dumps(said).encode())
     from assets.events import generator
 
-    # Ends with the last full hour, so that the pages show yesterday and today and `make up` goes on from there.
-    end = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
-    window = Window(end - dt.timedelta(hours=hours), end)
     config = generator.TrafficConfig(
         seed=seed, start=window.start, hours=hours, events_per_hour=events / hours, tail=False, abusers=services.ABUSERS
     )
-    for folder in (settings.landing, settings.truth, settings.orders):
-        shutil.rmtree(folder, ignore_errors=True)  # only what a killed start of this very step left
     say(f"generating about {events:,} events over {hours} hours")
     summary = generator.generate(config, settings.landing, settings.truth)
     say(f"generated {summary['events']:,} events into {settings.landing}")
-    text = {"start": window.start.isoformat(), "end": window.end.isoformat(), "hours": hours, "events": events, "seed": seed,
-            "traffic": TRAFFIC}  # fmt: skip
-    manifest.write_text(json.dumps(text))
+    begun.rename(manifest)
     return window
+
+
+def _asked_before(path: Path, wanted: dict[str, int]) -> Window:
+    """The window of the traffic that was asked for before. Raises DemoError where something else is asked for now."""
+    found = json.loads(path.read_text())
+    if found.get("traffic") != TRAFFIC:
+        raise DemoError(f"{path.parent} holds traffic that an older Glasshouse made, without what is shown today; remove that folder")
+    if any(found[name] != value for name, value in wanted.items()):
+        raise DemoError(f"{path.parent} holds a demo of other traffic ({found}); remove that folder, or set GLASSHOUSE_HOME")
+    return Window(dt.datetime.fromisoformat(found["start"]), dt.datetime.fromisoformat(found["end"]))
+
+
+def _refuse_beside_live(settings: Settings) -> None:
+    from assets.attribution import state
+
+    with state.idle(settings.lake) as idle:
+        if not idle:
+            raise DemoError(
+                f"a live labeler works on {settings.home} (`make up`?) and would take the demo's two days for late events; stop it, "
+                "then run `make demo`"
+            )
 
 
 def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> Window:

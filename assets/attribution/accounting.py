@@ -8,6 +8,7 @@ or it is an orphan, or it is late; never in two of these, never in none.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 
 import polars as pl
 
@@ -36,17 +37,21 @@ def account(lake: Lake, window: Window, rules: Rules) -> dict[str, int | list[st
     return total
 
 
-def account_raw(lake: Lake, window: Window, repeats: int) -> dict[str, int | bool]:
-    """Did every raw row of the window become an event, a quarantined row or a repeat?
+def account_raw(lake: Lake, parts: Iterable[tuple[Window, int | None]], repeats: int) -> dict[str, int | bool]:
+    """Did every raw row of the windows become an event, a quarantined row or a repeat?
 
+    parts: windows, each with the moment at which it was accepted (None: now): a live labeler may have written since.
     repeats: rows that intake dropped as repeats. Returns raw, events, quarantine, repeats; mapped: rows of logs that
     came in by a mapping; balanced: raw is the sum of the rest. A mapped row may hold several events, in the next hour
     too, so where there are any, balanced only says that no more rows are in quarantine than came in.
     """
-    lake = lake.pinned()
-    found = {"raw": "raw_events", "events": "events", "quarantine": "quarantine"}
-    counts = {key: rows(lake, name, window) for key, name in found.items()}
-    mapped = _mapped_rows(lake, window)
+    tables = {"raw": "raw_events", "events": "events", "quarantine": "quarantine"}
+    counts, mapped = dict.fromkeys(tables, 0), 0
+    for window, moment in parts:
+        then = lake.pinned(moment)
+        for key, name in tables.items():
+            counts[key] += rows(then, name, window)
+        mapped += _mapped_rows(then, window)
     balanced = counts["raw"] == counts["events"] + counts["quarantine"] + repeats
     if mapped:
         balanced = counts["quarantine"] <= counts["raw"]

@@ -48,7 +48,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
-from assets.lake import Lake, Table, Window, Write
+from assets.lake import Lake, Moved, Table, Window, Write
 
 if TYPE_CHECKING:
     from assets.events.mapping import Mapping
@@ -57,6 +57,7 @@ __all__ = ["LabelError", "Labels", "label", "label_files", "label_window"]
 
 SLICE_ROWS = 2_000_000  # events in memory at once, about
 COMMIT_ROWS = 4_000_000  # labels staged before they are committed
+SETTLE_TRIES = 5  # of a commit beside which late events arrive
 WRITERS = 2
 READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
 STRINGS = ["event_id", *CONTEXT_NAMES]
@@ -300,10 +301,10 @@ class WindowRun:
                 del labels
                 if sum(add["rows"] for adds in self.staged.values() for add in adds) >= COMMIT_ROWS:
                     self._written(writing)
-                    self._commit(min(self.window.end, floor_hour(end - self.rules.window)), late)
+                    self._commit(min(self.window.end, floor_hour(end - self.rules.window)))
                 progress(hours_done=(end - first) // ONE_HOUR, hours_total=total)
             self._written(writing)
-        self._commit(self.window.end, late)
+        self._commit(self.window.end)
         if before is not None:
             after = self.crossing(self.target)
             for one, other in ((before, after), (after, before)):
@@ -402,11 +403,8 @@ class WindowRun:
             used = places[(owner >= _us(self.window.start)) & (owner < _us(self.window.end))]
         self.late_used.update(frame["event_id"].gather(columns.ctx[used]).to_list())
 
-    def _commit(self, end: dt.datetime, late: pa.Table) -> None:
-        """Replace [committed_to, end) by what has been staged for it, in all tables at one moment.
-
-        late: late_events; with the last commit those leave it that are in a session or an orphan now.
-        """
+    def _commit(self, end: dt.datetime) -> None:
+        """Replace [committed_to, end) by what has been staged for it, in all tables at one moment."""
         if end <= self.committed_to:
             return
         part = Window(self.committed_to, end)
@@ -418,11 +416,30 @@ class WindowRun:
             steps.append({"table": name, "window": [[part.start.isoformat(), part.end.isoformat()]], "adds": now})
             self.counts[name] += sum(add["rows"] for add in now)
         if end == self.window.end and self.settles:
-            steps += [self.target.stage(write) for write in self._settled_late(late)]
-        self.probe("staged")
-        self.target.commit(steps, by="label_window", probe=self.probe)
+            self._commit_settled(steps)
+        else:
+            self.probe("staged")
+            self.target.commit(steps, by="label_window", probe=self.probe)
         self.committed_to = end
         self.counts["commits"] += 1
+
+    def _commit_settled(self, steps: list[dict]) -> None:
+        """Commit, and let the late events that were used leave their table; those that arrive meanwhile stay in it."""
+        self.probe("staged")
+        for _ in range(SETTLE_TRIES):
+            then = self.lake.pinned()
+            settled = [self.target.stage(write) for write in self._settled_late(then.read(LATE_EVENTS.name, self.late_window))]
+            try:
+                self.target.commit_unmoved(
+                    [*steps, *settled], then, {LATE_EVENTS.name: self.late_window}, by="label_window", probe=self.probe
+                )
+                return
+            except Moved:
+                continue
+        raise LabelError(
+            f"late events kept arriving for [{self.late_window.start.isoformat()}, {self.late_window.end.isoformat()}) while its "
+            "window was labeled; label it later"
+        )
 
     def _settled_late(self, late: pa.Table) -> list[Write]:
         kept = late.filter(pc.invert(pc.is_in(late["event_id"], pa.array(sorted(self.late_used), pa.string()))))

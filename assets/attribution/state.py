@@ -23,7 +23,9 @@ import json
 import os
 import shutil
 import socket
+import time
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,6 +41,8 @@ from assets.lake import Lake
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
 KEPT_BATCHES = 1000  # figures of batches kept for the pages and for looking back; older ones are deleted
 APP = "live"  # the labeler's name in the commit log
+LOCK, LANDING = "lock", "landing"  # held by the labeler, or by who lands files; what the latter writes into it
+LANDING_PATIENCE_S = 600  # a labeler that starts waits so long for files to have landed
 
 
 class LiveError(Exception):
@@ -125,18 +129,40 @@ class Store:
         Raises LiveError where another process is, unless take_over: then that one can no longer commit.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / "lock", "a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not take_over:
-                    holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
-                    raise LiveError(
-                        f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
-                        f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
-                        "start with --take-over: then the other can no longer commit"
-                    ) from None
+        with open(self.root / LOCK, "a+") as handle:
+            end = time.monotonic() + LANDING_PATIENCE_S
+            while not _locked(handle):
+                handle.seek(0)
+                landing = handle.read() == LANDING
+                if landing and time.monotonic() < end:
+                    time.sleep(0.1)
+                    continue
+                if take_over and not landing:
+                    break
+                holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
+                raise LiveError(
+                    f"the asset `raw_events` still lands files into {self.lake.root}; wait for its run to end" if landing else
+                    f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
+                    f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
+                    "start with --take-over: then the other can no longer commit"
+                )
             yield self._next_epoch()
+
+    @contextmanager
+    def idle(self) -> Iterator[bool]:
+        """Keep the live labeler from starting; False where one is at work. For who lands files: two would land them twice."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / LOCK, "a+") as handle:
+            if not _locked(handle):
+                yield False
+                return
+            handle.truncate(0)
+            handle.write(LANDING)
+            handle.flush()
+            try:
+                yield True
+            finally:
+                handle.truncate(0)
 
     def epochs(self) -> list[int]:
         return self._numbers("epochs", ".json")
@@ -284,6 +310,24 @@ def held(lake: Lake) -> tuple[int, int] | None:
         return None
     last = Store(lake).last()
     return tuple(last[0]["held"]) if last and last[0]["held"] else None
+
+
+def _locked(handle) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def idle(lake: Lake) -> Iterator[bool]:
+    """Store.idle, for any lake: on one that is not a local folder there is no live labeler."""
+    if lake.log is None:
+        yield True
+        return
+    with Store(lake).idle() as free:
+        yield free
 
 
 def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.lake import EPOCH, TIME, Lake, Window
 
@@ -24,13 +23,7 @@ Adds = list[dict[str, Any]]
 
 def adds_of(lake: Lake, name: str, window: Window | None = None) -> Adds:
     """A table's data files as the adds of a commit: path, size, hour, rows, stats. Empty without the table."""
-    if not lake.exists(name):
-        return []
-    found = pa.table(lake.open(name).get_add_actions(flatten=True))
-    if window is not None and found.num_rows:
-        hour = found["partition.hour"].cast(TIME)
-        start, end = pa.scalar(window.start, TIME), pa.scalar(window.end, TIME)
-        found = found.filter(pc.and_(pc.greater_equal(hour, start), pc.less(hour, end)))
+    found = lake.files(name, window)
     if not found.num_rows:
         return []
     hours = found["partition.hour"].cast(TIME).cast(pa.int64()).to_pylist()

@@ -22,9 +22,9 @@ import xxhash
 
 from assets.events import contract, sources
 from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
-from assets.events.sources import CONTEXT, Block, Layout
+from assets.events.sources import CONTEXT, Block, Layout, SourceError
 from assets.events.values import UTC_US, as_int, as_text, as_time
-from assets.lake import Lake, Window
+from assets.lake import Lake, Moved, Window, Write
 
 if TYPE_CHECKING:
     from assets.events.mapping import Mapping
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
 WHOLE_FILE = 0  # the row number of a quarantined file; lines count from 1
 COMMIT_ROWS = 1_000_000
+ACCEPT_TRIES = 5  # of hours that somebody else writes to meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 
 
@@ -82,7 +83,7 @@ class Native:
     def check_columns(self, path: Path, names: list[str] | None) -> None:
         required = [f.name for f in contract.EVENT_FIELDS if f.metadata[b"required"] == b"yes"]
         if names is not None and (missing := [name for name in required if name not in names]):
-            raise sources.SourceError(
+            raise SourceError(
                 f"{path} has no column {', '.join(missing)}; if it is a log of another form, write a mapping for it "
                 "(docs/bring_your_own_log.md)"
             )
@@ -143,7 +144,7 @@ def check_collisions(id_keys: pl.DataFrame) -> None:
     if len(twice):
         kind, key = twice["kind"][0], twice["key"][0]
         ids = twice.filter((pl.col("kind") == kind) & (pl.col("key") == key))["original"].to_list()
-        raise sources.SourceError(
+        raise SourceError(
             f"two {kind} ids have the same 64-bit key {key}: {ids}; rename one of them in the log"
         )
 
@@ -204,8 +205,8 @@ def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
 def land(lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None) -> Landed:
     """Copy the rows of files into `raw_events`, each file once: what was landed before (same content) is skipped.
 
-    After it the file may go: raw_events holds every row's bytes, and `sources` how to read them. A run that was cut off
-    is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log does; files before the
+    After it the file may go: raw_events holds every row's bytes, and `sources` how to read them. Each file lands whole or not
+    at all; a run that was cut off is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log does; files before the
     one that fails are landed.
     """
     form = mapping or Native()
@@ -228,16 +229,9 @@ def land(lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None
 
 def _land_file(lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime]) -> int:
     landed_at = dt.datetime.now(dt.UTC)
-    app = f"land:{source}"
-    version = rows = 0
+    put = _putter(lake, source)
+    rows = 0
     held: list[pl.DataFrame] = []
-
-    def commit() -> None:
-        nonlocal version, held
-        if held:
-            lake.append_once(RAW_EVENTS, to_arrow(pl.concat(held), RAW_EVENTS.schema), app, version)
-            version, held = version + 1, []
-
     for block, parsed in parse_file(path, form):
         raw_hour = raw_hours(parsed.clock, landed_at)
         held.append(
@@ -246,19 +240,55 @@ def _land_file(lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours:
         )  # fmt: skip
         hours.update(raw_hour.unique().to_list())
         hours.update(parsed.events["event_time"].dt.truncate("1h").unique().to_list())
-        keys.add(parsed.id_keys, f"{app}:{rows}")
+        keys.add(parsed.id_keys, f"land:{source}:{rows}")
         rows += len(block)
         if sum(map(len, held)) >= COMMIT_ROWS:
-            commit()
-    commit()
+            put.rows(to_arrow(pl.concat(held), RAW_EVENTS.schema))
+            held = []
+    if held:
+        put.rows(to_arrow(pl.concat(held), RAW_EVENTS.schema))
     layout = form.layout(path)
     record = {
         "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
         "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
     }  # fmt: skip
-    # Last: a file counts as landed once all of its rows are there.
-    lake.append_once(SOURCES, pa.Table.from_pylist([record], SOURCES.schema), app, 0)
+    put.record(pa.Table.from_pylist([record], SOURCES.schema))
     return rows
+
+
+def _putter(lake: Lake, source: str) -> _Whole | _InPieces:
+    # A file of which an older Glasshouse was cut off is finished as it was begun.
+    begun = lake.log is None or lake.appended(RAW_EVENTS.name, f"land:{source}") is not None
+    return _InPieces(lake, f"land:{source}") if begun else _Whole(lake, f"land:{source}")
+
+
+class _Whole:
+    """A file's rows and its line in `sources`, in one commit: nobody sees a part of a file."""
+
+    def __init__(self, lake: Lake, app: str) -> None:
+        self.lake, self.app = lake, app
+        self.step = lake.stage(Write(RAW_EVENTS, RAW_EVENTS.empty()))
+
+    def rows(self, rows: pa.Table) -> None:
+        self.step["adds"] += self.lake.stage(Write(RAW_EVENTS, rows))["adds"]
+
+    def record(self, record: pa.Table) -> None:
+        steps = [self.step] if self.step["adds"] else []
+        self.lake.commit([*steps, self.lake.stage(Write(SOURCES, record))], by=self.app)
+
+
+class _InPieces:
+    """The same on a lake without commits of several tables: the line in `sources` last, a cut-off file goes on."""
+
+    def __init__(self, lake: Lake, app: str) -> None:
+        self.lake, self.app, self.version = lake, app, 0
+
+    def rows(self, rows: pa.Table) -> None:
+        self.lake.append_once(RAW_EVENTS, rows, self.app, self.version)
+        self.version += 1
+
+    def record(self, record: pa.Table) -> None:
+        self.lake.append_once(SOURCES, record, self.app, 0)
 
 
 def fingerprint(path: Path, form: Mapping | Native) -> str:
@@ -269,7 +299,7 @@ def fingerprint(path: Path, form: Mapping | Native) -> str:
             while piece := file.read(2**22):
                 digest.update(piece)
     except OSError as error:
-        raise sources.SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(f"{path} cannot be read: {error}") from error
     # How a file is read is told by its suffix and its mapping: the same bytes read otherwise are another source.
     digest.update(f"\0{form.layout(path)}\0{form.text or ''}".encode())
     return digest.hexdigest()
@@ -313,43 +343,89 @@ class _KeyBook:
 # --- acceptance -------------------------------------------------------------------------------------------------------
 
 
-def accept(lake: Lake, window: Window, rules: object = None, progress=None) -> dict[str, int]:
+@dataclass(frozen=True)
+class Accepted:
+    """counts: raw rows, events, quarantine, repeats (for logs of our own form raw is the sum of the others).
+
+    parts: the windows that were replaced, one after the other, and the lake's moment that shows each; None without moments.
+    """
+
+    counts: dict[str, int]
+    parts: list[tuple[Window, int | None]]
+
+    def add(self, window: Window, moment: int | None, counts: dict[str, int]) -> None:
+        self.parts.append((window, moment))
+        for name, count in counts.items():
+            self.counts[name] += count
+
+
+def accept(lake: Lake, window: Window, rules: object = None, progress=None) -> Accepted:
     """Make `events` and `quarantine` of the window anew from `raw_events`.
 
-    Of the rows with one event_id within an hour and its two neighbours, the first to arrive is the event. Returns
-    counts of the window: raw rows, events, quarantine, repeats (for logs of our own form raw is the sum of the others).
-    Works through the hours in pieces; each piece is replaced atomically. `rules` is not needed by the contract.
+    Of the rows with one event_id within an hour and its two neighbours, the first to arrive is the event. Works through
+    the hours in pieces; both tables of a piece are replaced at one moment, by what `raw_events` holds at that moment: what a live
+    labeler writes meanwhile is read again, none of it is lost. `rules` is not needed by the contract.
+
+    Raises SourceError where the window is written to all the time.
     """
-    counts = {"raw": 0, "events": 0, "quarantine": 0, "repeats": 0}
-    readers = _Readers(lake)
-    pool = _no_arrivals()
+    lake.recover()
+    found = Accepted({"raw": 0, "events": 0, "quarantine": 0, "repeats": 0}, [])
+    for _ in range(ACCEPT_TRIES):
+        done = found.parts[-1][0].end if found.parts else window.start
+        try:
+            _accept(lake, Window(done, window.end), found, progress)
+            return found
+        except Moved:
+            continue
+    raise SourceError(
+        f"`raw_events` was written to {ACCEPT_TRIES} times while the hours from {done:%Y-%m-%d %H:%M} UTC were accepted; accept "
+        "hours that the live labeler has done with, or stop it first"
+    )
+
+
+def _accept(lake: Lake, window: Window, found: Accepted, progress) -> None:
+    then = lake.pinned()
+    readers = _Readers(then)
+    pool, broken, raw = _no_arrivals(), _no_quarantine(), pl.Series([], dtype=UTC_US)
     done = window.start
     # Events of an hour come from raw rows of that hour or the one before (mappings spread a row over minutes), and
     # their repeats from the hours beside.
-    for piece in _pieces(lake, window.widened(2 * ONE_HOUR, ONE_HOUR)):
-        arrivals, quarantine, raw = readers.read(piece)
-        pool = pl.concat([pool, arrivals])
-        inside = _overlap(piece, window)
-        if inside:
-            broken = quarantine.filter(pl.col("hour").is_between(inside.start, inside.end, closed="left"))
-            broken = pl.concat([broken, _unreadable_files(lake, inside)])
-            lake.replace_window(QUARANTINE, to_arrow(broken, QUARANTINE.schema), inside)
-            counts["quarantine"] += len(broken)
-            counts["raw"] += raw.filter(raw.is_between(inside.start, inside.end, closed="left")).len()
+    for piece in _pieces(then, window.widened(2 * ONE_HOUR, ONE_HOUR)):
+        for mine, more in zip((pool, broken, raw), readers.read(piece), strict=True):
+            mine.extend(more)
         ready = min(piece.end - ONE_HOUR, window.end)
         if ready <= done:
             continue
+        part = Window(done, ready)
         good = _first_arrivals(pool)
-        part = pool.filter(pl.col("hour").is_between(done, ready, closed="left"))
-        kept = good.filter(pl.col("hour").is_between(done, ready, closed="left"))
-        lake.replace_window(EVENTS, to_arrow(kept, EVENTS.schema), Window(done, ready))
-        counts["events"] += len(kept)
-        counts["repeats"] += len(part) - len(kept)
-        pool = pool.filter(pl.col("hour") >= ready - ONE_HOUR)
+        arrived, kept, wrong = (_inside(frame, part) for frame in (pool, good, broken))
+        wrong = pl.concat([wrong, _unreadable_files(then, part)])
+        moment = _replace(lake, then, part, kept, wrong)
+        counts = {"events": len(kept), "quarantine": len(wrong), "repeats": len(arrived) - len(kept)}
+        found.add(part, moment, {**counts, "raw": len(raw.filter(raw.is_between(done, ready, closed="left")))})
+        pool, broken = pool.filter(pl.col("hour") >= ready - ONE_HOUR), broken.filter(pl.col("hour") >= ready)
+        raw = raw.filter(raw >= ready)
         done = ready
         if progress:
             progress(done)
-    return counts
+
+
+def _inside(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
+    return frame.filter(pl.col("hour").is_between(window.start, window.end, closed="left"))
+
+
+def _replace(lake: Lake, then: Lake, part: Window, events: pl.DataFrame, quarantine: pl.DataFrame) -> int | None:
+    """Replace both tables' rows of the part; the moment that shows them. Raises Moved where it is not as it was `then`."""
+    writes = [
+        Write(EVENTS, to_arrow(events, EVENTS.schema), part), Write(QUARANTINE, to_arrow(quarantine, QUARANTINE.schema), part)
+    ]  # fmt: skip
+    if lake.log is None:
+        for write in writes:
+            lake.replace_window(write.table, write.data, part)
+        return None
+    # A row that arrives later never takes the place of one that is there: the hours after the part may be written to.
+    looked = {RAW_EVENTS.name: part.widened(before=ONE_HOUR), QUARANTINE.name: part}
+    return lake.commit_unmoved([lake.stage(write) for write in writes], then, looked, by="accept").number
 
 
 def _unreadable_files(lake: Lake, window: Window) -> pl.DataFrame:
@@ -358,11 +434,6 @@ def _unreadable_files(lake: Lake, window: Window) -> pl.DataFrame:
         return _no_quarantine()
     rows = pl.from_arrow(lake.read(QUARANTINE.name, window)).with_columns(pl.col("hour").cast(UTC_US))
     return rows.filter(pl.col("row") == WHOLE_FILE).select(_no_quarantine().columns)
-
-
-def _overlap(left: Window, right: Window) -> Window | None:
-    start, end = max(left.start, right.start), min(left.end, right.end)
-    return Window(start, end) if start < end else None
 
 
 def _pieces(lake: Lake, window: Window) -> Iterator[Window]:
@@ -399,6 +470,11 @@ class _Readers:
         raw = pl.from_arrow(self.lake.read(RAW_EVENTS.name, window)).with_columns(pl.col("hour").cast(UTC_US))
         forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name")
         raw = raw.join(forms, on="source", how="left").sort("arrival", "row")
+        if (half := raw.filter(pl.col("arrival").is_null())["source"].unique()).len():
+            raise SourceError(
+                f"`raw_events` holds rows of {half.len()} files that have not landed whole ({half[0]}, ...); land them again: "
+                "materialize `raw_events`"
+            )
         events, quarantine = [_no_arrivals()], [_no_quarantine()]
         # Files of one form are parsed together: many small ones would cost their overhead each.
         for (kind, header, text, suffix), rows in _by_form(raw):

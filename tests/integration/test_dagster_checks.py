@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from assets.attribution import label
+from assets.attribution.state import Store
 from assets.attribution.tables import CLICK_SESSIONS
 from assets.events import generator
 from assets.events.contract import EVENTS
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 START = dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC)
 WINDOW = Window(START, START + dt.timedelta(hours=2))
 TO_LABELS = list(jobs.TO_LABELS)
+EVENTS_RAW = "raw_events"
 COPIES = [f"clickhouse/{name}" for name in jobs.COPIED]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -61,11 +63,11 @@ def test_an_event_written_twice_stops_the_labels(settings, monkeypatch):
     whole = intake.accept
 
     def doubling(lake, window, *more, **named):
-        counts = whole(lake, window, *more, **named)
+        accepted = whole(lake, window, *more, **named)
         events = lake.read(EVENTS.name, window)
         hours = events["hour"].to_pylist()
         lake.replace_window(EVENTS, events.take([*range(len(hours)), 0]), window)
-        return counts
+        return intake.Accepted(accepted.counts, [(window, lake.log.newest().number)])
 
     monkeypatch.setattr(intake, "accept", doubling)
     result, failed, _ = run(settings, TO_LABELS)
@@ -78,3 +80,12 @@ def test_without_a_fault_the_same_run_passes(settings):
     result, failed, _ = run(settings, TO_LABELS)
     assert result.success
     assert not failed
+
+
+def test_what_landed_is_left_to_a_live_labeler_that_works(settings):
+    with Store(settings.lake).owned():
+        result, failed, _ = run(settings, [EVENTS_RAW])
+    assert result.success and not failed
+    assert settings.lake.read(EVENTS_RAW).num_rows == 0
+    result, _, _ = run(settings, [EVENTS_RAW])
+    assert result.success and settings.lake.read(EVENTS_RAW).num_rows > 0

@@ -13,8 +13,10 @@ from assets.attribution.label import LabelError, label_window
 from assets.attribution.live import LiveError, run, status
 from assets.attribution.provenance import made_by
 from assets.attribution.rules import Rules
-from assets.attribution.state import Store
-from assets.lake import Window
+from assets.attribution.state import Store, idle
+from assets.events import intake
+from assets.events.sources import SourceError
+from assets.lake import Lake, Window
 from tests.unit import reference
 from tests.unit.labeling import T0, canonical, event, expected, moment, rows, same
 from tests.unit.reference import MINUTE
@@ -24,6 +26,7 @@ from tests.unit.test_label import big_log
 pytestmark = pytest.mark.slow
 
 RULES = Rules()
+HOUR = 60 * MINUTE
 OUT = ("impression_sessions", "click_sessions", "orphan_actions")
 
 
@@ -205,6 +208,46 @@ def test_a_second_live_labeler_is_refused(lake, landing):
     store = Store(lake)
     with store.owned(), pytest.raises(LiveError, match="another live labeler"):
         go(lake, landing)
+
+
+def test_it_waits_for_files_to_have_landed_and_nobody_lands_beside_it(lake, landing):
+    events = shaken(LOG[:100], 5, 1)
+    cut(landing, events, 100)
+    with idle(lake) as free:
+        assert free
+        beside = threading.Thread(target=go, args=(lake, landing))
+        beside.start()
+        beside.join(1)
+        assert beside.is_alive() and not lake.exists("events")
+        with idle(lake) as second:
+            assert not second
+    beside.join(60)
+    check(lake, events)
+    with Store(lake).owned(), idle(lake) as free:
+        assert not free
+
+
+def test_hours_accepted_again_and_again_beside_it_lose_nothing(lake, landing, one_file_a_batch):
+    """Recomputing `events` replaces hours to which batches append late events all the time."""
+    events = shaken(LOG, 8, 9)
+    cut(landing, events, 50)
+    times = [one["event_time"] for one in events]
+    window = Window(moment(min(times) // HOUR * HOUR), moment((max(times) // HOUR + 1) * HOUR))
+    beside = threading.Thread(target=go, args=(lake, landing))
+    beside.start()
+    accepted = refused = 0
+    while beside.is_alive():
+        try:
+            if lake.exists("raw_events") and lake.exists("sources"):
+                intake.accept(Lake(lake.root), window)
+                accepted += 1
+        except SourceError as error:
+            assert "was written to" in str(error)
+            refused += 1
+    assert accepted + refused
+    intake.accept(lake, window)
+    check(lake, events)
+    assert lake.read("raw_events").num_rows == len(events)
 
 
 def test_a_labeler_that_was_taken_over_can_no_longer_commit(lake, landing, one_file_a_batch):

@@ -12,7 +12,7 @@ from assets.attribution.provenance import made_by
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
 from assets.events.contract import EVENTS
-from assets.lake import LakeError, Window
+from assets.lake import LakeError, Window, Write
 from tests.unit import reference
 from tests.unit.labeling import T0, canonical, event, expected, moment, rows, same, table
 from tests.unit.reference import MINUTE, Plain
@@ -140,6 +140,39 @@ def test_late_events_are_used_and_removed(lake):
     assert [r["event_id"] for r in rows(lake.read("late_events"))] == ["z"]
     label_window(lake, Window(hour(2), hour(3)), RULES)
     same(labels_of(lake), expected(on_time + late))
+    assert lake.read("late_events").num_rows == 0
+
+
+def late_beside(lake, monkeypatch, times):
+    """Late events arrive, as a live labeler brings them, between the reading of `late_events` and the commit."""
+    settled, left = labeling.WindowRun._settled_late, iter(range(times))
+
+    def meanwhile(self, late):
+        if (n := next(left, None)) is not None:
+            came = with_hour([event(f"new{n}", 73 + n, "click")])
+            lake.replace_windows([Write(EVENTS, came), Write(LATE_EVENTS, came)], by="live")
+        return settled(self, late)
+
+    monkeypatch.setattr(labeling.WindowRun, "_settled_late", meanwhile)
+
+
+def test_late_events_that_arrive_while_a_window_is_labeled_stay(lake, monkeypatch):
+    on_time, late = [event("a", 70, "impression"), event("b", 130, "impression")], [event("x", 71, "click")]
+    put(lake, on_time)
+    label_window(lake, Window(hour(0), hour(3)), RULES)
+    put(lake, late, 2)
+    lake.append_once(LATE_EVENTS, with_hour(late), "test", 1)
+    with monkeypatch.context() as patch:
+        late_beside(lake, patch, 2)
+        counts = label_window(lake, Window(hour(1), hour(2)), RULES)
+    assert (counts["late_used"], counts["late_kept"]) == (1, 2)
+    assert [row["event_id"] for row in rows(lake.read("late_events"))] == ["new0", "new1"]
+    same(labels_of(lake), expected(on_time + late))
+    with monkeypatch.context() as patch:
+        late_beside(lake, patch, 99)
+        with pytest.raises(LabelError, match="late events kept arriving.*label it later"):
+            label_window(lake, Window(hour(1), hour(2)), RULES)
+    assert label_window(lake, Window(hour(1), hour(2)), RULES)["late_used"] >= 2
     assert lake.read("late_events").num_rows == 0
 
 

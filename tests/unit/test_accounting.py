@@ -138,6 +138,6 @@ def test_raw_rows_are_events_quarantine_and_repeats(labelled, repeats, balanced)
     broken = pa.table({**raw, "reason": ["x: y"] * 15}, QUARANTINE.schema)
     labelled.replace_window(QUARANTINE, broken.slice(0, 2), WINDOW)
     labelled.append_once(SOURCES, pa.Table.from_pylist([{"source": "s", "name": "a.jsonl"}], SOURCES.schema), "t", 1)
-    counts = account_raw(labelled, WINDOW, repeats)
+    counts = account_raw(labelled, [(WINDOW, None)], repeats)
     assert (counts["raw"], counts["events"], counts["quarantine"]) == (15, 11, 2)
     assert counts["balanced"] is balanced

@@ -264,7 +264,7 @@ def test_landed_and_accepted_is_what_read_log_reads(lake, traffic):
     landed = land(lake, traffic)
     read = read_log(traffic)
     window = Window(landed.hours[0], landed.hours[-1] + HOUR)
-    counts = accept(lake, window)
+    counts = accept(lake, window).counts
     assert counts == {
         "raw": read.rows, "events": len(read.events), "quarantine": len(read.quarantine), "repeats": read.repeats
     }  # fmt: skip
@@ -291,21 +291,83 @@ def test_landing_again_writes_nothing_whatever_the_name(lake, traffic, tmp_path)
     assert lake.version(RAW_EVENTS.name) == version
 
 
-def test_a_landing_that_was_cut_off_is_completed_without_doubling(lake, traffic, monkeypatch):
-    append_once = Lake.append_once
+def test_a_landing_that_was_cut_off_leaves_nothing_of_the_file_and_is_completed(lake, traffic, monkeypatch):
+    commit = Lake.commit
 
-    def cut(self, table, *arguments):
-        if table is SOURCES:  # the last step of a file
+    def cut(self, steps, **named):
+        if any(step["table"] == SOURCES.name for step in steps):
             raise KeyboardInterrupt
-        return append_once(self, table, *arguments)
+        return commit(self, steps, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "append_once", cut)
+        patch.setattr(Lake, "commit", cut)
         with pytest.raises(KeyboardInterrupt):
             land(lake, traffic[:1])
-    assert lake.read(RAW_EVENTS.name).num_rows == 50
+    assert lake.read(RAW_EVENTS.name).num_rows == 0
     assert land(lake, traffic).files_new == 3
     assert lake.read(RAW_EVENTS.name).num_rows == read_log(traffic).rows
+
+
+def test_rows_of_a_file_that_an_older_version_landed_by_half_are_completed_without_doubling(lake, traffic):
+    land(lake, traffic[:1])
+    half = lake.read(RAW_EVENTS.name)
+    source = lake.read(SOURCES.name)["source"][0].as_py()
+    other = Lake(f"{lake.root}-older")
+    other.append_once(RAW_EVENTS, half, f"land:{source}", 0)
+    with pytest.raises(SourceError, match="not landed whole.*materialize"):
+        accept(other_with_sources(other), Window(T0, T0 + HOUR))
+    assert land(other, traffic).files_new == 3
+    assert other.read(RAW_EVENTS.name).num_rows == read_log(traffic).rows
+
+
+def other_with_sources(lake):
+    lake.create(SOURCES)
+    return lake
+
+
+def arriving(lake, monkeypatch, files, times):
+    """Let one of `files` land between the reading and the commit of a piece of `accept`, `times` times."""
+    staged, left = Lake.stage, iter(files[:times])
+
+    def stage(self, write):
+        if write.table is EVENTS and (path := next(left, None)):
+            land(Lake(lake.root), [path])
+        return staged(self, write)
+
+    monkeypatch.setattr(Lake, "stage", stage)
+
+
+def test_what_lands_while_hours_are_accepted_is_in_them(lake, traffic, monkeypatch):
+    hours = land(lake, traffic[:1]).hours
+    window = Window(hours[0], hours[-1] + HOUR)
+    arriving(lake, monkeypatch, traffic[1:], 2)
+    accepted = accept(lake, window)
+    read = read_log(traffic)
+    assert accepted.counts == {
+        "raw": read.rows, "events": len(read.events), "quarantine": len(read.quarantine), "repeats": read.repeats
+    }  # fmt: skip
+    assert everything(lake).equals(everything(read))
+
+
+def test_hours_that_are_written_to_all_the_time_are_not_accepted(lake, traffic, tmp_path, monkeypatch):
+    hours = land(lake, traffic).hours
+    more = [write(tmp_path / f"more{n}.jsonl", event(1000 + n, event_time=US, ingest_time=US)) for n in range(9)]
+    arriving(lake, monkeypatch, more, 9)
+    with pytest.raises(SourceError, match="written to 5 times while.*stop it first"):
+        accept(lake, Window(hours[0], hours[-1] + HOUR))
+    assert not lake.exists(EVENTS.name) or lake.read(EVENTS.name).num_rows == 0
+
+
+def test_events_and_quarantine_change_at_one_moment(lake, traffic):
+    hours = land(lake, traffic).hours
+    accepted = accept(lake, Window(hours[0], hours[-1] + HOUR))
+    ((window, moment),) = accepted.parts
+    assert window == Window(hours[0], hours[-1] + HOUR)
+    before, then = lake.pinned(moment - 1), lake.pinned(moment)
+    assert [before.read(table.name).num_rows for table in (EVENTS, QUARANTINE)] == [0, 0]
+    assert [then.read(table.name).num_rows for table in (EVENTS, QUARANTINE)] == [
+        accepted.counts["events"], accepted.counts["quarantine"]
+    ]  # fmt: skip
 
 
 def test_no_partition_in_the_future_and_none_for_garbage(lake, traffic):
@@ -332,7 +394,7 @@ def test_csv_and_parquet_come_back_from_the_lake_as_they_were_read(lake, tmp_pat
     text.write_text(f'event_id,user_id,note_id,action,event_time,title\nx,1,2,like,{US},"a ""b""\nc"\ny,1,2,like,,t\n')
     typed = parquet(tmp_path / "a.parquet", position=[2.0, None], seen=[T0, T0])
     landed = land(lake, [text, typed])
-    counts = accept(lake, Window(landed.hours[0], landed.hours[-1] + HOUR))
+    counts = accept(lake, Window(landed.hours[0], landed.hours[-1] + HOUR)).counts
     assert counts == {"raw": 4, "events": 2, "quarantine": 2, "repeats": 0}
     assert everything(lake).equals(everything(read_log([text, typed])))
 

@@ -209,7 +209,7 @@ def test_string_ids_are_stable_across_logs_and_kept(lake, tmp_path):
     landed = land(lake, paths, mapping)
     keys = lake.read("id_keys").to_pylist()
     assert sorted((row["kind"], row["original"]) for row in keys) == [("note", "n1"), ("user", "ann"), ("user", "bob")]
-    counts = accept(lake, Window(landed.hours[0], landed.hours[-1] + dt.timedelta(hours=1)))
+    counts = accept(lake, Window(landed.hours[0], landed.hours[-1] + dt.timedelta(hours=1))).counts
     assert counts["events"] == 4
     users = set(lake.read(EVENTS.name)["user_id"].to_pylist())
     assert users == {row["key"] for row in keys if row["kind"] == "user"}
