@@ -419,19 +419,21 @@ class WindowRun:
             self._commit_settled(steps)
         else:
             self.probe("staged")
-            self.target.commit(steps, by="label_window", probe=self.probe)
+            self._commit_steps(steps)
         self.committed_to = end
         self.counts["commits"] += 1
 
     def _commit_settled(self, steps: list[dict]) -> None:
         """Commit, and let the late events that were used leave their table; those that arrive meanwhile stay in it."""
         self.probe("staged")
+        if self.target is not self.lake:  # a plan's own: nobody else writes there
+            self._commit_steps([*steps, *self._settled(self.labels)])
+            return
         for _ in range(SETTLE_TRIES):
             then = self.lake.pinned()
-            settled = [self.target.stage(write) for write in self._settled_late(then.read(LATE_EVENTS.name, self.late_window))]
             try:
                 self.target.commit_unmoved(
-                    [*steps, *settled], then, {LATE_EVENTS.name: self.late_window}, by="label_window", probe=self.probe
+                    [*steps, *self._settled(then)], then, {LATE_EVENTS.name: self.late_window}, by="label_window", probe=self.probe
                 )
                 return
             except Moved:
@@ -441,11 +443,16 @@ class WindowRun:
             "window was labeled; label it later"
         )
 
-    def _settled_late(self, late: pa.Table) -> list[Write]:
+    def _commit_steps(self, steps: list[dict]) -> None:
+        self.target.commit(steps, by="label_window", probe=self.probe)
+
+    def _settled(self, late_in: Any) -> list[dict]:
+        """What `late_events` is to hold without those that were used, staged; nothing where none was."""
+        late = late_in.read(LATE_EVENTS.name, self.late_window)
         kept = late.filter(pc.invert(pc.is_in(late["event_id"], pa.array(sorted(self.late_used), pa.string()))))
         self.counts["late_used"] = late.num_rows - kept.num_rows
         self.counts["late_kept"] = _inside(kept, self.window).num_rows
-        return [Write(LATE_EVENTS, kept, self.late_window)] if kept.num_rows < late.num_rows else []
+        return [self.target.stage(Write(LATE_EVENTS, kept, self.late_window))] if kept.num_rows < late.num_rows else []
 
     def crossing(self, labels: Any = None) -> pl.DataFrame:
         """Sessions that start before window.end and reach over it: what the next hour's labels stand on."""

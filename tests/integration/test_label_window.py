@@ -145,15 +145,15 @@ def test_late_events_are_used_and_removed(lake):
 
 def late_beside(lake, monkeypatch, times):
     """Late events arrive, as a live labeler brings them, between the reading of `late_events` and the commit."""
-    settled, left = labeling.WindowRun._settled_late, iter(range(times))
+    settled, left = labeling.WindowRun._settled, iter(range(times))
 
-    def meanwhile(self, late):
+    def meanwhile(self, late_in):
         if (n := next(left, None)) is not None:
             came = with_hour([event(f"new{n}", 73 + n, "click")])
             lake.replace_windows([Write(EVENTS, came), Write(LATE_EVENTS, came)], by="live")
-        return settled(self, late)
+        return settled(self, late_in)
 
-    monkeypatch.setattr(labeling.WindowRun, "_settled_late", meanwhile)
+    monkeypatch.setattr(labeling.WindowRun, "_settled", meanwhile)
 
 
 def test_late_events_that_arrive_while_a_window_is_labeled_stay(lake, monkeypatch):
