@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ from assets.lake import Lake
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
 KEPT_BATCHES = 1000  # figures of batches kept for the pages and for looking back; older ones are deleted
 APP = "live"  # the labeler's name in the commit log
-LOCK, LANDING = "lock", "landing"  # held by the labeler, or by who lands files; what the latter writes into it
+LOCK, LABELING, LANDING = "lock", "labeling", "landing"  # who holds the lock writes into it for what
 LANDING_PATIENCE_S = 600  # a labeler that starts waits so long for files to have landed
 
 
@@ -96,6 +97,36 @@ class Snapshot:
     consumed: frozenset[str]
 
 
+@dataclass(frozen=True)
+class _Lock:
+    """A file that one process holds (flock), and for what it does. Nothing stands in it while it changes hands."""
+
+    handle: TextIO
+
+    def taken_by(self, purpose: str) -> bool:
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.handle.truncate(0)
+        self.handle.write(purpose)
+        self.handle.flush()
+        return True
+
+    def holder(self) -> str:
+        self.handle.seek(0)
+        return self.handle.read()
+
+    @contextmanager
+    def left(self, ours: bool) -> Iterator[bool]:
+        """Empty the file in the end, if it is ours: its closing then gives the lock back."""
+        try:
+            yield ours
+        finally:
+            if ours:
+                self.handle.truncate(0)
+
+
 class Store:
     """The folder _live/ of a lake on a local disk.
 
@@ -128,41 +159,41 @@ class Store:
 
         Raises LiveError where another process is, unless take_over: then that one can no longer commit.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / LOCK, "a+") as handle:
+        with self._lock() as lock:
             end = time.monotonic() + LANDING_PATIENCE_S
-            while not _locked(handle):
-                handle.seek(0)
-                landing = handle.read() == LANDING
-                if landing and time.monotonic() < end:
+            while not (ours := lock.taken_by(LABELING)):
+                labeling = lock.holder() == LABELING
+                if not labeling and time.monotonic() < end:
                     time.sleep(0.1)
-                    continue
-                if take_over and not landing:
+                elif labeling and take_over:
                     break
-                holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
-                raise LiveError(
-                    f"the asset `raw_events` still lands files into {self.lake.root}; wait for its run to end" if landing else
-                    f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
-                    f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
-                    "start with --take-over: then the other can no longer commit"
-                )
-            yield self._next_epoch()
+                else:
+                    raise LiveError(self._held_by_another() if labeling else self._held_by_landing())
+            with lock.left(ours):
+                yield self._next_epoch()
+
+    def _held_by_another(self) -> str:
+        holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
+        return (
+            f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
+            f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
+            "start with --take-over: then the other can no longer commit"
+        )
+
+    def _held_by_landing(self) -> str:
+        return f"the asset `raw_events` still lands files into {self.lake.root}; wait for its run to end"
 
     @contextmanager
     def idle(self) -> Iterator[bool]:
         """Keep the live labeler from starting; False where one is at work. For who lands files: two would land them twice."""
+        with self._lock() as lock, lock.left(lock.taken_by(LANDING)) as ours:
+            yield ours
+
+    @contextmanager
+    def _lock(self) -> Iterator[_Lock]:
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / LOCK, "a+") as handle:
-            if not _locked(handle):
-                yield False
-                return
-            handle.truncate(0)
-            handle.write(LANDING)
-            handle.flush()
-            try:
-                yield True
-            finally:
-                handle.truncate(0)
+            yield _Lock(handle)
 
     def epochs(self) -> list[int]:
         return self._numbers("epochs", ".json")
@@ -310,14 +341,6 @@ def held(lake: Lake) -> tuple[int, int] | None:
         return None
     last = Store(lake).last()
     return tuple(last[0]["held"]) if last and last[0]["held"] else None
-
-
-def _locked(handle) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager
