@@ -161,15 +161,17 @@ def check_collisions(id_keys: pl.DataFrame) -> None:
         )
 
 
-def parse_file(path: Path, form: Mapping | Native) -> Iterator[tuple[Block, Rows]]:
+def parse_file(path: Path, form: Mapping | Native, after: int = 0) -> Iterator[tuple[Block, Rows]]:
     """A file block by block: as read, and after the contract. What read_log, land and the live labeler share.
+
+    after: the line (or row) up to which it is passed over.
 
     Raises SourceError where the file cannot be read, whatever the reason: what a file holds must not stop a process.
     """
     try:
         layout = form.layout(path)
         form.check_columns(path, sources.names_of(path, layout))
-        for block in sources.read_blocks(path, layout, form.wanted):
+        for block in sources.read_blocks(path, layout, form.wanted, after):
             yield block, _cut_rows(block) if block.cut else _to_events(block.columns, block.wrong, block.odd, block.number, form)
     except SourceError:
         raise

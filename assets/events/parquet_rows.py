@@ -35,16 +35,19 @@ def names(path: Path) -> list[str]:
         return file.schema_arrow.names
 
 
-def rows(path: Path) -> Iterator[pl.Series]:
-    """The rows as JSON lines (Binary), some MB at a time, in the file's order. Raises as `names` does."""
+def rows(path: Path, after: int = 0) -> Iterator[pl.Series]:
+    """The rows after the first `after` as JSON lines (Binary), some MB at a time, in order. Raises as `names` does."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         texts = [field.name for field in schema if _is_text(field.type)]
         step = _step(file.metadata)
     with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=step):
-            for piece in _pieces(batch):
-                yield _lines(piece)
+            passed = min(after, batch.num_rows)
+            after -= passed
+            for piece in _pieces(batch.slice(passed)):
+                if piece.num_rows:
+                    yield _lines(piece)
 
 
 def _is_text(kind: pa.DataType) -> bool:

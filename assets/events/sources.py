@@ -151,13 +151,16 @@ def csv_names(layout: Layout, header: str | None) -> list[str]:
     return csv_records.fields(header or "", csv_records.Marks.of(layout.separator, layout.quote)) or []
 
 
-def read_blocks(path: Path, layout: Layout, wanted: tuple[str, ...]) -> Iterator[Block]:
-    """Read a file block by block. Raises SourceError where the file as a whole cannot be read."""
+def read_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], after: int = 0) -> Iterator[Block]:
+    """Read a file block by block, from the first row whose number is above `after` on.
+
+    Raises SourceError where the file as a whole cannot be read.
+    """
     try:
         if layout.format == "parquet":
-            yield from _parquet_blocks(path, layout, wanted)
+            yield from _parquet_blocks(path, layout, wanted, after)
         else:
-            yield from _text_blocks(path, layout, wanted)
+            yield from _text_blocks(path, layout, wanted, after)
     except (OSError, EOFError, zlib.error) as error:
         what = (
             "ends within its gzip stream; copy it again" if isinstance(error, EOFError) else f"cannot be read: {error}"
@@ -197,7 +200,7 @@ def _open(path: Path):
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _text_blocks(path: Path, layout: Layout, wanted: tuple[str, ...]) -> Iterator[Block]:
+def _text_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], passed: int) -> Iterator[Block]:
     header = header_of(path, layout)
     splitter = _Splitter(layout, len(csv_names(layout, header)) if layout.format == "csv" else 0, header)
     with _open(path) as file, ThreadPoolExecutor(1) as ahead:
@@ -208,12 +211,13 @@ def _text_blocks(path: Path, layout: Layout, wanted: tuple[str, ...]) -> Iterato
                 piece, offset = piece.removeprefix(_BOM), len(piece) - len(piece.removeprefix(_BOM))
             data = np.frombuffer(held + piece or b"\n", np.uint8)
             start, end, number, rest = splitter.split(data, last)
-            for block in _blocks_of(data, start, end, number, offset, layout, header, wanted):
-                yield block
+            more = np.searchsorted(number, passed, side="right")
+            yield from _blocks_of(data, start[more:], end[more:], number[more:], offset, layout, header, wanted)
             held, offset = data[rest:].tobytes() if not last else b"", offset + rest
             if len(held) > MAX_ROW_BYTES:
                 long, held, offset = _long_row(held, offset, splitter, pieces)
-                yield long
+                if long.number[0] > passed:
+                    yield long
 
 
 def _ahead(file, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bool]]:
@@ -354,10 +358,10 @@ def _parquet_names(path: Path) -> list[str]:
         raise SourceError(f"{shown(path)} is not a Parquet file that can be read: {error}") from error
 
 
-def _parquet_blocks(path: Path, layout: Layout, wanted: tuple[str, ...]) -> Iterator[Block]:
+def _parquet_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], passed: int) -> Iterator[Block]:
     names_of(path, layout)
-    first = 0
-    for bodies in parquet_rows.rows(path):
+    first = passed
+    for bodies in parquet_rows.rows(path, passed):
         data, start, end = _spans(bodies)
         number = np.arange(first + 1, first + 1 + len(bodies))
         first += len(bodies)
