@@ -476,7 +476,7 @@ def _accept(lake: Lake, window: Window, found: Accepted, progress) -> None:
         part = Window(done, ready)
         good = _first_arrivals(pool)
         arrived, kept, wrong = (_inside(frame, part) for frame in (pool, good, broken))
-        wrong = pl.concat([wrong, _refused_for_good(then, part)])
+        wrong = pl.concat([wrong, refused_for_good(then, part)])
         moment = _replace(lake, then, part, kept, wrong)
         counts = {"events": len(kept), "quarantine": len(wrong), "repeats": len(arrived) - len(kept)}
         found.add(part, moment, {**counts, "raw": len(raw.filter(raw.is_between(done, ready, closed="left")))})
@@ -505,7 +505,7 @@ def _replace(lake: Lake, then: Lake, part: Window, events: pl.DataFrame, quarant
     return lake.commit_unmoved([lake.stage(write) for write in writes], then, looked, by="accept").number
 
 
-def _refused_for_good(lake: Lake, window: Window) -> pl.DataFrame:
+def refused_for_good(lake: Lake, window: Window) -> pl.DataFrame:
     """Rows of quarantine that stand for a whole file or for a row too long to be kept: no raw row can make them anew."""
     if not lake.exists(QUARANTINE.name):
         return _no_quarantine()
