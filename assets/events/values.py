@@ -22,9 +22,13 @@ _NO_ZONE = r"^\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?)?$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
 
 
+def _no_reasons(rows: int) -> pl.Series:
+    return pl.Series("wrong", [None], pl.String).new_from_index(0, rows)
+
+
 def _reasons(wrong: pl.Series, reason: str, values: pl.Series) -> pl.Series:
     if not wrong.any():
-        return pl.Series("wrong", [None], pl.String).new_from_index(0, len(wrong))
+        return _no_reasons(len(wrong))
     said = pl.when(pl.col("value").is_in(_NO_NUMBER)).then(pl.format(reason + " ({})", "value")).otherwise(pl.lit(reason))
     return pl.DataFrame({"wrong": wrong, "value": values}).select(pl.when(pl.col("wrong")).then(said))["value"]
 
@@ -38,11 +42,11 @@ def as_int(values: pl.Series, name: str, odd: pl.Series | None = None) -> tuple[
     integers beside nulls so): above it a float no longer tells integers apart.
     """
     typed = _without(values, odd).cast(pl.Int64, strict=False)
+    if typed.null_count() == values.null_count():  # many small files: each step on a column costs them as much as a large one
+        return typed, _no_reasons(len(values))
+    at = (typed.is_null() & values.is_not_null()).arg_true()
+    typed = typed.scatter(at, _whole(_without(values, odd).gather(at)))
     wrong = typed.is_null() & values.is_not_null()
-    if wrong.any():
-        at = wrong.arg_true()
-        typed = typed.scatter(at, _whole(_without(values, odd).gather(at)))
-        wrong = typed.is_null() & values.is_not_null()
     return typed, _reasons(wrong, f"{name}: not an integer of 64 bits", values)
 
 
@@ -54,6 +58,8 @@ def _whole(texts: pl.Series) -> pl.Series:
 
 def as_text(values: pl.Series, name: str, odd: pl.Series | None = None) -> tuple[pl.Series, pl.Series]:
     """Text; a number counts as its digits. Lists, objects and NaN are refused."""
+    if odd is None:
+        return values, _no_reasons(len(values))
     typed = _without(values, odd)
     return typed, _reasons(typed.is_null() & values.is_not_null(), f"{name}: not a text", values)
 
@@ -68,6 +74,8 @@ def as_time(
     names a zone, `zone` (an IANA name) applies; without it the row is refused.
     """
     texts = _without(values, odd)
+    if not form and (numbers := texts.cast(pl.Int64, strict=False)).null_count() == values.null_count():
+        return _from_integer(numbers, unit), _no_reasons(len(values))
     typed = pl.Series(values.name, [None], UTC_US).new_from_index(0, len(values))
     lacks_zone = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
     if form:
