@@ -88,7 +88,7 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
     for place, name in enumerate(plan.files):
         path = Path(folder) / name
         begun = plan.rest if plan.rest and plan.rest.file == name else None
-        if plan.most is not None and found.bytes >= plan.most:
+        if place and plan.most is not None and found.bytes >= plan.most:  # the first is always read: a batch gets on
             left = list(plan.files[place:])
             break
         if not path.exists():

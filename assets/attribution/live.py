@@ -63,6 +63,7 @@ __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signa
 BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file begins one of its own
 BATCH_FILES = 2_000  # of a batch: many small files would be one batch of minutes
 ROWS_OF_MEMORY = 16  # a batch's rows take at most such a part of the memory: they lie there several times, as bytes and typed
+LEAST_ROWS = 2**20  # bytes of rows that a batch may always hold
 UNPACKED = 4  # bytes of rows a batch holds at most, for each byte of landing files: the rest of a file is for the next
 SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
@@ -402,7 +403,7 @@ class _Live:
         versions["known_to"] = self.progress.memory_from
         return self.store.write_plan(Plan(
             self.progress.batch + 1, tuple(taken), dt.datetime.now(dt.UTC).isoformat(), versions,
-            most=most if limit is None else min(most, limit // ROWS_OF_MEMORY), rest=rest if rest and taken[0] == rest.file else None,
+            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rest if rest and taken[0] == rest.file else None,
         ))  # fmt: skip
 
     def _readable(self, waiting: list[str]) -> list[str]:
