@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.drive import HANG_SECONDS, MEMORY_MB, TRICKS, Job, Verdict, Victim, play
+from tests.fuzz.drive import HANG_SECONDS, MEMORY_MB, OWN, TRICKS, Job, Verdict, Victim, play
 from tests.fuzz.files import FORMATS, ODD_NAMES, ORDER_FORMATS, File, draw
 from tests.fuzz.shrink import smallest
 
-ROOT = Path(__file__).resolve().parents[2]
 COMBINATIONS = [(way, format) for way in ("label", "live", "batch") for format in FORMATS] + [("orders", format) for format in ORDER_FORMATS]
 FILES_A_TURN = 8
 TRICKY = 0.15  # share of jobs with something else in the folder
@@ -40,6 +39,8 @@ class Line:
     exceptions: int = 0
     unaccounted: int = 0
     refused: int = 0
+    spoiled: int = 0
+    unforeseen: int = 0
     places: Counter = field(default_factory=Counter)
 
 
@@ -136,10 +137,12 @@ class Fuzz:
             line = self.lines[job.way, job.format]
             line.exceptions += verdict.exception is not None
             line.unaccounted += sum(verdict.unaccounted.values())
+            line.spoiled += verdict.spoiled
+            line.unforeseen += bool(verdict.unforeseen)
             for place in verdict.places(job):
                 line.places[place] += 1
                 if place not in self.findings:
-                    file, told = job.files[0], verdict.exception or {"message": str(verdict.unaccounted), "frames": []}
+                    file, told = job.files[0], verdict.exception or {"message": str(vars(verdict)), "frames": []}
                     number = int(file.name.removeprefix("note_products-")[1:7])
                     self.findings[place] = Finding(place, job.way, job.format, number, (*file.kinds, *job.tricks), file.fault, told["message"], told["frames"])
                     new.append(place)
@@ -167,7 +170,7 @@ class Fuzz:
 
     def report(self, seconds: float) -> dict:
         lines = [vars(line) | {"places": sorted(line.places), "share_malformed": round(line.malformed / max(1, line.inputs), 3)} for line in self.lines.values()]
-        total = {name: sum(line[name] for line in lines) for name in ("files", "inputs", "malformed", "exceptions", "unaccounted", "refused")}
+        total = {name: sum(line[name] for line in lines) for name in ("files", "inputs", "malformed", "exceptions", "unaccounted", "refused", "spoiled", "unforeseen")}
         return {
             "seed": self.seed, "root": str(self.root.name), **total, "places": len(self.findings), "seconds": round(seconds, 1),
             "inputs_per_s": round(total["inputs"] / seconds), "rows": lines,
@@ -188,7 +191,7 @@ def jobs(seed: int, way: str, format: str, first: int) -> list[Job]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=ROOT, help="the tree whose code reads the files; this one if not given")
+    parser.add_argument("--root", type=Path, default=OWN, help="the tree whose code reads the files; this one if not given")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="rows in all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="WAY, or WAY/FORMAT")

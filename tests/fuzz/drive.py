@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from tests.fuzz.files import ORDER_FORMATS, File
 
+OWN = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 HANG_SECONDS = 60  # for a job; only a file that takes so long alone again counts
 MEMORY_MB = 4_000
@@ -36,6 +38,8 @@ class Victim:
 
     def __init__(self, root: Path, scratch: Path, hang_s: float = HANG_SECONDS, memory_mb: int = MEMORY_MB) -> None:
         self.root, self.scratch, self.hang_s, self.memory_mb = Path(root).resolve(), Path(scratch), hang_s, memory_mb
+        if not (self.root / "assets").is_dir():
+            raise FileNotFoundError(f"{root} is no tree of Glasshouse: it has no folder `assets`")
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Victim:
@@ -82,10 +86,9 @@ class Victim:
         self.close()
         self.answers, write = os.pipe()
         self.said = tempfile.TemporaryFile(dir=self.scratch)
-        environment = {
-            **os.environ, "PYTHONPATH": str(self.root), "POLARS_MAX_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "RUST_BACKTRACE": "0",
-            "NUMBA_CACHE_DIR": str(self.scratch / "numba"),
-        }  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "POLARS_MAX_THREADS": "1", "RUST_BACKTRACE": "0"}
+        if self.root != OWN:  # another tree is looked at, nothing is written into it
+            environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(self.scratch.parent / "numba")}
         command = [sys.executable, "-P", "-X", "faulthandler", str(WORKER), str(write), str(self.root)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.said, env=environment, cwd=self.scratch, pass_fds=[write],
@@ -125,19 +128,26 @@ class Job:
 
 @dataclass
 class Verdict:
-    """exception: as worker.py tells it. unaccounted: rows, by what is wrong with them."""
+    """exception: as worker.py tells it. unaccounted: rows, by what is wrong with them. refused: files taken as one row, or refused with words.
+
+    spoiled: those of them that had nothing wrong but rows. unforeseen: types of exceptions that a reason names: nobody thought of it.
+    """
 
     exception: dict | None = None
     unaccounted: dict[str, int] = field(default_factory=dict)
     refused: int = 0
+    spoiled: int = 0
+    unforeseen: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self.exception is not None or bool(self.unaccounted)
+        return self.exception is not None or bool(self.unaccounted) or self.spoiled > 0 or bool(self.unforeseen)
 
     def places(self, job: Job) -> list[str]:
         """What is told apart: type and place of an exception; how a process ended, the kind of an account that is wrong, by way and format."""
         family = job.format.removesuffix(".gz")
         found = [f"{what} ({job.way}, {family})" for what in self.unaccounted]
+        found += [f"a whole file refused for its rows ({job.way}, {family})"] if self.spoiled else []
+        found += [f"unforeseen: {name} ({job.way}, {family})" for name in self.unforeseen]
         if self.exception:
             inside = self.exception["place"] != "process"
             found.append(f"{self.exception['type']} {self.exception['place']}" if inside else f"{self.exception['type']} of the process ({job.way}, {family})")
@@ -163,7 +173,19 @@ def play(victim: Victim, job: Job) -> Verdict:
     if "exception" in answer:
         return Verdict(exception=answer["exception"])
     judge = _judged_orders if job.way == "orders" else _judged_label if job.way == "label" else _judged_lake
-    return Verdict(unaccounted={what: rows for what, rows in judge(job, answer).items() if rows}, refused=len(answer.get("refused", ())))
+    unaccounted = {what: rows for what, rows in judge(job, answer).items() if rows}
+    return Verdict(None, unaccounted, *_refused(job, answer))
+
+
+def _refused(job: Job, answer: dict) -> tuple[int, int, tuple[str, ...]]:
+    """(files refused, those with nothing wrong but rows, types of exceptions that the reasons name)."""
+    words = {**answer.get("refused", {})}
+    whole = answer.get("whole_files") or []
+    reasons = [*words.values(), *answer.get("reasons", ()), *(whole if isinstance(whole, list) else ())]
+    refused = [file for file in job.files if file.name in words or any(file.name in reason for reason in reasons)]
+    refused = job.files if whole and len(job.files) == 1 else refused
+    spoiled = 0 if job.tricks and job.way == "label" else sum(file.fault is None and file.table is None for file in refused)
+    return len(refused), spoiled, tuple(sorted({name for reason in reasons for name in _UNFORESEEN.findall(reason)}))
 
 
 TRICKS = {"label": ("folder", "broken link", "loop", "missing"), "batch": ("folder", "broken link", "loop", "missing"),
@@ -195,6 +217,7 @@ def lay_tricks(folder: Path, job: Job) -> list[str]:
 
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
+_UNFORESEEN = re.compile(r"\((\w*(?:Error|Exception|Panic\w*|Interrupt|Exit))\b")
 LOST, MORE, VALID = "rows lost", "rows too many", "valid rows that are no events"
 
 
@@ -229,17 +252,17 @@ def _judged_lake(job: Job, answer: dict) -> dict[str, int]:
         rows = file.rows()
         if rows is None or file.name in answer.get("refused", {}):
             continue
-        taken = answer["raw"].get(file.name, 0)
-        if alone and not job.tricks:
-            taken = answer["rows"]
+        taken = answer["rows"] if alone and not job.tricks else answer["by_name"].get(file.name, 0)
         if taken == 0 and any(alone or file.name in reason for reason in answer["whole_files"]):
             continue
         for what, count in _between(rows.least, rows.most, taken).items():
             found[what] += count
         found[VALID] += _missing_valid(file, ids)
-    if job.files[0].form.one_event and not any(name.startswith("link") for name in job.tricks):
-        for what, count in _between(answer["rows"], answer["rows"], answer["events"] + answer["repeats"] + answer["quarantine"]).items():
-            found[what + " between raw rows and tables"] = count
+    raw, rows = answer["raw"] + answer["cut"], answer["rows"]
+    found["raw " + LOST], found["raw " + MORE] = max(0, rows - raw), max(0, raw - rows)
+    if job.files[0].form.one_event:
+        known = answer["events"] + answer["repeats"] + answer["quarantine"]
+        found[LOST + " after landing"], found[MORE + " after landing"] = max(0, rows - known), max(0, known - rows)
     return found
 
 

@@ -75,7 +75,7 @@ class File:
         text = self.text(parts)
         if self.format.startswith("jsonl") or self.form is None:
             return reference.json_rows(text)
-        return reference.csv_rows(text, separator(self.format), self.form.quote, self.form.header)
+        return reference.csv_rows(text, separator(self.format), self.form.quote, None if self.form.header else len(self.form.columns))
 
 
 def separator(format: str) -> str:

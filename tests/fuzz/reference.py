@@ -2,9 +2,9 @@
 
 Here: where a record begins and ends, bytes. Not here: what a record means, and how the house reads files (assets/events/sources.py).
 
-JSON lines: a line feed ends a record. CSV: LF, CRLF and CR end one outside of quotes; a field is quoted if its first byte is a
-quote; inside, two quotes are one; after the quote that closes it, and inside a field that is not quoted, a quote is text. A
-field that is never closed (nor within MAX_RECORD_LINES lines) spoils the line that it begins on, and the next line is read anew.
+JSON lines: a line feed ends a record. CSV: LF, CRLF and CR end one outside of quotes; a field is quoted if a quote is its first
+character; in it two quotes are one, and after it comes a separator or the record's end; a quote in any other field is text. A
+record that breaks this, or spans lines and has not as many fields as the header, ends with its first line.
 An empty record is no row. Whether one of blanks alone, or of a byte order mark, is a row is left open: hence two numbers.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BOM = b"\xef\xbb\xbf"
-MAX_RECORD_LINES = 200
+LONGEST = 16 * 2**20  # bytes of a record that spans lines; a longer one has a stray quote
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -32,53 +32,68 @@ def json_rows(data: bytes) -> Rows:
     return _counted([line.removesuffix(b"\r") for line in data.split(b"\n")])
 
 
-def csv_rows(data: bytes, separator: str, quote: str, header: bool) -> Rows:
-    """The header is the first record that is not empty."""
-    found = [record for record in csv_records(data, separator.encode(), quote.encode()) if record]
-    return _counted(found[1:] if header else found)
+def csv_rows(data: bytes, separator: str, quote: str, width: int | None) -> Rows | None:
+    """width: fields of a record where the file has no header; None: it has one, the first record that is not empty.
+
+    None where the header is broken: then nobody can tell.
+    """
+    data = data.removeprefix(BOM)
+    marks = _Marks(separator.encode(), quote.encode())
+    begin = 0
+    if width is None:
+        while (blank := _LINE_END.match(data, begin)) is not None:
+            begin = blank.end()
+        end, begin, width, _ = marks.record(data, begin)
+        if end is None:
+            return None
+    return _counted(list(marks.records(data, begin, width)))
 
 
 def _counted(records: list[bytes]) -> Rows:
     records = [record for record in records if record]
-    doubtful = sum(not record.replace(BOM, b"").strip(b" \t\r") for record in records)
+    doubtful = sum(len(record) < 100 and not record.replace(BOM, b"").strip(b" \t\r") for record in records)
     return Rows(records, len(records) - doubtful, len(records))
 
 
-def csv_records(data: bytes, separator: bytes, quote: bytes) -> Iterator[bytes]:
-    """Every record, the empty ones too, without its end. quote: b'' where quotes are text."""
-    stop = re.compile(re.escape(separator) + rb"|\r\n|\n|\r")
-    at = len(BOM) if data.startswith(BOM) else 0
-    while at < len(data):
-        end, after = _record_end(data, at, stop, separator, quote)
-        yield data[at:end]
-        at = after
+class _Marks:
+    def __init__(self, separator: bytes, quote: bytes) -> None:
+        self.separator, self.quote = separator, quote
+        self.stop = re.compile(re.escape(separator) + rb"|\r\n|\n|\r")
 
+    def records(self, data: bytes, at: int, width: int) -> Iterator[bytes]:
+        """Every record, the empty ones too, without its end."""
+        while at < len(data):
+            end, after, fields, spans = self.record(data, at)
+            if end is None or spans and (fields != width or end - at > LONGEST):
+                found = _LINE_END.search(data, at)
+                end, after = found.span() if found else (len(data), len(data))
+            yield data[at:end]
+            at = after
 
-def _record_end(data: bytes, start: int, stop: re.Pattern, separator: bytes, quote: bytes) -> tuple[int, int]:
-    """Where the record that begins at start ends, and where the next one begins."""
-    at = start
-    while True:
-        if quote and data.startswith(quote, at):
-            at = _closed(data, at + 1, quote)
-            if at is None or len(_LINE_END.findall(data, start, at)) >= MAX_RECORD_LINES:
-                return _first_line(data, start)
-        found = stop.search(data, at)
-        if found is None:
-            return len(data), len(data)
-        if found[0] != separator:
-            return found.span()
-        at = found.end()
+    def record(self, data: bytes, start: int) -> tuple[int | None, int, int, bool]:
+        """(where the record ends, where the next one begins, its fields, whether it spans lines); None for a broken one."""
+        at, fields, spans = start, 1, False
+        while True:
+            if self.quote and data.startswith(self.quote, at):
+                closed = self._closed(data, at + len(self.quote))
+                if closed is None:
+                    return None, 0, 0, False
+                spans = spans or _LINE_END.search(data, at, closed) is not None
+                found, at = self.stop.match(data, closed), closed
+                if found is None and closed < len(data):
+                    return None, 0, 0, False
+            else:
+                found = self.stop.search(data, at)
+            if found is None:
+                return len(data), len(data), fields, spans
+            if found[0] != self.separator:
+                return *found.span(), fields, spans
+            at, fields = found.end(), fields + 1
 
-
-def _closed(data: bytes, at: int, quote: bytes) -> int | None:
-    """After the quote that closes a field; None where there is none."""
-    while (found := data.find(quote, at)) >= 0:
-        if not data.startswith(quote, found + 1):
-            return found + 1
-        at = found + 2
-    return None
-
-
-def _first_line(data: bytes, start: int) -> tuple[int, int]:
-    found = _LINE_END.search(data, start)
-    return found.span() if found else (len(data), len(data))
+    def _closed(self, data: bytes, at: int) -> int | None:
+        """After the quote that closes a field; None where there is none."""
+        while (found := data.find(self.quote, at)) >= 0:
+            if not data.startswith(self.quote, found + len(self.quote)):
+                return found + len(self.quote)
+            at = found + 2 * len(self.quote)
+        return None

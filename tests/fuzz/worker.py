@@ -94,17 +94,20 @@ def _lake(scratch: Path):
 
 
 def _in_lake(lake) -> dict:
-    """Rows of the tables: raw rows by file name, events and their ids, quarantined rows; whole_files: reasons of those."""
+    """Rows by the tables: of each file by `sources`, raw rows, ids of the events, quarantined rows (cut: those that are in no other
+    table), and the reasons of those that stand for a whole file."""
     def read(name: str, *columns: str):
         return lake.read(name, columns=list(columns)).to_pylist() if lake.exists(name) else []
 
-    by_source = {row["source"]: row["name"] for row in read("sources", "source", "name")}
-    raw = Counter(by_source.get(row["source"], row["source"]) for row in read("raw_events", "source"))
     quarantine = read("quarantine", "source", "row", "reason")
+    by_name = Counter()
+    for row in read("sources", "name", "rows"):
+        by_name[row["name"]] += row["rows"]
     return {
-        "raw": dict(raw), "rows": sum(raw.values()), "ids": [row["event_id"] for row in read("events", "event_id")],
-        "quarantine": sum(row["row"] != 0 for row in quarantine), "whole_files": [row["reason"] for row in quarantine if row["row"] == 0],
-        "sources": sorted(by_source.values()),
+        "by_name": dict(by_name), "rows": sum(by_name.values()), "raw": len(read("raw_events", "source")),
+        "ids": [row["event_id"] for row in read("events", "event_id")], "quarantine": sum(row["row"] != 0 for row in quarantine),
+        "cut": sum(row["row"] != 0 and row["reason"].startswith("line: longer than") for row in quarantine),
+        "whole_files": [row["reason"] for row in quarantine if row["row"] == 0],
     }  # fmt: skip
 
 
@@ -160,10 +163,11 @@ def orders(job: dict, scratch: Path) -> dict:
         return sorted({(by_source.get(row["source"], row["source"]), row["row"]) for row in rows})
 
     quarantine = places("order_quarantine")
+    reasons = lake.read("order_quarantine", columns=["reason"])["reason"].to_pylist()
     return {
         "lines": {row["name"]: row["rows"] for row in sources}, "changes": places("order_changes"), "repeats": taken["repeats"],
         "quarantine": [one for one in quarantine if one[1] != 0], "whole_files": [one[0] for one in quarantine if one[1] == 0],
-        "again": again["files"] + again["changes"],
+        "again": again["files"] + again["changes"], "reasons": sorted({reason for reason in reasons if reason.startswith("line: not understood")}),
     }  # fmt: skip
 
 
