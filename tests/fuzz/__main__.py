@@ -64,11 +64,11 @@ class Fuzz:
     """One run on one tree. inputs: rows in all, in equal parts for every way and format."""
 
     def __init__(self, root: Path, inputs: int, seed: int, out: Path, only: str = "", hang_s: float = HANG_SECONDS, memory_mb: int = MEMORY_MB,
-                 shrink: bool = True, say=print, seconds: float | None = None) -> None:  # fmt: skip
+                 shrink: bool = True, say=print, seconds: float | None = None, files_a_turn: int = FILES_A_TURN) -> None:  # fmt: skip
         chosen = [one for one in COMBINATIONS if "/".join(one).startswith(only)]
         self.root, self.seed, self.out, self.hang_s, self.memory_mb, self.shrinks, self.say = root, seed, out, hang_s, memory_mb, shrink, say
         self.lines = {one: Line(*one) for one in chosen}
-        self.target = -(-inputs // len(chosen))
+        self.target, self.files_a_turn = -(-inputs // len(chosen)), files_a_turn
         self.findings: dict[str, Finding] = {}
         self.next_number = Counter()
         self.lock = threading.Lock()
@@ -99,16 +99,16 @@ class Fuzz:
         except BaseException as error:
             self.failed.append(error)
 
-    def _turn(self) -> tuple[str, str, int] | None:
-        """Way, format and first number of the next files: of the line that is furthest behind."""
+    def _turn(self) -> tuple[str, str, range] | None:
+        """Way, format and numbers of the next files: of the line that is furthest behind."""
         with self.lock:
             waiting = [line for line in self.lines.values() if line.inputs < self.target]
             if not waiting or self.failed or (self.ends_at and time.monotonic() > self.ends_at):
                 return None
             line = min(waiting, key=lambda line: (line.inputs, self.next_number[line.way, line.format]))
             first = self.next_number[line.way, line.format]
-            self.next_number[line.way, line.format] += FILES_A_TURN
-            return line.way, line.format, first
+            self.next_number[line.way, line.format] += self.files_a_turn
+            return line.way, line.format, range(first, first + self.files_a_turn)
 
     def _try(self, victim: Victim, job: Job) -> None:
         verdict = play(victim, job)
@@ -178,11 +178,11 @@ class Fuzz:
         }  # fmt: skip
 
 
-def jobs(seed: int, way: str, format: str, first: int) -> list[Job]:
+def jobs(seed: int, way: str, format: str, numbers: range) -> list[Job]:
     """The jobs of a turn: one file a call for `label`; else files of one form together, one of an odd name alone."""
-    rng = Random(f"{seed}/{way}/{format}/{first}/jobs")
+    rng = Random(f"{seed}/{way}/{format}/{numbers.start}/jobs")
     groups: dict[str, list[File]] = {}
-    for number in range(first, first + FILES_A_TURN):
+    for number in numbers:
         file = draw(seed, way, format, number)
         alone = way == "label" or any(name in file.name for name in ODD_NAMES)
         groups.setdefault(f"{number}" if alone else file.form.name if file.form else "", []).append(file)

@@ -88,7 +88,7 @@ class Victim:
         self.said = tempfile.TemporaryFile(dir=self.scratch)
         environment = {**os.environ, "PYTHONPATH": str(self.root), "POLARS_MAX_THREADS": "1", "RUST_BACKTRACE": "0"}
         if self.root != OWN:  # another tree is looked at, nothing is written into it
-            environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(self.scratch.parent / "numba")}
+            environment |= {"PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(Path(tempfile.gettempdir(), "glasshouse-fuzz-numba"))}
         command = [sys.executable, "-P", "-X", "faulthandler", str(WORKER), str(write), str(self.root)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.said, env=environment, cwd=self.scratch, pass_fds=[write],
@@ -183,7 +183,7 @@ def _refused(job: Job, answer: dict) -> tuple[int, int, tuple[str, ...]]:
     whole = answer.get("whole_files") or []
     reasons = [*words.values(), *answer.get("reasons", ()), *(whole if isinstance(whole, list) else ())]
     refused = [file for file in job.files if file.name in words or any(file.name in reason for reason in reasons)]
-    refused = job.files if whole and len(job.files) == 1 else refused
+    refused = job.files if whole and len(job.files) == 1 and not job.tricks else refused
     spoiled = 0 if job.tricks and job.way == "label" else sum(file.fault is None and file.table is None for file in refused)
     return len(refused), spoiled, tuple(sorted({name for reason in reasons for name in _UNFORESEEN.findall(reason)}))
 

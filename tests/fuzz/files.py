@@ -219,7 +219,8 @@ def _spoiled(rng: Random) -> tuple[Finish, str, bool]:
         (lambda data: data + bytes(100_000), "zeros after it", False),
         (lambda data: b"\n" * 50_000 + data, "blank lines before", False),
         (lambda data: Random(at).randbytes(5_000), "noise", False),
-        (lambda data: b"PAR1" + data + b"PAR1", "called Parquet inside", False),
+        (lambda data: b"PAR1" + data + b"PAR1", "marks of Parquet around it", False),
+        (lambda data: tables.to_bytes(Random(at), pa.table({"event_id": ["a"]})), "Parquet by another name", False),
         (lambda data: b"x" * 3_000_000, "a line without an end", False),
         (lambda data: data + b'"' * 100_001, "quotes after it", False),
     ))  # fmt: skip

@@ -206,7 +206,7 @@ KINDS: dict[str, Callable[[Random, Message], Message | bytes]] = {
     "connect": _schema_of_connect,
     "deep": _deep,
     "long": lambda rng, message: _changed(rng, message, rng.choice(("x", "漢", "9")) * rng.choice((200, 201, 5_000, 70_000, odd.MANY)), (*COLUMNS, "extra")),
-    "huge": lambda rng, message: _changed(rng, message, "x" * rng.choice((500_000, 3_000_000)), ("status", "extra")),
+    "huge": lambda rng, message: _changed(rng, message, "x" * rng.choice((500_000, 500_000, 3_000_000, 9_000_000)), ("status", "extra")),
     "schema": lambda rng, message: message,  # made in `line`
     "not_message": lambda rng, message: rng.choice(NOT_MESSAGES),
     "cut": _bytes(_cut),

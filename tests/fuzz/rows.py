@@ -244,8 +244,9 @@ JSON_KINDS: dict[str, Callable[[Random, Pairs, Form], str | bytes]] = {
     "blank": _blank,
     "cut": lambda rng, pairs, form: (row := _joined(rng, pairs).encode())[: rng.randrange(1, len(row))],
     "flip": lambda rng, pairs, form: _flipped(rng, _joined(rng, pairs).encode()),
-    "huge": lambda rng, pairs, form: _anywhere(rng, pairs, '"' + "x" * rng.choice((500_000, 2_000_000, 5_000_000)) + '"'),
+    "huge": lambda rng, pairs, form: _anywhere(rng, pairs, '"' + "x" * rng.choice(HUGE) + '"'),
 }  # fmt: skip
+HUGE = (500_000, 500_000, 2_000_000, 2_000_000, 5_000_000, 17_000_000)  # characters
 HEAVY = {"deep": 6, "huge": 1, "long": 6, "long_field": 3}  # so many rows of a file at most
 
 
@@ -343,5 +344,5 @@ CSV_KINDS: dict[str, Callable[[Random, Fields, str, Form], str | bytes]] = {
     "blank": lambda rng, fields, separator, form: _blank(rng, [], form),
     "separators": lambda rng, fields, separator, form: rng.choice((separator * len(fields), separator * (len(fields) - 1), ";".join(fields), "|".join(fields))),
     "context": _valued(lambda rng: rng.choice(("{", "{}", "[1]", '{"a":1}', '{"a":NaN}', '{"a":"\\ud83d"}', odd.deep(rng)))),
-    "huge": _valued(lambda rng: "x" * rng.choice((500_000, 2_000_000, 5_000_000))),
+    "huge": _valued(lambda rng: "x" * rng.choice(HUGE)),
 }  # fmt: skip

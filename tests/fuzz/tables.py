@@ -127,7 +127,7 @@ COLUMNS: dict[str, Callable[[Random, int], pa.Array]] = {
     "struct_decimal": _of(pa.struct([("a", pa.decimal128(20, 0)), ("b", pa.date32())]), {"a": decimal.Decimal(1), "b": dt.date(2024, 1, 1)}),
     "map": _of(pa.map_(pa.string(), pa.int64()), [("a", 1)], []), "map_binary": _of(pa.map_(pa.binary(), pa.binary()), [(b"\xff", b"\xff")]),
     "map_struct": _of(pa.map_(pa.string(), pa.list_(pa.struct([("t", pa.timestamp("us", "+05:30"))]))), [("a", [{"t": None}])]),
-    "nested_times": _nested_times, "extension": _extension, "deep": _deep,
+    "bomb": _dictionary(pa.array(["x" * 100_000, "y"])), "nested_times": _nested_times, "extension": _extension, "deep": _deep,
 }  # fmt: skip
 
 
