@@ -24,7 +24,7 @@ from tests.fuzz.files import ORDER_FORMATS, File
 
 OWN = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker.py")
-HANG_SECONDS = 60  # for a job; only a file that takes so long alone again counts
+HANG_SECONDS = 60  # of work, or of waiting, for a job; only a file that takes so long alone again counts
 MEMORY_MB = 4_000
 MAPPING = "mapping.toml"
 SILENT_TYPES = ("CREATE", "ALTER", "RENAME", "CINDEX", "DINDEX", "ERASE", "TRUNCATE", "QUERY")
@@ -57,14 +57,14 @@ class Victim:
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
-        deadline, line = time.monotonic() + self.hang_s, b""
+        begun, worked, line = time.monotonic(), self._worked_s(), b""
         while not line.endswith(b"\n"):
             if select.select([self.answers], [], [], 0.2)[0]:
                 piece = os.read(self.answers, 2**20)
                 if not piece:
                     return self._died()
                 line += piece
-            elif time.monotonic() > deadline:
+            elif self._hangs(time.monotonic() - begun, self._worked_s() - worked):
                 self.close()
                 return _exception("hang", f"no answer within {self.hang_s:g} s")
             elif self._resident_mb() > self.memory_mb:
@@ -102,6 +102,16 @@ class Victim:
         said = self.said.read().decode("utf-8", "replace")
         self.close()
         return _exception(signal.Signals(-code).name if code < 0 else f"exit {code}", ascii(said[-600:]))
+
+    def _hangs(self, passed_s: float, worked_s: float) -> bool:
+        """By its own work, since a busy machine is not its fault; or it waits for what does not come."""
+        return worked_s > self.hang_s or passed_s > self.hang_s and (worked_s < passed_s / 50 or passed_s > 10 * self.hang_s)
+
+    def _worked_s(self) -> float:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
 
     def _resident_mb(self) -> float:
         with contextlib.suppress(OSError, ValueError):
@@ -271,16 +281,18 @@ def _judged_orders(job: Job, answer: dict) -> dict[str, int]:
     taken = {tuple(one) for one in (*answer["changes"], *answer["quarantine"])}
     missing = lost = more = 0
     for file in job.files:
+        # A name that no table can hold is written otherwise: such a file is alone.
+        name = file.name if file.name in answer["lines"] or len(answer["lines"]) != 1 or len(job.files) > 1 else next(iter(answer["lines"]))
         if not file.certain or file.name in answer["whole_files"] or (len(job.files) == 1 and answer["whole_files"]):
             continue
         lines = {number: body for number, body in enumerate(file.text().split(b"\n"), 1) if body.strip()}
-        if file.name not in answer["lines"]:
+        if name not in answer["lines"]:
             lost += len(lines)
             continue
-        counted = _between(len(lines), len(lines), answer["lines"][file.name])
+        counted = _between(len(lines), len(lines), answer["lines"][name])
         lost, more = lost + counted[LOST], more + counted[MORE]
         if not file.name.startswith("note_products"):
-            missing += sum((file.name, number) not in taken and not _silent(body) for number, body in lines.items())
+            missing += sum((name, number) not in taken and not _silent(body) for number, body in lines.items())
     return {LOST: lost, MORE: more, "lines that are nothing": max(0, missing - answer["repeats"]), "taken again": answer["again"]}
 
 

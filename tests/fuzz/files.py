@@ -111,6 +111,13 @@ def _kinds(rng: Random, all_kinds: dict) -> list[str]:
     return rng.sample(list(all_kinds), rng.choice((1, 1, 2, 3, 5)))
 
 
+def _within(heavy: dict[str, int], kind: str, light: str) -> str:
+    """The kind, or a light one where the file has enough of it."""
+    if kind in heavy:
+        heavy[kind] -= 1
+    return kind if heavy.get(kind, 0) >= 0 else light
+
+
 def _name(rng: Random, number: int, format: str, suffix: str) -> str:
     stem = f"f{number:06d}"
     if rng.random() < 0.04:
@@ -128,16 +135,13 @@ def _text(rng: Random, way: str, format: str, number: int, tag: str) -> File:
     plain_format = format.removesuffix(".gz")
     form = form_of(rng, format)
     kinds = _kinds(rng, JSON_KINDS if plain_format == "jsonl" else CSV_KINDS)
-    share = rng.choice((0.4, 0.6, 0.8, 1.0))
+    share = rng.choice((0.5, 0.6, 0.8, 1.0))
     ends = [b"\n"] * 4 + [b"\r\n"] + ([] if plain_format == "jsonl" else [b"\r"])
     ends = rng.choice(([b"\n"], [b"\n"], [b"\r\n"], ends))
-    heavy = dict(HEAVY)
+    heavy, light = dict(HEAVY), "type"
     parts = []
     for at in range(_size(rng)):
-        kind = rng.choice(kinds) if rng.random() < share else None
-        if kind in HEAVY:
-            heavy[kind] -= 1
-            kind = kind if heavy[kind] >= 0 else None
+        kind = _within(heavy, rng.choice(kinds), light) if rng.random() < share else None
         make = json_line(rng, form, at, tag, kind) if plain_format == "jsonl" else csv_line(rng, form, separator(format), at, tag, kind)
         parts.append((make, rng.choice(ends)))
     if parts and rng.random() < 0.2:
@@ -318,14 +322,11 @@ def _spoiled_parquet(rng: Random) -> tuple[Finish, str]:
 
 def _orders(rng: Random, format: str, number: int, tag: str) -> File:
     kinds = _kinds(rng, orders.KINDS)
-    share = rng.choice((0.4, 0.6, 0.8, 1.0))
-    heavy = dict(HEAVY)
+    share = rng.choice((0.5, 0.6, 0.8, 1.0))
+    heavy, light = dict(HEAVY), "column"
     parts, dialect = [], rng.choice(orders.DIALECTS)
     for at in range(min(_size(rng), 400)):
-        kind = rng.choice(kinds) if rng.random() < share else None
-        if kind in HEAVY:
-            heavy[kind] -= 1
-            kind = kind if heavy[kind] >= 0 else None
+        kind = _within(heavy, rng.choice(kinds), light) if rng.random() < share else None
         parts.append((orders.line(rng, format, dialect, number * 10_000 + at, kind), rng.choice((b"\n", b"\n", b"\n", b"\r\n"))))
     finish, fault, certain = bytes, None, True
     packed = rng.random() < 0.2
