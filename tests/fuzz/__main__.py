@@ -184,9 +184,14 @@ def jobs(seed: int, way: str, format: str, numbers: range) -> list[Job]:
     groups: dict[str, list[File]] = {}
     for number in numbers:
         file = draw(seed, way, format, number)
-        alone = way == "label" or any(name in file.name for name in ODD_NAMES)
-        groups.setdefault(f"{number}" if alone else file.form.name if file.form else "", []).append(file)
-    return [Job(way, format, files, (rng.choice(TRICKS[way]),) if rng.random() < TRICKY else ()) for files in groups.values()]
+        odd_name = any(name in file.name for name in ODD_NAMES)
+        group = f"odd {number}" if odd_name else f"{number}" if way == "label" else file.form.name if file.form else ""
+        groups.setdefault(group, []).append(file)
+    # Tables may write an odd name otherwise: nothing else is in its folder.
+    return [
+        Job(way, format, files, (rng.choice(TRICKS[way]),) if rng.random() < TRICKY and not group.startswith("odd") else ())
+        for group, files in groups.items()
+    ]
 
 
 def main() -> int:
