@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.chaos.hostile.house import House, Tree
 
 HELD, FAULT, SKIPPED = "held", "fault", "skipped"
+SAME, ALIVE, GONE = "same", "alive", "gone"
 ATTACKS: list[Attack] = []
 
 
@@ -27,8 +28,8 @@ class Skip(Exception):
 class Attack:
     """run: called with the house, returns None where it held, else what was seen. fresh: wants a home without a past.
 
-    kills: it ends processes of the house itself, so that others have taken their place afterwards. spoils: where it is a
-    fault, what it left in the home would trip the next attack, too.
+    after: what is to be found afterwards: the SAME processes, all services ALIVE (it ends some itself), or it is GONE. spoils:
+    where it is a fault, what it left in the home would trip the next attack, too.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Attack:
     run: Callable[[House], str | None]
     verb: tuple[str, ...]
     fresh: bool
-    kills: bool
+    after: str
     spoils: bool
     settings: dict[str, str]
 
@@ -51,13 +52,13 @@ class Result:
 
 
 def attack(
-    kind: str, verb: str = "up", fresh: bool = False, kills: bool = False, spoils: bool = False, **settings: str
+    kind: str, verb: str = "up", fresh: bool = False, after: str = SAME, spoils: bool = False, **settings: str
 ):
-    """Add a function to the list. verb: what of `glasshouse` it attacks; settings: GLASSHOUSE_* that it wants."""
+    """Add a function to the list. verb: what of `glasshouse` it attacks, "" for nothing started; settings: GLASSHOUSE_* that it wants."""
 
     def add(run: Callable[[House], str | None]):
         named = {f"GLASSHOUSE_{name}": value for name, value in settings.items()}
-        ATTACKS.append(Attack(run.__name__.strip("_"), kind, run, tuple(verb.split()), fresh, kills, spoils, named))
+        ATTACKS.append(Attack(run.__name__.strip("_"), kind, run, tuple(verb.split()), fresh, after, spoils, named))
         return run
 
     return add
@@ -113,7 +114,7 @@ def _one(keeper: Keeper, one: Attack) -> tuple[str, str]:
     except Exception as error:  # of the attack's own; as bad as a fault, and told apart by its words
         keeper.drop()
         return FAULT, f"the attack broke: {type(error).__name__}: {error} ({traceback.format_exc().splitlines()[-3].strip()})"
-    if one.fresh or (seen and (one.spoils or _afterwards(house, one, before))):
+    if one.fresh or one.after == GONE or (seen and (one.spoils or _afterwards(house, one, before))):
         keeper.drop()
     return (FAULT, " ".join(seen.split())) if seen else (HELD, "")
 
@@ -122,9 +123,11 @@ def _afterwards(house: House, one: Attack, before: dict[str, int]) -> str | None
     """What the attack left broken, though it had no effect of its own."""
     if house.ended_by_watchdog:
         return "took more memory than the watchdog allows"
+    if one.after == GONE:
+        return None
     if missing := house.missing():
         return f"afterwards {', '.join(missing)} does not answer"
-    if one.kills:
+    if one.after == ALIVE:
         return None
     ended = [role for role, pid in before.items() if house.pids().get(role) != pid]
     return f"ended: {', '.join(ended)} (and was started again)" if ended else None

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -37,9 +40,9 @@ ROLES = {
     "live": ("glasshouse live",),
     "orders": ("glasshouse orders",),
     "code": ("code-server start",),
-    "dagster": ("dagster-webserver", "glasshouse dagster", "glasshouse web"),
-    "daemon": ("dagster-daemon", "glasshouse daemon"),
-    "pages": ("streamlit run", "glasshouse pages"),
+    "dagster": ("dagster-webserver", "dagster_project.webserver"),
+    "daemon": ("dagster-daemon",),
+    "pages": ("streamlit run",),
     "notebook": ("jupyter-lab", "jupyter lab"),
 }
 NOT_OF_UP = ("notebook",)
@@ -69,12 +72,23 @@ class Tree:
         """`glasshouse WORDS` of this tree: one venv serves both, PYTHONPATH says whose code runs."""
         return [str(BIN / "glasshouse"), *words]
 
+    def knows(self, setting: str) -> bool:
+        """Whether the tree has this GLASSHOUSE_* setting: an older one refuses to start for names that it does not know."""
+        return setting.removeprefix("GLASSHOUSE_") in _settings_of(self)
+
     def run(self, home: Path, *words: str, timeout_s: float = 120, **more: str) -> subprocess.CompletedProcess:
         """Run `glasshouse WORDS` to its end; output and errors together, as text."""
         return subprocess.run(
             self.command(*words), cwd=self.root, env=self.environment(home, **more), text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s,
         )  # fmt: skip
+
+
+@functools.cache
+def _settings_of(tree: Tree) -> frozenset[str]:
+    with tempfile.TemporaryDirectory() as home:
+        said = tree.run(Path(home), "settings", COLUMNS="200").stdout
+    return frozenset(re.findall(r"GLASSHOUSE_(\w+)", said))
 
 
 def free_port() -> int:
@@ -126,12 +140,14 @@ class House:
     # --- life ---
 
     def start(self) -> House:
-        """Start and wait until every service answers. Raises HouseError."""
+        """Start and wait until every service answers; a house without a verb is a home alone. Raises HouseError."""
+        if not self.verb:
+            return self
         more = {
             MARK: self.mark,
             **{PORT_SETTINGS[name]: str(port) for name, port in self.ports.items()},
             "GLASSHOUSE_TRAFFIC_RATE": "5", "GLASSHOUSE_LIVE_INTERVAL": "1s", "GLASSHOUSE_ORDERS_INTERVAL": "1s",
-            "GLASSHOUSE_LIVE_MEMORY_MB": str(MEMORY_MB), **self.settings,
+            "GLASSHOUSE_LIVE_MEMORY_MB": str(MEMORY_MB), **{name: value for name, value in self.settings.items() if self.tree.knows(name)},
         }  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -223,6 +239,13 @@ class House:
                 total += process.memory_info().rss
         return total
 
+    def peak(self, role: str) -> int:
+        """Resident bytes of a role's process at its most since it started, by the kernel's count; 0 where it is gone."""
+        with contextlib.suppress(KeyError, OSError):
+            status = Path(f"/proc/{self.roles()[role].pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
+        return 0
+
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
@@ -235,11 +258,13 @@ class House:
         end = time.monotonic() + within_s
         while True:
             found = self._missing_now()
-            if not found or time.monotonic() > end or (self.process.poll() is not None and not self.processes()):
+            if not found or time.monotonic() > end or self.process is None or (self.process.poll() is not None and not self.processes()):
                 return found
             time.sleep(0.3)
 
     def _missing_now(self) -> list[str]:
+        if not self.verb:
+            return []
         if self.process is None or self.process.poll() is not None:
             return [" ".join(self.verb)]
         running = self.roles()
@@ -312,19 +337,51 @@ def in_time(check, within_s: float, every_s: float = 0.3):
     return found
 
 
-def works(house: House, within_s: float = 30, at: dt.datetime | None = None) -> str | None:
-    """Land three good events; None once they are among the events and not late, else what became of them."""
-    good = [event(at) for _ in range(3)]
-    wanted = {one["event_id"] for one in good}
+def works(house: House, within_s: float = 30, at: dt.datetime | None = None, count: int = 3) -> str | None:
+    """Land good events; None once they are among the events and not late, else what became of them."""
+    good = [event(at) for _ in range(count)]
     land(house.landing, f"good-{time.time_ns()}.jsonl", lines(good))
+    return taken(house, {one["event_id"] for one in good}, within_s)
 
+
+def taken(house: House, wanted: set[str], within_s: float = 30) -> str | None:
+    """None once these events are accepted and not late, else what became of them."""
     def settled() -> bool:
         return wanted <= set(column(house, "events", "event_id")) or house.process.poll() is not None
 
     in_time(settled, within_s)
-    if wanted <= set(column(house, "late_events", "event_id")):
-        return "good events that came after are late"
-    if wanted <= set(column(house, "events", "event_id")):
+    late = wanted & set(column(house, "late_events", "event_id"))
+    if late:
+        return f"{len(late)} of {len(wanted)} good events are late"
+    lacking = wanted - set(column(house, "events", "event_id"))
+    if not lacking:
         return None
     end = house.process.poll()
-    return f"good events that came after are not taken ({f'ended with {end}' if end is not None else 'still running'}): {house.said()[-300:]!r}"
+    state = f"it ended with {end}" if end is not None else "it still runs"
+    return f"{len(lacking)} of {len(wanted)} good events are not taken within {within_s:g} s ({state}): ...{house.said()[-250:]}"
+
+
+def order(order_id: int, **more) -> dict:
+    """A good change of the shop's, by Debezium: an order of now."""
+    at = int(time.time() * 1e6)
+    row = {
+        "order_id": order_id, "user_id": 1, "product_id": 70, "amount_cents": 1000, "refunded_cents": 0, "status": "paid",
+        "created_at": at, "updated_at": at,
+    }  # fmt: skip
+    source = {"connector": "mysql", "table": "orders", "ts_ms": at // 1000, "ts_us": at, "file": "b.000002", "pos": order_id}
+    return {"op": "c", "before": None, "after": row, "source": source, "ts_us": at} | more
+
+
+def takes_orders(house: House, within_s: float = 30) -> str | None:
+    """Land a good order; None once it is among the orders."""
+    number = time.time_ns() // 1000
+    land(house.orders, f"good-{number}.jsonl", lines([order(number)]))
+    in_time(lambda: number in _order_ids(house) or house.process.poll() is not None, within_s)
+    if number in _order_ids(house):
+        return None
+    end = house.process.poll()
+    return f"a good order is not taken ({f'it ended with {end}' if end is not None else 'it still runs'}): ...{house.said()[-250:]}"
+
+
+def _order_ids(house: House) -> set[int]:
+    return {int(one) for one in column(house, "orders", "order_id")}
