@@ -28,7 +28,7 @@ BASE = "82b1db2"  # the commit whose faults these attacks were made from
 
 def load() -> list[attack.Attack]:
     """Every attack, in the order in which they are made: spoiling ones last."""
-    from tests.chaos.hostile import browser, requests, files, clocks, processes  # noqa: F401, I001
+    from tests.chaos.hostile import browser, requests, files, clocks, state, processes  # noqa: F401, I001
 
     return attack.ATTACKS
 

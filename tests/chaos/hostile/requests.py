@@ -1,12 +1,13 @@
 """A client that is no browser: odd hosts, no token, statements made to fool, bombs, slow and greedy readers.
 
 Here: raw requests at ClickHouse's and Dagster's ports, of anybody and of one who has the reader's token. Not here: pages (browser.py).
-Load stays bounded: some hundred connections, bodies that unfold to 1 GiB at most.
+Load stays bounded: some hundred connections, bodies that unfold to 512 MiB at most.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import gzip
 import threading
 import time
@@ -15,7 +16,7 @@ from tests.chaos.hostile import doors, wire
 from tests.chaos.hostile.attack import Skip, attack
 from tests.chaos.hostile.house import House
 
-BOMB_BYTES = 1 << 30
+BOMB_BYTES = 1 << 29
 BOMB_GROWTH = 300 << 20  # what a refused bomb may take meanwhile
 READERS_GROWTH = 1 << 30
 IN_TIME = 15  # seconds within which a page's query is answered whatever others do
@@ -114,6 +115,8 @@ def writes_without_or_with_readers_token(house):
                 for more in ways:
                     wire.get(port, target(sql, **more), headers, 5)
                     wire.post(port, "/" + wire.query(**more), sql.encode(), headers, 5)
+                if prey.effects(0):  # enough is seen
+                    break
             if seen := prey.verdict():
                 return f"{who}: {seen}"
     return None
@@ -277,6 +280,8 @@ def settings_in_the_statement(house):
                 wire.get(port, target(sql), headers, 5)
                 wire.get(port, target(sql, readonly="0"), headers, 5)
                 wire.post(port, "/?readonly=0", sql.encode(), headers, 5)
+                if prey.effects(0):
+                    break
             if seen := prey.verdict():
                 return f"{who}: {seen}"
     return None
@@ -299,6 +304,8 @@ def statements_that_fool_a_tokenizer(house):
                     text = frame.replace("{}", sql)
                     wire.get(port, target(text), headers, 5)
                     wire.post(port, "/", text.encode(), headers, 5)
+                if prey.effects(0):
+                    break
             for name in ("url", "Url", "/**/url", "url/**/", "`url`", "\"url\"", "\"u\\x72l\"", "`u\\x72l`", "u\u200brl", "${t:Identifier}", "{t:Identifier}"):
                 sql = f"SELECT * FROM {name} ('http://127.0.0.1:{prey.listener.port}/n', 'TSV', 'a Int32')"
                 wire.get(port, target(sql, param_t="url"), headers, 5)
@@ -380,7 +387,7 @@ def odd_requests(house):
     host = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
     for _who, headers in everyone(house):
         head = host | headers
-        for data in (
+        odd = (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET /\r\n\r\n", b"\r\n" * 1000, b"GET / HTTP/9.9\r\n\r\n", b"\0" * 4096, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             wire.request("GET", "/" + "a" * 200_000, head), wire.request("GET", "/", head | {f"X-{n}": "v" for n in range(2000)}),
             wire.request("POST", "/", head | {"Content-Length": "-5"}, b"SELECT 1"), wire.request("POST", "/", head | {"Content-Length": "9" * 30}, b"SELECT 1"),
@@ -393,8 +400,9 @@ def odd_requests(house):
             wire.request("POST", "/?param_=1&param_a[]=2&=3&query=SELECT+{a:Int32}", head | {"Content-Length": "0"}),
             wire.request("GET", b"/?query=SELECT%20'\xff\xfe'", head), wire.request("GET", "/?query=SELECT%20'%ff%00'&database=%ff&default_format=%0d%0a", head),
             wire.request("GET", target("SELECT 1", database="`; DROP TABLE events"), head), wire.request("GET", target("SELECT 1", default_format="Nope\r\nX: y"), head),
-        ):  # fmt: skip
-            wire.send(port, data, 2)
+        )  # fmt: skip
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda data: wire.send(port, data, 3), odd))
     return page_asks(house)
 
 
@@ -416,7 +424,7 @@ def bombs() -> dict[str, bytes]:
 
 @attack("request")
 def decompression_bombs(house):
-    """Small bodies that unfold to 1 GiB: zstd, gzip, lz4, as a statement and as the rows of an INSERT."""
+    """Small bodies that unfold to 512 MiB: zstd, gzip, lz4, as a statement and as the rows of an INSERT."""
     port = house.ports[CLICKHOUSE]
     for encoding, body in bombs().items():
         for who, headers in everyone(house):
@@ -431,7 +439,7 @@ def decompression_bombs(house):
 def slow_queries(house):
     """45 queries that take 20 s each: a page's query is answered meanwhile."""
     port = house.ports[CLICKHOUSE]
-    sql = b"SELECT sleepEachRow(1) FROM numbers(20) SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"
+    sql = b"SELECT sleep(1) FROM numbers(20) SETTINGS max_block_size = 1, max_threads = 1"
     for who, headers in everyone(house):
         head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sql))} | headers
         with wire.held_open(port, 45, wire.request("POST", "/", head, sql)):
@@ -472,10 +480,8 @@ def slow_loris(house):
         with wire.held_open(port, 75, head[:20]) as first, wire.held_open(port, 75, head) as second:
             for _ in range(3):
                 for sock in (*first, *second):
-                    try:
+                    with contextlib.suppress(OSError):
                         sock.send(b"S")
-                    except OSError:
-                        pass
                 time.sleep(1)
             if not house.answers(role, 10):
                 return f"{role} does not answer"
