@@ -150,6 +150,8 @@ def csv_field_of_200000_characters(house):
             long = data.replace(b"impression", b"i" * 200_000), data.replace(b"impression", b'"' + b"i\n" * 100_000 + b'"')
             for number, one in enumerate((*long, data.replace(b"impression", b'imp"ression') + data * 3)):
                 land(house.landing, _name(f"field{number}", suffix), one)
+            for number, name in enumerate((b"x" * 200_000, b'"' + b"x" * 200_000 + b'"', b'"' + b"x\n" * 100_000 + b'"')):
+                land(house.landing, _name(f"name{number}", suffix), data.replace(b"note_id", name))
 
     return swallow(house, put)
 

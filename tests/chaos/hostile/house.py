@@ -29,7 +29,7 @@ from tests.chaos.hostile import wire
 
 BIN = Path(sys.executable).parent
 MARK = "HOSTILE_HOUSE"  # in the environment of every process of a house, its grandchildren too
-START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 90, 45, 20
+START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 45, 20
 MEMORY_MB = 1024  # what the labeler is allowed
 WATCHDOG_BYTES = 10 << 30  # a house that takes more is ended, for the sake of this machine
 TOKEN_FILES = {"reader": "clickhouse_reader_token", "writer": "clickhouse_writer_token"}

@@ -22,6 +22,11 @@ READERS_GROWTH = 1 << 30
 IN_TIME = 15  # seconds within which a page's query is answered whatever others do
 
 CLICKHOUSE = "clickhouse"
+PAGE_SQL = "SELECT count() FROM (SELECT arrayJoin(range(1000)) AS n)"  # needs no table: an endpoint alone can be asked, too
+SLOW = (
+    "SELECT max(sleepEachRow(1)) FROM numbers(25) SETTINGS max_block_size = 1, max_threads = 1",
+    "SELECT count() FROM (SELECT arrayJoin(range(1000000)) AS a) AS x CROSS JOIN (SELECT arrayJoin(range(1000000)) AS b) AS y",
+)
 
 
 def target(sql: str, **more: str) -> str:
@@ -39,7 +44,7 @@ def page_asks(house: House, within_s: float = IN_TIME) -> str | None:
     end = time.monotonic() + within_s
     reply = None
     while time.monotonic() < end:
-        reply = house.ask("SELECT count() FROM events", timeout_s=max(0.1, end - time.monotonic()))
+        reply = house.ask(PAGE_SQL, timeout_s=max(0.1, end - time.monotonic()))
         if reply.status == 200:
             return None
         time.sleep(0.3)
@@ -437,15 +442,15 @@ def decompression_bombs(house):
 
 @attack("request")
 def slow_queries(house):
-    """45 queries that take 20 s each: a page's query is answered meanwhile."""
+    """45 queries that take 25 s each: a page's query is answered meanwhile."""
     port = house.ports[CLICKHOUSE]
-    sql = b"SELECT sleep(1) FROM numbers(20) SETTINGS max_block_size = 1, max_threads = 1"
     for who, headers in everyone(house):
-        head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sql))} | headers
-        with wire.held_open(port, 45, wire.request("POST", "/", head, sql)):
-            time.sleep(1)
-            if seen := page_asks(house):
-                return f"{who}: {seen} while 45 slow ones run"
+        for sql in SLOW:
+            head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sql))} | headers
+            with wire.held_open(port, 45, wire.request("POST", "/", head, sql.encode())):
+                time.sleep(1)
+                if seen := page_asks(house):
+                    return f"{who}: {seen} while 45 slow ones run"
     return None
 
 
@@ -454,7 +459,7 @@ def readers_that_do_not_read(house):
     """60 clients ask for 32 MB each and read nothing."""
     port = house.ports[CLICKHOUSE]
     for who, headers in everyone(house):
-        for sql in (b"SELECT repeat('x', 1000) FROM numbers(32000)", b"SELECT repeat('x', 1000) FROM numbers(32000) FORMAT JSON"):
+        for sql in (b"SELECT repeat('x', 1000) FROM (SELECT arrayJoin(range(32000)))", b"SELECT repeat('x', 1000) FROM (SELECT arrayJoin(range(32000))) FORMAT JSON"):
             head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sql))} | headers
             answered: list[str | None] = []
 
@@ -503,7 +508,7 @@ def idle_connections(house):
 def clients_that_leave(house):
     """200 clients that close in the middle of a request or of an answer: no handle stays taken."""
     port = house.ports[CLICKHOUSE]
-    sql = b"SELECT number, repeat('x', 100) FROM numbers(300000)"
+    sql = b"SELECT number, repeat('x', 100) FROM (SELECT arrayJoin(range(300000)) AS number)"
     for who, headers in everyone(house):
         whole = wire.request("POST", "/", {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(sql))} | headers, sql)
 
