@@ -220,3 +220,28 @@ def merged(context: pl.Series) -> pl.Series:
         data = np.frombuffer(text.encode(), np.uint8)
         rows.append(_pairwise(data, 0, data.size, ())[1])
     return pl.Series(context.name, rows, pl.String)
+
+
+def whole_objects(contexts: pl.Series) -> bool:
+    """Whether each text is an object, written as `merged` would write it: then nothing is to be taken apart."""
+    texts = contexts.drop_nulls()
+    if len(texts) != len(contexts):
+        return False
+    data, start, end = spans(texts.cast(pl.Binary))
+    names, name_at = _names(())
+    rows = len(texts)
+    code, none, no_kinds = np.zeros(rows, np.int8), np.zeros((rows, 0), np.int64), np.zeros((rows, 0), np.int8)
+    out, out_at = np.empty(2 * int((end - start).sum()) + 2 * rows, np.uint8), np.zeros(rows + 1, np.int64)
+    odd = np.zeros(rows, np.int64)
+    used = scan.objects(data, start, end, names, name_at, code, no_kinds, none, none, out, out_at, odd)
+    # A blank anywhere, or an escape, could be written otherwise.
+    plain = not (data[start[0] : end[-1]] == 92).any() and not (data[start[0] : end[-1]] == 32).any() if rows else True
+    return plain and not code.any() and not odd.any() and np.array_equal(out_at[1:] - out_at[:-1], end - start) and used > 0
+
+
+def spans(bodies: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of bytes as (bytes of all rows, start, end)."""
+    array = bodies.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_binary())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(array.buffers()[2] or b"\0", np.uint8)
+    return data, offsets[:-1].copy(), offsets[1:].copy()

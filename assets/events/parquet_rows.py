@@ -16,6 +16,7 @@ import datetime as dt
 import decimal
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from assets.events import json_lines
 
 STEP_BYTES = 16 * 2**20
 STEP_ROWS = 65_536
@@ -35,19 +38,82 @@ def names(path: Path) -> list[str]:
         return file.schema_arrow.names
 
 
-def rows(path: Path, after: int = 0) -> Iterator[pl.Series]:
-    """The rows after the first `after` as JSON lines (Binary), some MB at a time, in order. Raises as `names` does."""
+class Rows:
+    """Some rows of a file, some MB at the most."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.size, self.batch = batch.num_rows, batch
+        self.plain = {name: _plain(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+    @cached_property
+    def usual(self) -> bool:
+        """Whether polars writes every value as JSON that keeps it."""
+        return bool(self.plain) and all(_polars_writes(column) and not odd.any() for column, odd in self.plain.values())
+
+    @cached_property
+    def lines(self) -> pl.Series:
+        """The rows as JSON lines (Binary)."""
+        if self.usual:
+            return _encoded(pl.DataFrame(self.series)).cast(pl.Binary)
+        return _lines(self.size, {name: column for name, (column, _) in self.plain.items()}, self._odd())
+
+    @cached_property
+    def series(self) -> dict[str, pl.Series]:
+        return {name: pl.from_arrow(_as_text(column)) for name, (column, _) in self.plain.items()}
+
+    def _odd(self) -> np.ndarray:
+        odd = np.zeros(self.size, bool)
+        for column, strange in self.plain.values():
+            odd |= strange | (not _polars_writes(column))
+        return odd
+
+    def typed(self, wanted: tuple[str, ...]) -> pl.DataFrame | None:
+        """The wanted columns as they are typed, where that is what their JSON is read as too; else None.
+
+        Integers, texts and times with a zone: the columns of most logs, which need not be written and read again.
+        """
+        if not self.usual:
+            return None
+        columns = {}
+        for name in wanted:
+            if name not in self.plain:
+                columns[name] = pl.Series([None], dtype=pl.String).new_from_index(0, self.size)
+                continue
+            column, given = self.plain[name][0], self.batch.schema.field(name).type
+            if pa.types.is_timestamp(given) and given.tz:
+                columns[name] = pl.from_arrow(self.batch.column(name).cast(pa.timestamp(given.unit, "UTC")))
+                continue
+            if not (pa.types.is_integer(column.type) or pa.types.is_large_string(column.type)) or pa.types.is_timestamp(given) \
+                    or pa.types.is_duration(given):
+                return None
+            columns[name] = self.series[name]
+        return pl.DataFrame(columns)
+
+    def further(self, wanted: tuple[str, ...]) -> pl.Series | None:
+        """The columns beyond the wanted ones as one JSON object a row; None where there are none. Of usual rows."""
+        more = {name: values for name, values in self.series.items() if name not in wanted}
+        if not more:
+            return None
+        frame = pl.DataFrame(more)
+        if list(more) == ["context"] and frame["context"].dtype == pl.String and json_lines.whole_objects(frame["context"]):
+            return frame["context"]
+        rows = _encoded(frame)
+        return json_lines.merged(rows) if "context" in more else rows
+
+
+def rows(path: Path, after: int = 0) -> Iterator[Rows]:
+    """The rows after the first `after`, some MB at a time, in order. Raises as `names` does."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         texts = [field.name for field in schema if _is_text(field.type)]
-        step = _step(file.metadata)
-    with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
+        metadata, step = file.metadata, _step(file.metadata)
+    with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=step):
             passed = min(after, batch.num_rows)
             after -= passed
             for piece in _pieces(batch.slice(passed)):
                 if piece.num_rows:
-                    yield _lines(piece)
+                    yield Rows(piece)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -83,29 +149,26 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch.slice(first)
 
 
-def _lines(batch: pa.RecordBatch) -> pl.Series:
-    odd = np.zeros(batch.num_rows, bool)
-    columns, simple = {}, True
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        column, strange = _plain(column)
-        odd |= strange
-        columns[name] = column
-        simple &= _polars_writes(column)
+def _lines(size: int, columns: dict[str, pa.Array], odd: np.ndarray) -> pl.Series:
     if not columns:
-        return pl.Series([b"{}"] * batch.num_rows, dtype=pl.Binary)
-    if not simple:
-        odd[:] = True
+        return pl.Series([b"{}"] * size, dtype=pl.Binary)
     strange = np.flatnonzero(odd)
     written = [_written({name: column[row] for name, column in columns.items()}) for row in strange.tolist()]
-    if strange.size == batch.num_rows:
+    if strange.size == size:
         return pl.Series("body", written, pl.Binary)
-    usual = pa.array(np.flatnonzero(~odd))
-    frame = pl.DataFrame({name: pl.from_arrow(_as_text(column.take(usual))) for name, column in columns.items()})
-    lines = frame.select(pl.struct(pl.all()).struct.json_encode().alias("body"))["body"].cast(pl.Binary)
+    if strange.size:
+        usual = pa.array(np.flatnonzero(~odd))
+        columns = {name: column.take(usual) for name, column in columns.items()}
+    frame = pl.DataFrame({name: pl.from_arrow(_as_text(column)) for name, column in columns.items()})
+    lines = _encoded(frame).cast(pl.Binary)
     if not strange.size:
         return lines
     order = np.argsort(np.concatenate([np.flatnonzero(~odd), strange]), kind="stable")
     return pl.concat([lines, pl.Series("body", written, pl.Binary)]).gather(order)
+
+
+def _encoded(frame: pl.DataFrame) -> pl.Series:
+    return frame.select(pl.struct(pl.all()).struct.json_encode().alias("row"))["row"]
 
 
 def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -132,8 +195,13 @@ def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_duration(kind):
         return pc.cast(column, pa.duration("us"), safe=False).cast(pa.int64()), nothing
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
-        column = column.cast(pa.large_string()).cast(pa.large_binary())
-        return column, _not_text(column)
+        column = column.cast(pa.large_string())
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            column = column.cast(pa.large_binary())
+            return column, _not_text(column)
+        return column, nothing
     if _is_text(kind) or pa.types.is_fixed_size_binary(kind) or kind == pa.binary_view():
         encoded = [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
         return pa.array(encoded, pa.string()), nothing

@@ -65,7 +65,7 @@ class Block:
     """Some rows of a file.
 
     number: line (or row) in the file, from 1. wrong: why a row could not be read, else null. columns: the wanted
-    columns as text, and CONTEXT: the others as one JSON object (null: none). odd: of the columns that hold any, which
+    columns as text (of Parquet also as integers and times), and CONTEXT: the others as one JSON object (null: none). odd: of the columns that hold any, which
     values are no text, number or truth (json_lines.py). body(mask) returns the original bytes of the masked rows, of all
     without a mask. cut: the bodies are only the beginnings of rows, so that nothing can be made of them again.
     """
@@ -172,15 +172,7 @@ def parse_bodies(
     bodies: pl.Series, layout: Layout, header: str | None, wanted: tuple[str, ...]
 ) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series]]:
     """Rows as they were landed, to (columns, wrong, odd) as in Block. A Parquet row was landed as a JSON line."""
-    return _parse(*_spans(bodies), layout, header, wanted)
-
-
-def _spans(bodies: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A column of bytes as (bytes of all rows, start, end)."""
-    array = bodies.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_binary())
-    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-    data = np.frombuffer(array.buffers()[2] or b"\0", np.uint8)
-    return data, offsets[:-1].copy(), offsets[1:].copy()
+    return _parse(*json_lines.spans(bodies), layout, header, wanted)
 
 
 def _parse(
@@ -359,10 +351,29 @@ def _parquet_names(path: Path) -> list[str]:
 
 
 def _parquet_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], passed: int) -> Iterator[Block]:
-    names_of(path, layout)
     first = passed
-    for bodies in parquet_rows.rows(path, passed):
-        data, start, end = _spans(bodies)
-        number = np.arange(first + 1, first + 1 + len(bodies))
-        first += len(bodies)
+    for rows in parquet_rows.rows(path, passed):
+        number = np.arange(first + 1, first + 1 + rows.size)
+        first += rows.size
+        if (block := _typed_block(rows, number, wanted)) is not None:
+            yield block
+            continue
+        data, start, end = json_lines.spans(rows.lines)
         yield from _blocks_of(data, start, end, number, 0, layout, None, wanted)
+
+
+def _typed_block(rows: parquet_rows.Rows, number: np.ndarray, wanted: tuple[str, ...]) -> Block | None:
+    """The rows without writing and reading their JSON, where that comes to the same."""
+    columns = rows.typed(wanted)
+    # No character takes more than six bytes of JSON: no row is too long where all together are not.
+    if columns is None or 6 * rows.batch.nbytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
+        return None
+    further = rows.further(wanted)
+    context = pl.Series(CONTEXT, [None], pl.String).new_from_index(0, rows.size) if further is None else further.rename(CONTEXT)
+    wrong = pl.Series([None], dtype=pl.String).new_from_index(0, rows.size)
+    return Block(
+        number=pl.Series(number),
+        wrong=wrong,
+        columns=columns.with_columns(context),
+        body=lambda mask=None: rows.lines if mask is None else rows.lines.filter(mask),
+    )

@@ -3,7 +3,7 @@
 Here: integers, times and texts, whole columns at a time. Not here: which column means what (mapping.py, intake.py) and
 which values the contract allows (contract.py).
 
-Every function takes a column of text (a number is its digits) and `odd`, which of the values are no text, number or truth
+Every function takes a column of text (a number is its digits), of integers, or of times with a zone, and `odd`, which of the values are no text, number or truth
 (a list, an object, NaN; None: none of them). It returns (values, wrong): the typed column, null where there is none, and
 per row the reason why a value that is there could not be read, else null. `name` begins the reason.
 """
@@ -41,9 +41,12 @@ def as_int(values: pl.Series, name: str, odd: pl.Series | None = None) -> tuple[
     """Any int64. Text of digits counts (JavaScript writes big ids so), and a whole float below 2^53 (pandas writes
     integers beside nulls so): above it a float no longer tells integers apart.
     """
+    if values.dtype.is_temporal():
+        values = values.cast(pl.String)
     typed = _without(values, odd).cast(pl.Int64, strict=False)
     if typed.null_count() == values.null_count():  # many small files: each step on a column costs them as much as a large one
         return typed, _no_reasons(len(values))
+    values = values.cast(pl.String)
     at = (typed.is_null() & values.is_not_null()).arg_true()
     typed = typed.scatter(at, _whole(_without(values, odd).gather(at)))
     wrong = typed.is_null() & values.is_not_null()
@@ -58,6 +61,9 @@ def _whole(texts: pl.Series) -> pl.Series:
 
 def as_text(values: pl.Series, name: str, odd: pl.Series | None = None) -> tuple[pl.Series, pl.Series]:
     """Text; a number counts as its digits. Lists, objects and NaN are refused."""
+    if values.dtype.is_temporal():
+        values = values.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+    values = values.cast(pl.String)
     if odd is None:
         return values, _no_reasons(len(values))
     typed = _without(values, odd)
@@ -73,9 +79,14 @@ def as_time(
     Numbers count `unit`s since the epoch. Text has the strptime form `form`, or is RFC 3339. Where neither value nor form
     names a zone, `zone` (an IANA name) applies; without it the row is refused.
     """
+    if values.dtype.is_temporal():
+        return values.dt.convert_time_zone("UTC").cast(UTC_US), _no_reasons(len(values))
+    if form:
+        values = values.cast(pl.String)
     texts = _without(values, odd)
     if not form and (numbers := texts.cast(pl.Int64, strict=False)).null_count() == values.null_count():
         return _from_integer(numbers, unit), _no_reasons(len(values))
+    texts, values = texts.cast(pl.String), values.cast(pl.String)
     typed = pl.Series(values.name, [None], UTC_US).new_from_index(0, len(values))
     lacks_zone = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
     if form:
