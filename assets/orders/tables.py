@@ -42,8 +42,8 @@ ORDER_CHANGES = Table(
 # What a row of the shop's table has to hold, and what it may: name -> (type, required).
 SHOP_COLUMNS = {
     "order_id": (pa.string(), True),
-    "user_id": (pa.int64(), True),
-    "product_id": (pa.int64(), True),
+    "user_id": (pa.int64(), False),
+    "product_id": (pa.int64(), False),
     "amount_cents": (pa.int64(), True),
     "refunded_cents": (pa.int64(), False),
     "status": (pa.string(), True),
@@ -65,6 +65,7 @@ ORDERS = Table(
             _field("created_at", TIME, "when it was placed"),
             _field("updated_at", TIME, "the shop's own time of the last change"),
             *POSITION,
+            _field("rescued", pa.string(), "values that do not fit their columns, by column, as JSON; null without any"),
         ]
     ),
     "The shop's table as of the newest change, one row an order_id; a deleted order is a row with change_op d and no "
@@ -139,11 +140,15 @@ ORDER_SOURCES = Table(
             _field("name", pa.string(), "path under the folder"),
             _field("bytes", pa.int64(), "file size"),
             _field("modified_ns", pa.int64(), "the file's time: with name and size it tells a file without reading it"),
-            _field("rows", pa.int64(), "lines"),
+            _field("rows", pa.int64(), "lines that are not blank"),
             _field("landed_at", TIME, "when it was taken in"),
+            _field("skipped", pa.int64(), "of the lines: those that say nothing of the shop's table, tombstones and the like"),
+            _field("refused", pa.int64(), "of the lines: those in order_quarantine"),
+            _field("next_byte", pa.int64(), "where the next part begins, of the (unpacked) file; null: this is the last"),
+            _field("next_row", pa.int64(), "the line that begins there"),
         ]
     ),
-    "One row a change file or catalogue file that was taken.",
+    "One row a change file or catalogue file that was taken; a great one is taken in parts, a row each, bytes null but for the last.",
     partitioned=False,
 )
 
@@ -159,9 +164,14 @@ ORDER_BATCHES = Table(
             _field("files", pa.int64(), "files taken"),
             _field("changes", pa.int64(), "changes taken"),
             _field("repeats", pa.int64(), "changes that were there before"),
-            _field("quarantined", pa.int64(), "lines that could not be taken"),
+            _field("quarantined", pa.int64(), "lines that could not be taken, and files that could not be read"),
             _field("orders", pa.int64(), "orders whose row changed"),
             _field("hours", pa.int64(), "hours of order_attributions made anew"),
+            _field("lines", pa.int64(), "lines that are not blank, and files that could not be read"),
+            _field("skipped", pa.int64(), "lines that say nothing of the shop's table"),
+            _field("pairs", pa.int64(), "lines of the catalogue"),
+            _field("told", pa.int64(), "lines with changes; lines = told + pairs + skipped + quarantined"),
+            _field("rescued", pa.int64(), "changes of which a value lies in `rescued`"),
         ]
     ),
     "The book of what was taken when, and from which clicks. Hour of taken_at.",
