@@ -34,6 +34,7 @@ MAX_DEPTH = 128  # of JSON: what is deeper ends parsers here and in who reads th
 MAX_COLUMNS = 500  # that `orders` has or gains; every one is in every file of it for ever
 MAX_NAME = 128  # characters of a column's name
 MAX_STATEMENT = 64 * 2**10  # characters of DDL that are parsed: sqlglot takes 10 µs each
+MESSAGE_ROWS = 2**20  # so many rows a message of Canal, at most: its number and the row's make one
 MAX_FILE_NAME = 255  # characters of a log file's name
 OLDEST, NEWEST = 1000, 9999  # years of a time in a column that Glasshouse does not need
 # Without these an order is none, or its revenue is wrong; what does not fit any other column lies in `rescued`.
@@ -47,13 +48,17 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """One change. time in µs; values: typed, by column of `orders`, None for a delete; after: the row as received."""
+    """One change. time in µs; values: typed, by column of `orders`, None for a delete; after: the row as received.
+
+    place: where the change is in its database's log, as a text that sorts as the log does; empty where the stream names none.
+    """
 
     op: str
     order_id: str | None
     time: int
     position: int
     item: int
+    place: str
     values: dict[str, Any] | None
     after: str | None
 
@@ -67,6 +72,7 @@ class Reader:
     def __init__(self, table: str, zone: str, kinds: dict[str, pa.DataType] | None = None) -> None:
         self.table, self.zone = table, zoneinfo.ZoneInfo(zone)
         self.kinds = {name: kind for name, (kind, _) in SHOP_COLUMNS.items()} | (kinds or {})
+        self._batch: tuple[int | None, int] = (None, 0)
 
     def line(self, body: bytes) -> list[Change]:
         """The changes of a line, which may be any bytes: none for a tombstone or another table's schema. Raises Broken, nothing else.
@@ -106,7 +112,7 @@ class Reader:
         if op not in (INSERT, SNAPSHOT, UPDATE, DELETE):
             raise Broken(f"op: {_shown(op)} is not one of c, r, u, d")
         self._check_table(source.get("table"))
-        place = (_debezium_time(record, source), *_debezium_position(source))
+        place = (_debezium_time(record, source), *_debezium_position(source), _debezium_place(source))
         row = record.get("before" if op == DELETE else "after")
         if not isinstance(row, dict):
             raise Broken(f"{'before' if op == DELETE else 'after'}: missing or not an object, op is {op}")
@@ -128,7 +134,7 @@ class Reader:
             touched, columns = added_columns(ddl, self.table)
         if not touched:
             return []
-        place = (_debezium_time(record, source), *_debezium_position(source))
+        place = (_debezium_time(record, source), *_debezium_position(source), _debezium_place(source))
         return [self._announced(columns, place, ddl or json.dumps(changes))]
 
     # --- Canal -------------------------------------------------------------------------------------------------------
@@ -142,7 +148,7 @@ class Reader:
             if not isinstance(text, str):
                 raise Broken("sql: not a text")
             touched, columns = added_columns(text, self.table)
-            return [self._announced(columns, (time, position, 0), text)] if touched else []
+            return [self._announced(columns, (time, position, 0, canal_place(position)), text)] if touched else []
         if not isinstance(kind, str) or kind not in CANAL_ROWS:
             raise Broken(f"type: {_shown(kind)} is not one of {', '.join((*CANAL_ROWS, *CANAL_DDL))}")
         self._check_table(record.get("table"))
@@ -152,13 +158,19 @@ class Reader:
         if not isinstance(old, list) or not all(isinstance(row, dict | None) for row in old):
             raise Broken("old: not a list of rows")
         kinds = {name: sql_kind(text) for name, text in _object(record.get("mysqlType"), "mysqlType").items()}
-        found = []
+        found, first = [], self._message(position) * MESSAGE_ROWS
         for item, row in enumerate(rows):
-            before = old[item] if item < len(old) and old[item] else {}
+            before, place = old[item] if item < len(old) and old[item] else {}, (time, position, first + item, canal_place(position))
             if kind == "UPDATE" and before.get("order_id") not in (None, row.get("order_id")):  # another key: another row
-                found.append(self._change(DELETE, before, (time, position, item), kinds, {}))
-            found.append(self._change(CANAL_ROWS[kind], row, (time, position, item), kinds, {}))
+                found.append(self._change(DELETE, before, place, kinds, {}))
+            found.append(self._change(CANAL_ROWS[kind], row, place, kinds, {}))
         return found
+
+    def _message(self, batch: int) -> int:
+        """The message's number within its batch, as they come: the messages of a batch bear one id."""
+        before, number = self._batch
+        self._batch = (batch, number + 1 if before == batch else 0)
+        return self._batch[1]
 
     # --- both --------------------------------------------------------------------------------------------------------
 
@@ -166,7 +178,7 @@ class Reader:
         if table != self.table:
             raise Broken(f"table: {_shown(table)} is not {self.table!r}")
 
-    def _announced(self, columns: dict[str, pa.DataType], place: tuple[int, int, int], text: str) -> Change:
+    def _announced(self, columns: dict[str, pa.DataType], place: tuple[int, int, int, str], text: str) -> Change:
         for original, kind in columns.items():
             if (name := column_name(original)) not in self.kinds and self._has_room(name):
                 self.kinds = self.kinds | {name: kind}
@@ -395,6 +407,54 @@ def _debezium_position(source: dict) -> tuple[int, int]:
         if source.get(name) is not None:
             return _whole(source[name], f"source.{name}"), 0
     return 0, 0
+
+
+def _debezium_place(source: dict) -> str:
+    """MySQL: file, offset, row. SQL Server: commit, change, serial number. Oracle: commit, SCN, record, SSN. PostgreSQL: LSN.
+
+    A row of a snapshot has the position as of which it was read: of its state, not of its reading.
+    """
+    if source.get("commit_lsn") is not None or source.get("change_lsn") is not None:
+        commit, change = (_lsn(source.get(name), f"source.{name}") for name in ("commit_lsn", "change_lsn"))
+        return sortable(commit or change, change, _whole(_first(source.get("event_serial_no"), 0), "source.event_serial_no"))
+    if source.get("scn") is not None and source.get("pos") is None and source.get("lsn") is None:
+        scn = _whole(source["scn"], "source.scn")
+        commit = source.get("commit_scn")
+        # Its transaction's: one that was open when a snapshot was read comes after it, though its changes have lesser SCNs.
+        commit = scn if commit is None else _whole(commit, "source.commit_scn")
+        return sortable(commit, scn, _record(source.get("rs_id")), _whole(_first(source.get("ssn"), 0), "source.ssn"))
+    position, item = _debezium_position(source)
+    return sortable(position, item) if position or item else ""
+
+
+def _lsn(value: object, name: str) -> int:
+    """SQL Server's log sequence number, three hexadecimal numbers of 32, 32 and 16 bits, as one."""
+    parts = value.split(":") if isinstance(value, str) else None
+    if value is None or value in ("", "NULL"):
+        return 0
+    if parts is None or len(parts) != 3 or not all(re.fullmatch(r"[0-9a-fA-F]{1,8}", part) for part in parts):
+        raise Broken(f"{name}: not three hexadecimal numbers")
+    first, second, third = (int(part, 16) for part in parts)
+    return (first << 64) | (second << 32) | third
+
+
+def _record(value: object) -> int:
+    """Oracle's address of a redo record, hexadecimal numbers with points between, as one; 0 for any other."""
+    digits = value.strip().lower().removeprefix("0x").replace(".", "") if isinstance(value, str) and len(value) < 40 else ""
+    return int(digits, 16) if re.fullmatch(r"[0-9a-f]{1,24}", digits) else 0
+
+
+def canal_place(batch: int) -> str:
+    """Of a change in Canal's form: the batch. Within it the order is that of arrival."""
+    return CANAL + sortable(batch)
+
+
+CANAL = "canal "
+
+
+def sortable(*numbers: int) -> str:
+    """Numbers of 0 to 2^96 as one text that sorts as they do; one below 0 counts as 0."""
+    return ".".join(f"{max(0, number):024x}" for number in numbers)
 
 
 def _file_number(name: object) -> int:

@@ -24,6 +24,8 @@ POSITION = [
     _field("change_op", pa.string(), "c insert, r row of a snapshot, u update, d delete, s schema change"),
 ]
 
+PLACE = _field("change_place", pa.string(), "place in the database's log, as a text that sorts as the log does; empty: the stream names none")
+
 ORDER_CHANGES = Table(
     "order_changes",
     pa.schema(
@@ -34,6 +36,7 @@ ORDER_CHANGES = Table(
             ORDER_ID,
             *POSITION,
             _field("after", pa.string(), "the row after the change as JSON, null for a delete; of a schema change its text"),
+            PLACE,
         ]
     ),
     "Every change of the shop's table once, as received, append only. Hour of change_time.",
@@ -65,6 +68,7 @@ ORDERS = Table(
             _field("created_at", TIME, "when it was placed"),
             _field("updated_at", TIME, "the shop's own time of the last change"),
             *POSITION,
+            PLACE,
             _field("rescued", pa.string(), "values that do not fit their columns, by column, as JSON; null without any"),
         ]
     ),

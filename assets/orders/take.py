@@ -115,7 +115,7 @@ COUNTS = ("files", "changes", "repeats", "quarantined", "orders", "hours", "line
 
 def _grow(lake: Lake) -> None:
     """Give tables of an older lake the columns that were declared since."""
-    for table in (ORDERS, ORDER_SOURCES, ORDER_BATCHES):
+    for table in (ORDER_CHANGES, ORDERS, ORDER_SOURCES, ORDER_BATCHES):
         there = {item.name for item in lake.open(table.name).schema().fields}
         if missing := [item for item in table.schema if item.name not in there]:
             lake.add_columns(table.name, missing, by=APP)
@@ -414,13 +414,15 @@ def _identity(change: Change) -> tuple:
 def _unseen(now: Lake, changes: Sequence[tuple[str, int, Change]]) -> list[tuple[str, int, Change]]:
     """The changes that the log does not have yet, each once."""
     hours = {hour_of(time_of(change.time)) for *_, change in changes}
-    columns = ["order_id", "change_time", "change_position", "change_item", "change_op", "after"]
+    columns = ["order_id", "change_time", "change_position", "change_item", "change_op", "after", "change_place"]
     held = _read_hours(now, ORDER_CHANGES, hours).select(columns)
     seen = set(zip(*(column.to_pylist() for column in held.columns), strict=True)) if held.num_rows else set()
     fresh = []
     for one in changes:
-        if (identity := _identity(one[-1])) not in seen:
-            seen.add(identity)
+        change, identity = one[-1], _identity(one[-1])
+        # Of a row that was written before there were places, the place is null.
+        if (*identity, change.place) not in seen and (*identity, None) not in seen:
+            seen.add((*identity, change.place))
             fresh.append(one)
     return fresh
 
@@ -429,7 +431,7 @@ def _change_rows(changes: Sequence[tuple[str, int, Change]]) -> pa.Table:
     rows = [
         {"hour": hour_of(time_of(c.time)), "source": source, "row": row, "order_id": c.order_id,
          "change_time": time_of(c.time), "change_position": c.position, "change_item": c.item, "change_op": c.op,
-         "after": c.after}
+         "after": c.after, "change_place": c.place}
         for source, row, c in changes
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, ORDER_CHANGES.schema)
