@@ -586,6 +586,50 @@ _CASTS: dict[pa.DataType, Callable[[Any, str], Any]] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a line that was refused says of an order, as far as it can be read: cents and time (µs) are None where they cannot."""
+
+    order_id: str | None
+    status: str | None
+    cents: int | None
+    time: int | None
+
+
+def claims(body: bytes, table: str) -> list[Claim]:
+    """Of every row of the shop's table in a line of any bytes; none for deletes, and where no row is to be found."""
+    try:
+        record = _parsed(body)
+    except Broken:
+        return []
+    record = record["payload"] if isinstance(record, dict) and "payload" in record else record
+    if not isinstance(record, dict):
+        return []
+    source = record.get("source") if isinstance(record.get("source"), dict) else {}
+    named = source.get("table", record.get("table"))
+    rows = [record.get("after")] if "op" in record else record.get("data") if record.get("type") in ("INSERT", "UPDATE") else []
+    if named not in (None, table) or not isinstance(rows, list):
+        return []
+    time = _read(lambda: _debezium_time(record, source) if "op" in record else _microseconds(record.get("es"), 1000, "es"))
+    return [_claim(row, time) for row in rows if isinstance(row, dict)]
+
+
+def _claim(row: dict[str, Any], time: int | None) -> Claim:
+    names, _ = _by_column(row)
+    order_id, status, cents = (row.get(names.get(name, name)) for name in ("order_id", "status", "amount_cents"))
+    cents = _read(lambda: _whole(cents, "amount_cents"))
+    return Claim(
+        _read(lambda: _order_id(order_id)), status if isinstance(status, str) else None, cents if cents is not None and cents >= 0 else None, time
+    )
+
+
+def _read(what: Callable[[], Any]) -> Any:
+    try:
+        return what()
+    except Broken:
+        return None
+
+
 def note_product(body: bytes) -> Iterator[tuple[int, int]]:
     """(note_id, product_id) of a line of the catalogue. Raises Broken."""
     record = _parsed(body)

@@ -60,8 +60,8 @@ ORDERS = Table(
         [
             HOUR,
             ORDER_ID,
-            _field("user_id", pa.int64(), "who ordered"),
-            _field("product_id", pa.int64(), "what"),
+            _field("user_id", pa.int64(), "who ordered; null where the shop says nothing that fits"),
+            _field("product_id", pa.int64(), "what; null likewise"),
             _field("amount_cents", pa.int64(), "price of it all"),
             _field("refunded_cents", pa.int64(), "what was given back so far; 0 where the shop says nothing"),
             _field("status", pa.string(), "as the shop spells it"),
@@ -112,8 +112,8 @@ ORDER_ATTRIBUTIONS = Table(
         [
             HOUR,
             ORDER_ID,
-            _field("user_id", pa.int64(), "who ordered"),
-            _field("product_id", pa.int64(), "what"),
+            _field("user_id", pa.int64(), "who ordered; 0 where the shop says nothing that fits"),
+            _field("product_id", pa.int64(), "what; 0 likewise"),
             _field("note_id", pa.int64(), "the note that planted it; null: unattributed"),
             _field("author_id", pa.int64(), "that note's author; null where the click does not say"),
             _field("channel", pa.string(), "of the click"),

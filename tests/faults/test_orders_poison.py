@@ -273,7 +273,7 @@ def test_mutated_messages_on_a_lake_are_all_accounted_for(lake, folder):
         taken = take(lake, folder, RULES)
         assert taken["lines"] == count + 1 and taken["quarantined"] > count / 3
         accounted(lake, taken)
-    assert {"good0", "good1"} <= set(standing(lake)) and reconcile.reconcile(lake, RULES)["balanced"]
+    assert {"good0", "good1"} <= set(standing(lake)) and reconcile.reconcile(lake, RULES)["agree"]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

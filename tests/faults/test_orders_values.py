@@ -186,6 +186,25 @@ def test_a_snapshot_whose_source_has_no_time_has_that_of_the_envelope():
     assert state([message])["a"]["change_time"] == at(3)
 
 
+# --- what was refused -------------------------------------------------------------------------------------------------
+
+
+def test_revenue_that_was_refused_is_told_with_its_sum_until_it_is_made_good(lake, folder):
+    write(
+        folder, "1.jsonl", debezium("c", row("taken"), 1), debezium("c", row("time") | {"created_at": "soon"}, 2), "{broken", "[1]",
+        debezium("u", row("time") | {"created_at": "later"}, 3), debezium("c", row("open", status="placed") | {"created_at": None}, 3),
+        debezium("c", row("amount") | {"amount_cents": "much"}, 3), debezium("c", row("else"), 3, table="users"),
+        canal("INSERT", [row("one") | {"created_at": "x"}, row("two", amount_cents=50)], 4), debezium("d", {"order_id": None}, 4),
+    )  # fmt: skip
+    assert take(lake, folder, RULES)["changes"] == 1
+    found = reconcile.reconcile(lake, RULES)
+    assert found["agree"] and not found["balanced"]
+    assert (found["refused"], found["refused_cents"], found["refused_unread"]) == (4, 2050, 1)
+    write(folder, "2.jsonl", debezium("u", row("time"), 5), debezium("c", row("amount"), 3), canal("INSERT", [row("one"), row("two")], 4))
+    take(lake, folder, RULES)
+    assert reconcile.reconcile(lake, RULES)["balanced"]
+
+
 # --- files of the field -----------------------------------------------------------------------------------------------
 
 FIELD = {  # case -> (orders that stand, gross cents, refunded cents)
