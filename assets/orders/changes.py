@@ -8,6 +8,7 @@ A line is taken whole or not at all.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
@@ -51,6 +52,7 @@ class Change:
     """One change. time in µs; values: typed, by column of `orders`, None for a delete; after: the row as received.
 
     place: where the change is in its database's log, as a text that sorts as the log does; empty where the stream names none.
+    left_out: columns whose value the database did not send, since it did not change (PostgreSQL's TOAST).
     """
 
     op: str
@@ -61,6 +63,7 @@ class Change:
     place: str
     values: dict[str, Any] | None
     after: str | None
+    left_out: tuple[str, ...] = ()
 
 
 class Reader:
@@ -197,10 +200,13 @@ class Reader:
         order_id = _order_id(row[names["order_id"]])
         if op == DELETE:
             return Change(op, order_id, *place, None, None)
-        values, kinds_now = {}, self.kinds
+        values, kinds_now, left_out = {}, self.kinds, []
         rescued = {original: row[original] for original in doubled}
         for name, original in names.items():
             value = row[original]
+            if _is_left_out(value) and name not in NEEDED:
+                left_out.append(name)
+                continue
             kind = kinds_now.get(name) or kinds.get(original) or _kind_of(value)
             if kind is None:  # null, and nobody has said what else it might be
                 continue
@@ -217,7 +223,7 @@ class Reader:
                 values[name], rescued[original] = None, value
         values |= {"order_id": order_id, "rescued": _json(rescued) if rescued else None}
         _check_needed(values)
-        return Change(op, order_id, *place, values, _json(row))
+        return Change(op, order_id, *place, values, _json(row), tuple(left_out))
 
     def _value(self, name: str, value: Any, kind: pa.DataType, unit: int | None) -> Any:
         if value is None:
@@ -240,6 +246,15 @@ class Reader:
         if not (EARLIEST <= time < LATEST if name in SHOP_COLUMNS else OLDEST <= time.year <= NEWEST):
             raise Broken(_OUTSIDE.format(name))
         return time
+
+
+LEFT_OUT = "__debezium_unavailable_value"
+_LEFT_OUT = (LEFT_OUT, base64.b64encode(LEFT_OUT.encode()).decode(), [LEFT_OUT], {LEFT_OUT: LEFT_OUT})
+
+
+def _is_left_out(value: Any) -> bool:
+    """Whether Debezium's placeholder stands for a text, bytes, an array or a map that the database did not send."""
+    return isinstance(value, (str, list, dict)) and value in _LEFT_OUT
 
 
 def _check_needed(values: dict[str, Any]) -> None:

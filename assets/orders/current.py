@@ -13,11 +13,12 @@ numbers begin anew when Canal's server does: of two changes whose times are furt
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from assets.lake import EPOCH
-from assets.orders.changes import CANAL, DELETE, INSERT, SCHEMA, SNAPSHOT, UPDATE, Change, sortable
+from assets.orders.changes import CANAL, DELETE, INSERT, SCHEMA, SNAPSHOT, UPDATE, Change, column_name, sortable
 
 RANK = {SNAPSHOT: 0, INSERT: 1, UPDATE: 2, DELETE: 3}
 RESTART = 10 * 60 * 1_000_000  # µs
@@ -34,8 +35,46 @@ def apply(changes: Iterable[Change], known: Mapping[str, Row]) -> dict[str, Row]
             continue
         row = found.get(change.order_id) or known.get(change.order_id)
         if row is None or not _is_before(change, row):
-            found[change.order_id] = _row(change)
+            found[change.order_id] = _with_known(_row(change), change, row)
+        elif row.get("left_out") and change.values:
+            found[change.order_id] = _filled(row, change)
     return {order_id: row for order_id, row in found.items() if row != known.get(order_id)}
+
+
+def _with_known(row: Row, change: Change, before: Row | None) -> Row:
+    """A change leaves a column out that did not change: the value known so far stays, with the place that it is of."""
+    if not change.left_out:
+        return row
+    standing = before if before and before["change_op"] != DELETE else {}
+    held, place = _left_out(standing), _key(place_of(standing), standing["change_time"]) if standing else ""
+    for name in change.left_out:
+        row = _with_value(row, name, standing.get(name), standing.get("rescued"))
+    return {**row, "left_out": json.dumps({name: held.get(name, place) for name in change.left_out}, sort_keys=True)}
+
+
+def _filled(row: Row, change: Change) -> Row:
+    """The row with what an older change, which came later, says of the columns that the newest one left out."""
+    held, place = _left_out(row), _key(change.place, time_of(change.time))
+    for name in held.keys() - set(change.left_out):
+        if held[name] < place and name in change.values:
+            row, held = _with_value(row, name, change.values[name], change.values["rescued"]), {**held, name: place}
+    return {**row, "left_out": json.dumps(held, sort_keys=True)}
+
+
+def _with_value(row: Row, name: str, value: Any, rescued: str | None) -> Row:
+    """The row with another's value of a column, which may lie among what that one rescued."""
+    both = {key: one for key, one in json.loads(row["rescued"] or "{}").items() if column_name(key) != name}
+    both |= {key: one for key, one in json.loads(rescued or "{}").items() if column_name(key) == name}
+    shown = {name: value} if name in row or value is not None else {}
+    return {**row, **shown, "rescued": json.dumps(both, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if both else None}
+
+
+def _left_out(row: Row) -> dict[str, str]:
+    return json.loads(row.get("left_out") or "{}")
+
+
+def _key(place: str, time: dt.datetime) -> str:
+    return place or sortable((time - EPOCH) // MICROSECOND)
 
 
 def hour_of(time: dt.datetime) -> dt.datetime:
@@ -53,6 +92,7 @@ def _row(change: Change) -> Row:
     return {
         **values, "order_id": change.order_id, "hour": hour_of(values.get("created_at") or time), "change_time": time,
         "change_position": change.position, "change_item": change.item, "change_op": change.op, "change_place": change.place,
+        "left_out": None,
     }  # fmt: skip
 
 
@@ -70,6 +110,6 @@ def _is_before(change: Change, row: Row) -> bool:
 
 def place_of(row: Row) -> str:
     """The place of a row of `orders` or `order_changes`, of one that was written before there were places too."""
-    if row["change_place"] is not None:
+    if row.get("change_place") is not None:
         return row["change_place"]
     return sortable(row["change_position"], row["change_item"]) if row["change_position"] or row["change_item"] else ""

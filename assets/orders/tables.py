@@ -70,6 +70,7 @@ ORDERS = Table(
             *POSITION,
             PLACE,
             _field("rescued", pa.string(), "values that do not fit their columns, by column, as JSON; null without any"),
+            _field("left_out", pa.string(), "columns that the newest change left out: by column the place that the value shown is of, as JSON"),
         ]
     ),
     "The shop's table as of the newest change, one row an order_id; a deleted order is a row with change_op d and no "

@@ -186,6 +186,48 @@ def test_a_snapshot_whose_source_has_no_time_has_that_of_the_envelope():
     assert state([message])["a"]["change_time"] == at(3)
 
 
+PLACEHOLDERS = ("__debezium_unavailable_value", "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==", ["__debezium_unavailable_value"])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_value_that_postgres_left_out_is_the_one_known_whatever_the_order_of_arrival(seed):
+    dice = random.Random(seed)
+    messages, notes, note = [], {}, None
+    for number in range(30):
+        key = f"o{dice.randrange(3)}"
+        op, keep = ("u", dice.random() < 0.6) if key in notes else ("c", False)
+        if key in notes and dice.random() < 0.15:
+            op = "d"
+            notes.pop(key)
+        elif not keep:
+            notes[key] = note = dice.choice((None, f"v{number}", "gold", 5))
+        values = row(key, status=dice.choice(("paid", "shipped")), note=dice.choice(PLACEHOLDERS) if keep and op == "u" else note)
+        messages.append(debezium(op, values, number))
+        messages[-1]["source"] = {"table": "orders", "ts_ms": us(number) // 1000, "lsn": 1000 + number}
+    reader = Reader("orders", "UTC")
+    reader.line(json.dumps(debezium("c", row("z", note="text"), 0)).encode())
+    dice.shuffle(messages)
+    found = state(messages, reader)
+    assert {key: one.get("note") for key, one in found.items()} == {key: None if one is None else str(one) for key, one in notes.items()}
+
+
+def test_a_value_that_was_left_out_stays_in_the_lake(lake, folder):
+    first, then = debezium("c", row("a", note="long", points="many"), 1, pos=1), debezium("u", row("a", note=PLACEHOLDERS[0], points=5), 2, pos=2)
+    last = debezium("u", row("a", status="refunded", note=PLACEHOLDERS[0], points=PLACEHOLDERS[0]), 3, pos=3)
+    write(folder, "0.jsonl", last)
+    take(lake, folder, RULES)
+    write(folder, "1.jsonl", debezium("c", row("b", points=1), 1), first)
+    take(lake, folder, RULES)
+    held = standing(lake)["a"]
+    assert (held["note"], held["points"], json.loads(held["rescued"])) == ("long", None, {"points": "many"})
+    write(folder, "2.jsonl", then)
+    take(lake, folder, RULES)
+    held = standing(lake)["a"]
+    assert (held["note"], held["points"], held["rescued"], held["status"]) == ("long", 5, None, "refunded")
+    write(folder, "3.jsonl", first, then, last)
+    assert take(lake, folder, RULES)["orders"] == 0
+
+
 # --- what was refused -------------------------------------------------------------------------------------------------
 
 
