@@ -3,6 +3,7 @@
 Each test holds a kind. Lines that must be taken lie beside the poison: they always are.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -16,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.lake import Lake
-from assets.orders import files, reconcile
+from assets.lake import Lake, Write
+from assets.orders import files, reconcile, tables
 from assets.orders import take as taking
 from assets.orders.changes import MAX_COLUMNS, UNFORESEEN, Broken, Reader
 from assets.orders.take import take
@@ -559,6 +560,36 @@ def test_half_a_gigabyte_in_a_line_and_bombs_stay_within_memory(lake, folder, tm
     found = reasons(lake)
     assert found["bombs/long.jsonl", 1][1] == bytes(files.KEPT_BYTES) and "536,870,912 bytes" in found["bombs/long.jsonl", 1][0]
     assert all("unpack to more than" in found[f"bombs/{name}.jsonl.gz", 0][0] for name in ("zeros", "lines", "blank"))
+
+
+# --- older lakes ------------------------------------------------------------------------------------------------------
+
+NEW = {
+    "orders": ("change_place", "rescued", "left_out"), "order_changes": ("change_place",),
+    "order_sources": ("skipped", "refused", "next_byte", "next_row"), "order_batches": ("lines", "told", "pairs", "skipped", "rescued"),
+}  # fmt: skip
+
+
+def test_a_lake_from_before_goes_on(lake, folder, tmp_path):
+    """Its tables lack columns, its rows have no place: repeats are known, older changes lose, files are not taken twice."""
+    history = [debezium("c", row("a", coupon=5), 1, pos=1), debezium("u", row("a", status="shipped"), 5, pos=5), canal("INSERT", [row("k")], 3, number=9)]
+    write(folder, "1.jsonl", *history)
+    other = Lake(str(tmp_path / "other"))
+    take(other, folder, RULES)
+    for table in tables.TABLES:
+        names = [name for name in other.read(table.name).schema.names if name not in NEW.get(table.name, ())]
+        rows = other.read(table.name).select(names)
+        old = dataclasses.replace(table, schema=rows.schema)
+        lake.create(old)
+        lake.commit([lake.stage(Write(old, rows))], by="orders", app=("orders", 0) if table.name == "order_batches" else None)
+    assert not set(NEW["orders"]) & set(lake.read("orders").schema.names)
+    assert lake.log.newest().apps == other.log.newest().apps
+    write(folder, "2.jsonl", *history, debezium("u", row("a", status="refunded"), 2, pos=9), debezium("u", row("a", coupon="x"), 9, pos=2),
+          canal("UPDATE", [row("k", status="refunded")], 4, number=10))  # fmt: skip
+    taken = take(lake, folder, RULES)
+    assert (taken["files"], taken["changes"], taken["repeats"], taken["rescued"]) == (1, 3, 3, 1)
+    assert {key: one["status"] for key, one in standing(lake).items()} == {"a": "refunded", "k": "refunded"}
+    assert reconcile.reconcile(lake, RULES)["balanced"]
 
 
 # --- the process ------------------------------------------------------------------------------------------------------
