@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import logging
 import math
 import re
 import zoneinfo
@@ -542,10 +543,15 @@ def added_columns(ddl: str, table: str) -> tuple[bool, dict[str, pa.DataType]]:
         found = [column for column in statement.find_all(exp.ColumnDef) if column.args.get("kind")]
         return True, {column.name: sql_kind(column.args["kind"].sql(dialect="mysql")) for column in found}
 
+    log = logging.getLogger("sqlglot")
+    level = log.level
+    log.setLevel(logging.ERROR)  # else it prints every statement that it does not know, which is a stranger's text
     try:
         known = columns() if len(ddl) <= MAX_STATEMENT else None
     except Exception:  # its own errors, RecursionError, and whatever a parser of all dialects does on what is none
         known = None
+    finally:
+        log.setLevel(level)
     # A statement that sqlglot does not know: it announces nothing, but is kept if it speaks of the table.
     return known or (bool(re.search(rf"\b{re.escape(table)}\b", ddl)), {})
 
