@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,7 @@ def test_columns_of_any_name_cost_no_order(lake, folder):
     accounted(lake, taken)
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_not_ten_thousand_columns_of_the_lake(lake, folder):
     many = {f"c{i}": i for i in range(10_000)}
     write(folder, "1.jsonl", debezium("c", row("many", 1, **many), 1), added_column(2, *((f"d{i}", "INT") for i in range(10_000))), GOOD)
@@ -267,6 +269,7 @@ def test_mutated_messages_are_taken_or_refused(seed):
     assert taken > 500 and refused > 1000
 
 
+@pytest.mark.slow
 def test_mutated_messages_on_a_lake_are_all_accounted_for(lake, folder):
     count = 1500
     for i in range(2):
@@ -308,6 +311,7 @@ def test_what_is_no_file_is_no_file(lake, folder):
     assert set(standing(lake)) == {"in", "good"} and lake.read("order_quarantine").num_rows == 0
 
 
+@pytest.mark.slow
 def test_links_to_nowhere_and_in_circles_are_told_once_and_links_to_files_are_read(lake, folder, tmp_path):
     (folder / "nowhere.jsonl").symlink_to(tmp_path / "gone.jsonl")
     (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
@@ -340,6 +344,7 @@ def failing(monkeypatch, name, *calls):
         monkeypatch.setattr(os, call, refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["open", "stat", "scandir"])
 def test_a_file_or_folder_that_may_not_be_read_is_told_once_and_taken_when_it_may(lake, folder, monkeypatch, call):
     write(folder, "1.jsonl", GOOD)
@@ -482,6 +487,7 @@ def test_lines_are_cut_alike_however_the_bytes_come(piece, monkeypatch):
             assert list(files.lines([whole[one.start :]], one.row, one.start)) == found[one.row - 1 :]
 
 
+@pytest.mark.slow
 def test_a_long_line_is_kept_by_its_first_bytes_its_length_place_and_sum(lake, folder):
     long = b'{"op": "' + b"x" * (3 * 2**20)
     vast = b"[" * (files.LINE_BYTES + 5)
@@ -499,6 +505,7 @@ def test_a_long_line_is_kept_by_its_first_bytes_its_length_place_and_sum(lake, f
     accounted(lake, taken)
 
 
+@pytest.mark.slow
 def test_a_great_file_is_taken_in_parts_and_goes_on_after_a_stop(lake, folder, monkeypatch):
     history = [debezium("c", row(f"o{i:03}", i), i) for i in range(100)]
     body = lines(*(one for pair in zip(history, ["{broken"] * 100, strict=True) for one in pair)).encode()
@@ -611,6 +618,31 @@ def test_the_command_takes_what_is_right_beside_all_of_it(tmp_path):
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0 and "Traceback" not in done.stdout + done.stderr, done.stderr
     assert set(standing(Lake(str(tmp_path / "lake")))) == {"good"}
+
+
+@pytest.mark.slow
+def test_the_process_that_follows_lives_through_it_and_hears_a_signal(tmp_path):
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    put(folder, "1.jsonl", *LINES.values(), text(debezium("c", row("first", 1), 1)))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLASSHOUSE_HOME": str(tmp_path), "GLASSHOUSE_ORDERS_INTERVAL": "1s"}
+    command = [sys.executable, "-c", "from dagster_project.cli import main; main()", "orders", "--follow"]
+    lake = Lake(str(tmp_path / "lake"))
+    with open(tmp_path / "out", "w") as out, subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=out) as process:
+        try:
+            for name, poison in (("first", None), ("second", b"\xff.jsonl"), ("third", b"loop.jsonl")):
+                if poison == b"loop.jsonl":
+                    (folder / "loop.jsonl").symlink_to(folder / "loop.jsonl")
+                elif poison:
+                    Path(os.fsdecode(os.fsencode(folder) + b"/" + poison)).write_bytes(b"[" * 5000)
+                write(folder, f"{name}.jsonl", debezium("c", row(name, 1), 1))
+                ends = time.monotonic() + 120
+                while not (lake.exists("orders") and name in standing(lake)):
+                    assert process.poll() is None and time.monotonic() < ends, (tmp_path / "out").read_text()
+                    time.sleep(0.3)
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
 
 
 # --- files of the field -----------------------------------------------------------------------------------------------
