@@ -72,7 +72,7 @@ class OrdersReporter:
 
         from assets.orders.reconcile import reconcile
         from dagster_project import instance
-        from dagster_project.checks import ORDERS_RECONCILE, reconciled
+        from dagster_project.checks import ORDERS_RECONCILE, reconciled, severity
         from dagster_project.order_assets import KEYS
 
         if "batch" not in moment.note:  # a table was made, or gained a column
@@ -90,7 +90,7 @@ class OrdersReporter:
         self._instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 dg.AssetKey("order_attributions"), ORDERS_RECONCILE, found["balanced"],
-                {name: _shown(value) for name, value in reconciled(found).items()},
+                {name: _shown(value) for name, value in reconciled(found).items()}, severity=severity(found),
             )
         )  # fmt: skip
 

@@ -244,7 +244,7 @@ def orders(settings: Settings) -> None:
     try:
         while not stop.is_set():
             try:
-                take.take(settings.lake, settings.orders, chosen, say=print)
+                take.take(settings.lake, settings.orders, chosen, say=print, stopped=stop.is_set)
             except LakeError as error:  # another writer held the lock for long, or tidied just then: the next time
                 print(f"orders: {error}")
             stop.wait(settings.orders_interval.total_seconds())

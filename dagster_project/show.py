@@ -193,7 +193,11 @@ def order_figures(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def orders(found: Mapping[str, Any], totals: Mapping[str, Any], taken: Mapping[str, int]) -> None:
     """What `glasshouse orders` took, what there is, and whether the totals agree."""
-    agree = "yes" if totals["balanced"] else f"NO: {len(totals['wrong_hours'])} of {totals['hours']} hours differ"
+    agree = "yes" if totals["agree"] else f"NO: {len(totals['wrong_hours'])} of {totals['hours']} hours differ"
+    if totals["refused"]:
+        unread = f", {totals['refused_unread']} of them of an amount that cannot be read" if totals["refused_unread"] else ""
+        refused = f"{totals['refused']} changes with {money(totals['refused_cents'])} of revenue lie in order_quarantine{unread}"
+        agree = f"NO: {refused}" if totals["agree"] else f"{agree}; {refused}"
     table(
         "Orders",
         {
