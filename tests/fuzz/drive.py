@@ -7,6 +7,7 @@ into the house (worker.py), how many files and the report (__main__.py).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -228,7 +229,7 @@ def lay_tricks(folder: Path, job: Job) -> list[str]:
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
 _UNFORESEEN = re.compile(r"\((\w*(?:Error|Exception|Panic\w*|Interrupt|Exit))\b")
-LOST, MORE, VALID = "rows lost", "rows too many", "valid rows that are no events"
+LOST, MORE, VALID, BYTES = "rows lost", "rows too many", "valid rows that are no events", "bytes in quarantine that are no row"
 
 
 def _between(least: int, most: int, found: int) -> dict[str, int]:
@@ -240,8 +241,20 @@ def _missing_valid(file: File, ids: set[str]) -> int:
     rows = file.rows()
     if rows is None or file.fault or file.form is None or file.form.name != "native":
         return 0
+    if file.table is not None:
+        return 0 if file.kinds else len(set(file.table["event_id"].to_pylist()) - ids)
     records = set(rows.records)
     return sum(row.event_id is not None and row.data in records and row.event_id not in ids for row, _ in file.parts)
+
+
+def _strange_bytes(job: Job, answer: dict) -> int:
+    """Bodies in quarantine that no row of the files has. Of Parquet the body is another form of the row."""
+    known = set()
+    for file in job.files:
+        if file.table is not None or job.tricks or (rows := file.rows()) is None:
+            return 0
+        known |= {hashlib.blake2b(record.rstrip(b"\r"), digest_size=8).hexdigest() for record in rows.records}
+    return len(set(answer["bodies"]) - known)
 
 
 def _judged_label(job: Job, answer: dict) -> dict[str, int]:
@@ -251,7 +264,7 @@ def _judged_label(job: Job, answer: dict) -> dict[str, int]:
     one = file.form.one_event
     found = _between(rows.least, rows.most, answer["events"] + answer["repeats"] + answer["quarantine"] if one else answer["rows"])
     if answer["ids"] is not None:
-        found[VALID] = _missing_valid(file, set(answer["ids"]))
+        found[VALID], found[BYTES] = _missing_valid(file, set(answer["ids"])), _strange_bytes(job, answer)
     return found
 
 
@@ -268,6 +281,7 @@ def _judged_lake(job: Job, answer: dict) -> dict[str, int]:
         for what, count in _between(rows.least, rows.most, taken).items():
             found[what] += count
         found[VALID] += _missing_valid(file, ids)
+    found[BYTES] = _strange_bytes(job, answer)
     raw, rows = answer["raw"] + answer["cut"], answer["rows"]
     found["raw " + LOST], found["raw " + MORE] = max(0, rows - raw), max(0, raw - rows)
     if job.files[0].form.one_event:
@@ -293,7 +307,8 @@ def _judged_orders(job: Job, answer: dict) -> dict[str, int]:
         lost, more = lost + counted[LOST], more + counted[MORE]
         if not file.name.startswith("note_products"):
             missing += sum((name, number) not in taken and not _silent(body) for number, body in lines.items())
-    return {LOST: lost, MORE: more, "lines that are nothing": max(0, missing - answer["repeats"]), "taken again": answer["again"]}
+    return {LOST: lost, MORE: more, "lines that are nothing": max(0, missing - answer["repeats"]), "taken again": answer["again"],
+            BYTES: _strange_bytes(job, answer)}  # fmt: skip
 
 
 def _silent(body: bytes) -> bool:

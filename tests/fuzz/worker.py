@@ -7,6 +7,7 @@ A line of JSON on stdin is a job, a line on the descriptor named in the first ar
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -17,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 REFUSALS = ("SourceError", "MappingError", "LabelError")  # an error that says what to do: right for a file that a person named
+
+HEAD_BYTES = 65_536
 
 
 def main() -> None:
@@ -51,6 +54,12 @@ def _refused(error: Exception) -> str | None:
     return str(error).encode("utf-8", "backslashreplace").decode() or None if ours or isinstance(error, (FileNotFoundError, PermissionError)) else None
 
 
+def _bodies(rows: list[dict]) -> list[str]:
+    """What quarantine keeps of the rows (row, body), as hashes of the bytes without the line end; of a huge row that is only its beginning."""
+    bodies = {row["body"].rstrip(b"\r\n") for row in rows if row["row"] != 0 and len(row["body"]) < HEAD_BYTES}
+    return sorted(hashlib.blake2b(body, digest_size=8).hexdigest() for body in bodies)
+
+
 def _mapping(job: dict):
     if not job["mapping"]:
         return None
@@ -81,7 +90,7 @@ def label(job: dict, scratch: Path) -> dict:
     ids = kept[-1].events["event_id"].to_pylist() if kept else None
     whole_files = sum(row == 0 for one in kept for row in one.quarantine["row"].to_pylist())
     return {"rows": summary["rows"], "events": summary["events"], "repeats": summary["repeats"], "quarantine": summary["quarantined"] - whole_files,
-            "whole_files": whole_files, "ids": ids}  # fmt: skip
+            "whole_files": whole_files, "ids": ids, "bodies": _bodies([row for one in kept for row in one.quarantine.select(["row", "body"]).to_pylist()])}  # fmt: skip
 
 
 # --- the lake ---------------------------------------------------------------------------------------------------------
@@ -99,7 +108,7 @@ def _in_lake(lake) -> dict:
     def read(name: str, *columns: str):
         return lake.read(name, columns=list(columns)).to_pylist() if lake.exists(name) else []
 
-    quarantine = read("quarantine", "source", "row", "reason")
+    quarantine = read("quarantine", "source", "row", "body", "reason")
     by_name = Counter()
     for row in read("sources", "name", "rows"):
         by_name[row["name"]] += row["rows"]
@@ -107,7 +116,7 @@ def _in_lake(lake) -> dict:
         "by_name": dict(by_name), "rows": sum(by_name.values()), "raw": len(read("raw_events", "source")),
         "ids": [row["event_id"] for row in read("events", "event_id")], "quarantine": sum(row["row"] != 0 for row in quarantine),
         "cut": sum(row["row"] != 0 and row["reason"].startswith("line: longer than") for row in quarantine),
-        "whole_files": [row["reason"] for row in quarantine if row["row"] == 0],
+        "whole_files": [row["reason"] for row in quarantine if row["row"] == 0], "bodies": _bodies(quarantine),
     }  # fmt: skip
 
 
@@ -163,11 +172,12 @@ def orders(job: dict, scratch: Path) -> dict:
         return sorted({(by_source.get(row["source"], row["source"]), row["row"]) for row in rows})
 
     quarantine = places("order_quarantine")
-    reasons = lake.read("order_quarantine", columns=["reason"])["reason"].to_pylist()
+    refused = lake.read("order_quarantine", columns=["row", "body", "reason"]).to_pylist()
     return {
         "lines": {row["name"]: row["rows"] for row in sources}, "changes": places("order_changes"), "repeats": taken["repeats"],
         "quarantine": [one for one in quarantine if one[1] != 0], "whole_files": [one[0] for one in quarantine if one[1] == 0],
-        "again": again["files"] + again["changes"], "reasons": sorted({reason for reason in reasons if reason.startswith("line: not understood")}),
+        "again": again["files"] + again["changes"], "reasons": sorted({row["reason"] for row in refused if row["reason"].startswith("line: not understood")}),
+        "bodies": _bodies(refused),
     }  # fmt: skip
 
 
