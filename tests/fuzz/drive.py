@@ -195,7 +195,7 @@ def _refused(job: Job, answer: dict) -> tuple[int, int, tuple[str, ...]]:
     reasons = [*words.values(), *answer.get("reasons", ()), *(whole if isinstance(whole, list) else ())]
     refused = [file for file in job.files if file.name in words or any(file.name in reason for reason in reasons)]
     refused = job.files if whole and len(job.files) == 1 and not job.tricks else refused
-    spoiled = 0 if job.tricks and job.way == "label" else sum(file.fault is None and file.table is None for file in refused)
+    spoiled = 0 if job.tricks and job.way == "label" else sum(file.fault is None and file.is_readable() for file in refused)
     return len(refused), spoiled, tuple(sorted({name for reason in reasons for name in _UNFORESEEN.findall(reason)}))
 
 

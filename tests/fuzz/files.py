@@ -7,11 +7,13 @@ columns of Parquet (tables.py), who reads the file (drive.py).
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.fuzz import odd, orders, reference, tables
 from tests.fuzz.rows import CSV_KINDS, FORMS, HEAVY, JSON_KINDS, NATIVE, Form, Row, csv_line, json_line
@@ -65,6 +67,13 @@ class File:
         if self.table is not None:
             return self.finish(self.table_bytes(self.table if table is None else table))
         return self.finish(self.text(parts))
+
+    def is_readable(self) -> bool:
+        """Whether pyarrow reads its own file again (it does not where a list has the fixed size 0)."""
+        try:
+            return self.table is None or pq.read_table(io.BytesIO(self.data())).num_rows == self.table.num_rows
+        except (pa.ArrowException, OSError):
+            return False
 
     def rows(self, parts: list | None = None) -> reference.Rows | None:
         """The rows that the file holds; None where nobody can tell."""
