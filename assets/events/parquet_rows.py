@@ -34,7 +34,7 @@ _FIRST, _LAST = (np.datetime64(text, "us").astype(np.int64) for text in ("0001-0
 
 def names(path: Path) -> list[str]:
     """The columns' names. Raises pa.ArrowException or OSError where it is no Parquet file."""
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as bytes_, pq.ParquetFile(bytes_) as file:
         return file.schema_arrow.names
 
 
@@ -103,11 +103,14 @@ class Rows:
 
 def rows(path: Path, after: int = 0) -> Iterator[Rows]:
     """The rows after the first `after`, some MB at a time, in order. Raises as `names` does."""
-    with pq.ParquetFile(path) as file:
+    # Opened here: pyarrow takes no name that is not UTF-8.
+    with path.open("rb") as bytes_, pq.ParquetFile(bytes_) as file:
         schema = file.schema_arrow
         texts = [field.name for field in schema if _is_text(field.type)]
         metadata, step = file.metadata, _step(file.metadata)
-    with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, pre_buffer=False) as file:
+    with path.open("rb") as bytes_, pq.ParquetFile(
+        bytes_, metadata=metadata, read_dictionary=texts, pre_buffer=False
+    ) as file:
         for batch in file.iter_batches(batch_size=step):
             passed = min(after, batch.num_rows)
             after -= passed

@@ -282,8 +282,10 @@ def test_names_that_are_not_utf8_and_suffixes_in_any_case(tmp_path, landing_fold
             file.write(gzip.compress(body) if name.lower().endswith(b".gz") else body)
     with open(os.path.join(os.fsencode(landing_folder), b"bad\xfe.parquet"), "wb") as file:
         file.write(b"no")
+    with open(os.path.join(os.fsencode(landing_folder), b"good\xfe.PARQUET"), "wb") as file:
+        pq.write_table(arrow(), file)
     found = take(tmp_path)
-    assert found.events.keys() == {"e0", "e1", "e2", "e3", "e4"}
+    assert found.events.keys() == {"e0", "e1", "e2", "e3", "e4", "a", "b"}
     ((_, reason, _),) = found.quarantine
     assert "bad\\xfe.parquet" in reason
     assert "a\\xff.jsonl" in Lake(str(tmp_path / "lake")).read("sources")["name"].to_pylist()
