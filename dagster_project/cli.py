@@ -80,11 +80,12 @@ def traffic() -> None:
 @app.command()
 def live(
     take_over: Annotated[bool, typer.Option(help="of a labeler that hangs: it can no longer commit")] = False,
+    reset_watermark: Annotated[bool, typer.Option(help="set a watermark back that a wrong clock has moved ahead of this machine's")] = False,
 ) -> None:
     """Label what lands, in micro-batches, until stopped (after the batch in hand)."""
     from dagster_project import services
 
-    services.live(_settings(), take_over)
+    services.live(_settings(), take_over, reset_watermark)
 
 
 @app.command()

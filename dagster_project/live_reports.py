@@ -116,6 +116,7 @@ def figures(stats: dict) -> dict[str, float | int | str]:
         "repeats": stats["repeats"],
         "late": stats["rows"]["late_events"],
         "quarantined": stats["rows"]["quarantine"],
+        "wrong_clocks": stats.get("wrong_clocks", 0),
         "state_mb": stats["state_bytes"] / 2**20,
         "peak_mb": (stats["peak_bytes"] or 0) / 2**20,
         "batch_s": float(seconds["total"]),

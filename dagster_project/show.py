@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def live_status(found: Mapping[str, Any] | None) -> None:
         console.print("no live batch yet; start one with `glasshouse live`, or everything with `make up`")
         return
     rows, seconds = found["rows"], found["seconds"]
+    for warning in found.get("warnings", ()):
+        console.print(f"[bold red]![/bold red] {escape(warning)}")
     table(
         f"Live labeler, batch {found['batch']}",
         {
@@ -159,6 +162,7 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             "events a second, in the batch": found["events_per_s"],
             "events in the batch": rows["events"],
             "late, repeats, quarantined": f"{rows['late_events']:,}, {found['repeats']:,}, {rows['quarantine']:,}",
+            "  of them of wrong clocks": found.get("wrong_clocks", 0),
             "sessions closed": rows["impression_sessions"] + rows["click_sessions"],
             "sessions open": found["open_impressions"] + found["open_clicks"],
             "events above the watermark": found["pending"],

@@ -60,7 +60,7 @@ class _Read:
 
 
 def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
-    """Read the plan's files: a folder's own mapping.toml says how, else they are native events.
+    """Read the plan's files: a folder's own mapping.toml says how, else they are native events. They landed when it was made.
 
     A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
     lake, and the asset that landed them makes events of them. One that cannot be read is a row of quarantine, with row 0
@@ -99,8 +99,8 @@ def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
 
 def _add_file(found: _Read, path: Path, form, source: str, landed_at: dt.datetime) -> None:
     raws, events, quarantine, keys, rows = [], [], [], [], 0
-    for block, parsed in intake.parse_file(path, form):
-        hour = intake.raw_hours(parsed.clock, landed_at)
+    for block, parsed in intake.parse_file(path, form, landed_at):
+        hour = intake.raw_hours(parsed.clock, landed_at, live=True)
         raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
         raw = raw.with_columns(source=pl.lit(source), reason=parsed.reason)
         raws.append(raw.select(RAW_EVENTS.schema.names))
@@ -112,6 +112,7 @@ def _add_file(found: _Read, path: Path, form, source: str, landed_at: dt.datetim
     found.records.append({
         "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
         "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
+        "live": True,
     })  # fmt: skip
     # Only now: a file counts as a whole or not at all.
     found.raws += raws

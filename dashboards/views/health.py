@@ -16,6 +16,8 @@ def body(zone: str) -> None:
     except lakeside.StateUnreadable as error:
         st.warning(f"The labeler's state cannot be read: {error}.", icon=":material/warning:")
         status, batches = None, []
+    for warning in status["warnings"] if status else ():
+        st.warning(f"{warning[0].upper()}{warning[1:]}.", icon=":material/schedule:")
     tiles(status)
     if status:
         over_batches(batches, zone)
