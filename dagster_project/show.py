@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,8 +150,7 @@ def live_status(found: Mapping[str, Any] | None) -> None:
         console.print("no live batch yet; start one with `glasshouse live`, or everything with `make up`")
         return
     rows, seconds = found["rows"], found["seconds"]
-    for warning in found.get("warnings", ()):
-        console.print(f"[bold red]![/bold red] {escape(warning)}")
+    warnings(found.get("warnings", ()))
     table(
         f"Live labeler, batch {found['batch']}",
         {
@@ -173,6 +172,11 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             **{f"  {stage}, s": value for stage, value in seconds.items()},
         },
     )
+
+
+def warnings(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        console.print(f"[bold red]![/bold red] {escape(sentence)}")
 
 
 def money(cents: int) -> str:

@@ -48,6 +48,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
+from assets.hours import near
 from assets.lake import Lake, Moved, Table, Window, Write
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ class WindowRun:
         rows = _rows_by_hour(self.lake, self.version)
         labeled = _labeled_hours(self.labels, self.window_us)
         first = self._first_hour(rows, labeled)
+        self.held = [*rows, *labeled]
         before = self.crossing() if self.window.end in labeled else None
         late = self.labels.read(LATE_EVENTS.name, self.late_window)
         late_ids = pl.from_arrow(late["event_id"])
@@ -408,7 +410,8 @@ class WindowRun:
         if end <= self.committed_to:
             return
         part = Window(self.committed_to, end)
-        book = booked(part.hours, self.window_us, self.version, self.by, self.rules.fingerprint)
+        # Of a range over years, not each hour of the empty time between.
+        book = booked(near(part, self.held), self.window_us, self.version, self.by, self.rules.fingerprint)
         steps = [self.target.stage(Write(LABELED_HOURS, book, part))]
         for name, adds in self.staged.items():
             now = [add for add in adds if _hour_of(add) < end]

@@ -286,7 +286,9 @@ class _Live:
                 f"{self.lake.log.root} and {self.store.root} from a copy, or start on another lake"
             )
         first = self.store.plan(0)
-        hours = self.lake.hours(EVENTS.name) if first is None else []
+        # What lies past the landing time is refused, its repeats too.
+        latest = self.clock.read() + MAX_CLOCK_AHEAD
+        hours = [hour for hour in self.lake.hours(EVENTS.name) if hour <= latest] if first is None else []
         known_to = first.versions["known_to"] if first else _us(hours[-1] + ONE_HOUR) if hours else NONE
         return Progress(memory_from=known_to, window_us=self.window_us, rules=self.rules.fingerprint)
 

@@ -18,6 +18,8 @@ def body(zone: str) -> None:
         status, batches = None, []
     for warning in status["warnings"] if status else ():
         st.warning(f"{warning[0].upper()}{warning[1:]}.", icon=":material/schedule:")
+    for warning in lakeside.stray_hours(lake):
+        st.caption(f":orange[{warning[0].upper()}{warning[1:]}.]")
     tiles(status)
     if status:
         over_batches(batches, zone)
