@@ -255,14 +255,16 @@ class _Live:
             return found
         if not found:
             return ["neither the watermark nor the landing time lies ahead of this machine's clock: nothing was set back"]
-        watermark = self.progress.watermark
+        before = watermark = self.progress.watermark
         if watermark > _us(now + MAX_CLOCK_AHEAD):
             end = clocks.newest_end(self.lake, self.window_us, now + MAX_CLOCK_AHEAD)
             watermark = min(watermark, end if end != NONE else _us(now) - self.delay_us)
         done = Reset(self.progress.batch, watermark, min(landed_at, now).isoformat())
         self.store.write_reset(done)
         self._set_back(done)
-        return [f"the watermark was set from {stats['watermark']} to {_text(watermark)}; recompute the hours since (docs/live.md, Clocks)"]
+        if watermark == before:
+            return [f"the landing time was set back from {landed_at.isoformat()} to {done.landed_at}"]
+        return [f"the watermark was set from {_text(before)} to {_text(watermark)}; recompute the hours since (docs/live.md, Clocks)"]
 
     def _set_back(self, reset: Reset) -> None:
         """Go on from another watermark. The open sessions are those after the batch, whichever it was made by."""
