@@ -92,7 +92,7 @@ def warnings(hours: Hours, latest: dt.datetime) -> list[str]:
     said = []
     if hours.stray:
         said.append(
-            f"{len(hours.stray)} stray hours with {sum(hours.stray.values())} events, more than {STRAY_AFTER.days} days from the "
+            f"stray hours: {len(hours.stray)}, with {sum(hours.stray.values())} events, more than {STRAY_AFTER.days} days from the "
             f"others: {listed(hours.stray)}; they are labeled, and no partitions are made for the time between"
         )
     if beyond := newest(hours, latest)[1]:

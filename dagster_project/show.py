@@ -155,7 +155,7 @@ def live_status(found: Mapping[str, Any] | None) -> None:
         f"Live labeler, batch {found['batch']}",
         {
             "watermark": found["watermark"],
-            "newest event": found["greatest"],
+            "newest event": found.get("moved") or found["greatest"],
             "behind the wall clock, s": found.get("lag_s"),
             "behind the input": f"{found.get('waiting_files', 0):,} files, {found.get('waiting_bytes', 0) / 2**20:,.1f} MB",
             "events a second, in the batch": found["events_per_s"],
