@@ -62,6 +62,7 @@ __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signa
 
 BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file is a batch of its own
 SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
+IDLE_STEP = dt.timedelta(minutes=1)  # between two batches by which the watermark follows the clock
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 _BEFORE_ALL = -(2**62)  # earlier than any event, and far from overflow
@@ -368,6 +369,8 @@ class _Live:
         accepted = EVENTS.empty() if given.stored else _with_hour(fresh, EVENTS)
         delayed = _with_hour(fresh.filter(pa.array(late)), LATE_EVENTS)
         steps = early + self._stage({EVENTS: accepted, LATE_EVENTS: delayed})
+        if not plan.files:  # nothing has arrived: time alone moves it
+            moved = max(moved, _us(landed_at))
         watermark = max(self.progress.watermark, moved - self.delay_us) if moved != NONE else self.progress.watermark
         folded, columns = self._advance(self._on_time(plan.batch), watermark)
         labels = to_labels(folded, columns, self._strings, self.rules)
@@ -414,7 +417,7 @@ class _Live:
                 break
             taken.append(name)
         self.behind = len(taken) < len(waiting)
-        if not taken:
+        if not taken and not self._idle():
             return None
         now = self.lake.pinned()
         versions = {table.name: now.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
@@ -422,6 +425,14 @@ class _Live:
         return self.store.write_plan(
             Plan(self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions)
         )
+
+    def _idle(self) -> bool:
+        """Whether it is time for a batch without files, by which the watermark follows the clock (rules.idle_after)."""
+        if self.rules.idle_after is None or not self.progress.open_hours:
+            return False
+        last = self.store.plan(self.progress.batch)
+        patience = self.rules.idle_after if last.files else min(self.rules.idle_after, IDLE_STEP)
+        return self.clock.read() - self.clock.last >= patience
 
     def _stage(self, tables: dict[Table, pa.Table]) -> list[Future]:
         """Write the data files beside; the fold goes on meanwhile."""

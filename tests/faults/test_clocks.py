@@ -299,6 +299,35 @@ def test_sources_of_an_older_glasshouse_gain_the_column(tmp_path, lake):
     assert intake.accept(lake, Window(moment(T0), moment(T0) + HOUR)).counts["events"] == 1
 
 
+@pytest.mark.slow
+def test_the_watermark_follows_the_clock_only_where_rules_say_so_and_nothing_arrives(lake, landing):
+    wall, rules = Wall(), Rules(idle_after=dt.timedelta(minutes=10))
+
+    def look(by):
+        run(lake, landing, by, 0, threading.Event(), once=True, say=str, now=wall)
+        return watermark(lake)
+
+    drop(landing, "0", [event("a", 59, "impression")])
+    assert look(rules) == moment(T0 + 57 * MINUTE)
+    wall.at = NOW + dt.timedelta(minutes=9)
+    assert look(rules) == moment(T0 + 57 * MINUTE)
+    wall.at = NOW + dt.timedelta(minutes=10)
+    assert look(RULES) == moment(T0 + 57 * MINUTE)
+    assert look(rules) == wall.at - rules.delay
+    wall.at += dt.timedelta(minutes=20)
+    look(rules)
+    assert lake.read("impression_sessions").num_rows == 1 and Store(lake).committed() == 2
+    drop(landing, "1", [event("b", 60, "click"), event("c", 89, "impression", note=2)])
+    look(rules)
+    assert lake.read("late_events")["event_id"].to_pylist() == ["b"]
+    wall.at += 2 * HOUR
+    look(rules)
+    batches = Store(lake).committed()
+    wall.at += 2 * HOUR
+    look(rules)
+    assert Store(lake).committed() == batches, "with every hour closed there is nothing to follow the clock for"
+
+
 # --- a lake whose watermark was moved before there was this rule -------------------------------------------------------
 
 
