@@ -120,6 +120,15 @@ def test_an_event_of_the_future_is_refused_and_the_watermark_stays(lake, landing
 
 
 @pytest.mark.slow
+def test_times_beyond_any_calendar_are_refused_by_row(lake, landing):
+    wild = [{"event_time": 2**63 - 1}, {"event_time": -(2**63)}, {"ingest_time": 2**62}, {"event_time": 2**62, "ingest_time": None}]
+    drop(landing, "0", [event("a", 0, "impression"), *(event(f"w{n}", 0, "click", **one) for n, one in enumerate(wild))])
+    go(lake, landing)
+    assert lake.read("events")["event_id"].to_pylist() == ["a"] and len(reasons(lake)) == 4
+    assert all("outside of 2000 to 2100" in reason for reason in reasons(lake))
+
+
+@pytest.mark.slow
 def test_just_within_five_minutes_of_the_landing_is_taken(lake, landing):
     at = T0 + 65 * MINUTE  # 5 minutes past NOW, on the microsecond
     drop(landing, "0", [event("a", 0, "impression", event_time=at, ingest_time=at), event("b", 0, "impression", note=2, event_time=at + 1, ingest_time=at)])
