@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.lake import EPOCH, TIME, Lake, Window
 
@@ -31,11 +32,10 @@ def by_hour(lake: Lake, name: str) -> dict[dt.datetime, int]:
     """Rows of a partitioned table in each hour for which it has any. Raises LakeError where there is no such table."""
     files = pa.table(lake.open(name).get_add_actions(flatten=True))
     # As integers: Arrow's own conversion of timestamps would import pandas, half a second of every start of Dagster.
-    hours = files.column("partition.hour").cast(TIME).cast(pa.int64()).to_pylist()
-    found: dict[int, int] = {}
-    for hour, rows in zip(hours, files.column("num_records").to_pylist(), strict=True):
-        found[hour] = found.get(hour, 0) + (1 if rows is None else rows)  # a file without its count holds some
-    return {EPOCH + dt.timedelta(microseconds=hour): rows for hour, rows in found.items()}
+    hour = files.column("partition.hour").cast(TIME).cast(pa.int64())
+    rows = pc.fill_null(files.column("num_records"), 1)  # a file without its count holds some
+    found = pa.table({"hour": hour, "rows": rows}).group_by("hour").aggregate([("rows", "sum")]).to_pydict()
+    return {EPOCH + dt.timedelta(microseconds=hour): count for hour, count in zip(found["hour"], found["rows_sum"], strict=True)}
 
 
 def rows(lake: Lake, name: str, window: Window) -> int:

@@ -98,8 +98,9 @@ def _events(partitions):
         window, lake = window_of(context), settings.lake
         accepted = intake.accept(lake, window, settings.rules)
         strays.accept(lake, without_partition(lake, hour_of(partitions.get_first_partition_key())), accepted)
+        more = stray_metadata(lake)
         for name in ("events", "quarantine"):
-            yield report(context, lake, name, window, stray_metadata(lake))
+            yield report(context, lake, name, window, more)
         found = account_raw(lake, accepted.parts, accepted.counts["repeats"])
         yield dg.AssetCheckResult(asset_key="events", check_name=COUNTED, passed=found["balanced"], metadata=found)
 
@@ -123,8 +124,9 @@ def _labels(partitions):
         beside = without_partition(lake, hour_of(partitions.get_first_partition_key()))
         if done := strays.label(lake, beside, settings.rules, say=context.log.info):
             context.log.info(f"labelled beside the partitions: stray hours {', '.join(map(key_of, done))}")
+        more = stray_metadata(lake)
         for table in LABELS:
-            yield report(context, lake, table.name, window, stray_metadata(lake))
+            yield report(context, lake, table.name, window, more)
 
     return label
 

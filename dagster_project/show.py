@@ -142,6 +142,8 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
     table("Behaviours", flags, ("label", "after a click", "without one"))
     if summary["quarantine"]:
         table("Quarantine, by reason", summary["quarantine"])
+    if summary["stray_hours"]:
+        table("Stray hours: far from the others and with few events; labeled too", summary["stray_hours"])
 
 
 def live_status(found: Mapping[str, Any] | None) -> None:

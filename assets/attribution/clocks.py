@@ -68,6 +68,12 @@ def warnings(stats: Mapping[str, Any], now: dt.datetime | None = None) -> list[s
             "set back since or is wrong now; the labeler goes on from there. If the clock is right now, wrong clocks in "
             "logs are not noticed until it has caught up: stop the labeler and run `glasshouse live --reset-watermark`"
         )
+    if stats.get("wrong_clocks", 0) * 2 > stats.get("read", 0):
+        said.append(
+            f"{stats['wrong_clocks']:,} of {stats['read']:,} rows of the last batch came from clocks ahead of this machine's and were "
+            "quarantined: is it this machine's clock that is behind? Then set it right and land these files once more, "
+            "compressed with gzip (the same bytes are taken once)"
+        )
     return said
 
 

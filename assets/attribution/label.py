@@ -48,7 +48,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
-from assets.hours import near
+from assets.hours import near, split
 from assets.lake import Lake, Moved, Table, Window, Write
 
 if TYPE_CHECKING:
@@ -149,7 +149,16 @@ def _summary(intake, labels: Labels) -> dict:
         "flags": {flag: _count(clicks[flag]) for flag in FLAGS},
         "flags_without_click": {flag: _count(sessions[flag]) for flag in FLAGS},
         "orphan_actions": labels.orphan_actions.num_rows,
+        "stray_hours": _stray(intake.events["event_time"]),
     }
+
+
+def _stray(times: pa.ChunkedArray) -> dict[str, int]:
+    """Hours that lie far from the others and hold little, see assets/hours.py -> events."""
+    hours = pl.from_arrow(times.cast(pa.int64())) // (ONE_HOUR // dt.timedelta(microseconds=1))
+    counts = dict(hours.value_counts(name="events").iter_rows())
+    found = split({EPOCH + ONE_HOUR * hour: count for hour, count in counts.items()})
+    return {hour.isoformat(): count for hour, count in sorted(found.stray.items())}
 
 
 def _count(column: pa.ChunkedArray) -> int:

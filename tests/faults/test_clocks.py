@@ -293,7 +293,8 @@ def test_hours_read_again_are_judged_by_the_same_landing(lake, landing, one_file
 def test_a_log_as_a_whole_may_be_of_any_time(tmp_path, lake):
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"event_id": "a", "user_id": 1, "note_id": 1, "action": "impression", "event_time": Y2099}) + "\n")
-    assert label_files([path], tmp_path / "out", None, RULES)["impression_sessions"] == 1
+    found = label_files([path], tmp_path / "out", None, RULES)
+    assert found["impression_sessions"] == 1 and found["stray_hours"] == {}
     intake.land(lake, [path])
     assert intake.accept(lake, Window(moment(Y2099), moment(Y2099) + HOUR)).counts["events"] == 1
 
@@ -335,6 +336,22 @@ def test_the_watermark_follows_the_clock_only_where_rules_say_so_and_nothing_arr
     wall.at += 2 * HOUR
     look(rules)
     assert Store(lake).committed() == batches, "with every hour closed there is nothing to follow the clock for"
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_behind_is_told_and_the_rows_can_land_again(lake, landing):
+    import gzip
+
+    wall, events = Wall(NOW - 10 * HOUR), [event(f"e{n}", n, "impression", note=n) for n in range(5)]
+    drop(landing, "0", events)
+    go(lake, landing, wall)
+    assert lake.read("events").num_rows == 0 and len(reasons(lake)) == 5
+    assert any("5 of 5 rows" in sentence and "gzip" in sentence for sentence in status(lake)["warnings"])
+    plain = gzip.decompress((landing / "0.jsonl.gz").read_bytes())
+    (landing / "again.jsonl").write_bytes(plain)
+    wall.at = NOW
+    go(lake, landing, wall)
+    assert lake.read("events").num_rows == 5 and status(lake)["warnings"] == []
 
 
 # --- a lake whose watermark was moved before there was this rule -------------------------------------------------------
@@ -446,6 +463,12 @@ def test_hours_too_far_back_or_ahead_get_no_partitions_and_are_named():
     said = hours.warnings(found, START)
     assert len(said) == 2 and f"GLASSHOUSE_FIRST_HOUR={old:%Y-%m-%dT%H:%M}" in said[0] and "future" in said[1]
     assert hours.newest(hours.split({START - (MOST_PARTITIONS - 1) * HOUR: 500}), START)[1] == []
+
+
+def test_the_command_line_labels_and_lists_strays(tmp_path):
+    y2000 = one_of_2000(tmp_path)
+    found = label_files(sorted(tmp_path.glob("*.gz")), tmp_path / "out", None, RULES)
+    assert found["impression_sessions"] == 121 and found["stray_hours"] == {y2000.isoformat(): 2}
 
 
 def one_of_2000(folder, count=120):
