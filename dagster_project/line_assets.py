@@ -49,17 +49,23 @@ def _raw_events(partitions):
     )
     def land(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
         from assets.attribution import state
-        from assets.events import intake, landing
+        from assets.events import intake, landing, sources
 
         window = window_of(context)
-        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0}
+        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0, "files_unreadable": 0}
         elsewhere = set()
         with state.idle(settings.lake) as idle:
             if not idle:
                 context.log.info(f"a live labeler is at work: what lies in {settings.landing} is its to take, nothing was landed")
             for batch in landing.batches(settings.landing) if idle else []:
-                landed = intake.land(settings.lake, batch.paths, batch.mapping)
+                try:
+                    mapping = batch.mapping
+                except sources.SourceError as error:  # they wait until it is mended
+                    context.log.error(f"{len(batch.paths)} logs are not landed: {error}")
+                    continue
+                landed = intake.land(settings.lake, batch.paths, mapping, keep_going=True)
                 totals["files_new"] += landed.files_new
+                totals["files_unreadable"] += landed.unreadable
                 totals["files_seen"] += landed.files_seen
                 totals["rows_landed"] += landed.rows
                 elsewhere |= {hour for hour in landed.hours if not window.start <= hour < window.end}

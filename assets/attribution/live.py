@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.attribution import clocks, memory, repeats, resident
-from assets.attribution.arrivals import Input, landing_files, read_landing
+from assets.attribution.arrivals import Input, Stopped, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
 from assets.attribution.provenance import booked, register
@@ -51,8 +52,10 @@ from assets.attribution.tables import (
     LATE_EVENTS,
     ORPHAN_ACTIONS,
 )
+from assets.events import landing
 from assets.events.contract import EVENTS, ID_KEYS, MAX_CLOCK_AHEAD, QUARANTINE, RAW_EVENTS, SOURCES, TIME
 from assets.events.intake import create_sources
+from assets.events.sources import SourceError, shown
 from assets.lake import EPOCH, Lake, Moment, Table, Write
 
 if TYPE_CHECKING:
@@ -60,7 +63,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signals"]
 
-BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file is a batch of its own
+BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file begins one of its own
+BATCH_FILES = 2_000  # of a batch: many small files would be one batch of minutes
+ROWS_OF_MEMORY = 16  # a batch's rows take at most such a part of the memory: they lie there several times, as bytes and typed
+LEAST_ROWS = 2**20  # bytes of rows that a batch may always hold
+UNPACKED = 4  # bytes of rows a batch holds at most, for each byte of landing files: the rest of a file is for the next
 SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
 IDLE_STEP = dt.timedelta(minutes=1)  # between two batches by which the watermark follows the clock
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
@@ -121,7 +128,7 @@ def run(
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
             lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps, rules),
-            read or read_landing, probe, now,
+            read or partial(read_landing, stopped=stop.is_set), probe, say, now,
         )
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
         labeler.batch_bytes = labeler.most_bytes = batch_bytes or BATCH_BYTES
@@ -169,7 +176,7 @@ def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
     found["warnings"] = clocks.warnings(found)
     if landing_folder is not None:
         waiting = [Path(landing_folder, name) for name in set(landing_files(landing_folder)) - _consumed(store)]
-        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(path.stat().st_size for path in waiting)
+        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(map(_size, waiting))
     return found
 
 
@@ -184,8 +191,26 @@ def line(stats: dict) -> str:
         f"{stats['repeats']} repeats, {rows['late_events']} late, {rows['quarantine']} quarantined{wrong}), "
         f"{rows['impression_sessions']:,} + {rows['click_sessions']:,} sessions closed, "
         f"{stats['open_impressions'] + stats['open_clicks']:,} open, watermark {stats['watermark']}, "
-        f"{seconds['total']:.2f} s{over}"
+        f"{seconds['total']:.2f} s{over}{_files_told(stats)}"
     )
+
+
+def _files_told(stats: dict) -> str:
+    """What is to be said about files that were not read."""
+    told = ""
+    if unreadable := stats.get("unreadable_files"):
+        told += f"; {unreadable} files cannot be read and are in quarantine"
+    if gone := stats.get("gone_files"):
+        told += f"; {len(gone)} files are gone and were left out: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}"
+    return told
+
+
+def _size(path: Path) -> int:
+    """Bytes of a landing file; none where it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _consumed(store: Store) -> set[str]:
@@ -194,7 +219,7 @@ def _consumed(store: Store) -> set[str]:
     progress = store.progress(last)
     done = set(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else set()
     for batch in range(progress.snapshot + 1, last + 1):
-        done.update(store.plan(batch).files)
+        done.update(store.finished(batch))
     return done
 
 
@@ -204,9 +229,11 @@ def _consumed(store: Store) -> set[str]:
 class _Live:
     """The labeler between two batches: progress K, the open sessions, and the segments whose strings they need."""
 
-    def __init__(self, lake, landing, rules, store, epoch, writers, sessions, read, probe, now):
+    def __init__(self, lake, landing, rules, store, epoch, writers, sessions, read, probe, say, now):
         self.lake, self.landing, self.rules, self.store, self.epoch = lake, landing, rules, store, epoch
-        self.writers, self.read, self.probe, self.clock = writers, read, probe, clocks.LandingClock(now)
+        self.writers, self.read, self.probe, self.say = writers, read, probe, say
+        self.clock = clocks.LandingClock(now)
+        self.unusable: dict[Path, str] = {}  # folders whose mapping cannot be used, and why
         self.window_us, self.delay_us = microseconds(rules.window), microseconds(rules.delay)
         self.behind = False
         self.moment: Moment | None = None
@@ -318,7 +345,7 @@ class _Live:
             if batch > self.snapshot:
                 step = self.store.progress(batch)
                 self._advance(self._on_time(batch), step.watermark)
-                self.consumed.update(self.store.plan(batch).files)
+                self.consumed.update(self.store.finished(batch))
         for batch in needed:
             greatest = self.progress.segments.get(batch, (NONE, NONE))[1]
             if greatest != NONE and greatest >= self.progress.watermark:
@@ -354,7 +381,10 @@ class _Live:
         landed_at = dt.datetime.fromisoformat(plan.planned_at)
         self.clock.landed(landed_at)
         self.probe("planned")
-        given = self.read(self.lake, self.landing, plan)
+        try:
+            given = self.read(self.lake, self.landing, plan)
+        except Stopped:
+            return None
         clock.lap("read")
         early = self._stage({RAW_EVENTS: given.raw, SOURCES: given.sources, ID_KEYS: given.id_keys,
                              QUARANTINE: given.quarantine})  # fmt: skip
@@ -387,7 +417,7 @@ class _Live:
         steps = [step.result() for step in steps]
         self.probe("staged")
         clock.lap("write")
-        progress = self._next(plan, moment, watermark, moved, still_open)
+        progress = self._next(plan, given, moment, watermark, moved, still_open)
         rows = {step["table"]: sum(add["rows"] for add in step["adds"]) for step in steps}
         stats = self._stats(progress, plan, given, rows, counted, labels.counts, clock)
         self.store.write_progress(replace(progress, stats=stats))
@@ -404,16 +434,22 @@ class _Live:
         stats["peak_bytes"] = clock.peak
         # Once more, with the commit's own time: for the status command, so it may be lost.
         self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
+        self.behind = self.behind or bool(given.left)
         self._committed(plan, progress)
         self._within_memory(plan, clock.peak)
         return stats
 
     def _plan(self) -> Plan | None:
         waiting = [path for path in landing_files(self.landing) if path not in self.consumed]
+        rest = self.progress.rest
+        if rest:  # what is begun is finished first, and missed where it is gone
+            waiting = [rest.file, *(name for name in waiting if name != rest.file)]
+        waiting = self._readable(waiting)
+        most, limit = UNPACKED * self.batch_bytes, self.store.maps.limit
         taken, size = [], 0
         for name in waiting:
-            size += (self.landing / name).stat().st_size
-            if taken and size > self.batch_bytes:
+            size += _size(self.landing / name)
+            if taken and (size > self.batch_bytes or len(taken) == BATCH_FILES):
                 break
             taken.append(name)
         self.behind = len(taken) < len(waiting)
@@ -422,9 +458,28 @@ class _Live:
         now = self.lake.pinned()
         versions = {table.name: now.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
         versions["known_to"] = self.progress.memory_from
-        return self.store.write_plan(
-            Plan(self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions)
-        )
+        return self.store.write_plan(Plan(
+            self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions,
+            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rest if rest and taken[:1] == [rest.file] else None,
+        ))  # fmt: skip
+
+    def _readable(self, waiting: list[str]) -> list[str]:
+        """Without the logs of folders whose mapping cannot be used: they wait until it is mended, and that is said."""
+        problems: dict[Path, str] = {}
+        seen: set[Path] = set()
+        for name in waiting:
+            folder = (self.landing / name).parent
+            if folder not in seen:
+                seen.add(folder)
+                try:
+                    landing.form_of(folder)
+                except SourceError as error:
+                    problems[folder] = str(error)
+        for folder, problem in problems.items():
+            if self.unusable.get(folder) != problem:
+                self.say(f"logs in {shown(folder)} wait until their mapping is mended: {problem}")
+        self.unusable = problems
+        return [name for name in waiting if (self.landing / name).parent not in problems] if problems else waiting
 
     def _idle(self) -> bool:
         """Whether it is time for a batch without files, by which the watermark follows the clock (rules.idle_after)."""
@@ -549,7 +604,7 @@ class _Live:
 
     # --- after the fold ----------------------------------------------------------------------------------------------
 
-    def _next(self, plan: Plan, moment: np.ndarray, watermark: int, moved: int, open_hours: frozenset[int]) -> Progress:
+    def _next(self, plan: Plan, given: Input, moment: np.ndarray, watermark: int, moved: int, open_hours: frozenset[int]) -> Progress:
         old = self.progress
         span = (int(moment.min()), int(moment.max())) if moment.size else (NONE, NONE)
         segments = {**old.segments, plan.batch: span}
@@ -561,6 +616,7 @@ class _Live:
             memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
             segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
             rules=old.rules, mixed={hour: names for hour, names in old.mixed.items() if hour in open_hours},
+            left=(*given.gone, *given.left), rest=given.rest if plan.rest or given.rest else old.rest,
         )  # fmt: skip
 
     def _stats(self, progress: Progress, plan: Plan, given: Input, rows, counted, counts, clock) -> dict:
@@ -577,6 +633,7 @@ class _Live:
             "at": now.isoformat(),
             "read": given.rows,
             "unreadable_files": given.unreadable,
+            "gone_files": [shown(name) for name in given.gone],
             "repeats": sum(counted.values()),
             "repeats_found": counted,
             "rows": {table.name: rows.get(table.name, 0) for table in TABLES},
@@ -595,14 +652,14 @@ class _Live:
             "disk_bytes": sum(self.segment_bytes.values()),
             "peak_bytes": clock.peak,
             "memory_limit": self.store.maps.limit,
-            "behind": self.behind,
+            "behind": self.behind or given.rest is not None,
             "events_per_s": given.rows / max(clock.total, 1e-9),
             "seconds": clock.laps,
         }
 
     def _committed(self, plan: Plan, progress: Progress) -> None:
         self.progress = progress
-        self.consumed.update(plan.files)
+        self.consumed.update(set(plan.files) - set(progress.left))
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
         # From here on the file's pages in place of those that the batch was made in: the system can take them back.
@@ -619,7 +676,7 @@ class _Live:
         if limit is None or peak is None:
             return
         if peak > limit:
-            taken = sum((self.landing / name).stat().st_size for name in plan.files if (self.landing / name).exists())
+            taken = sum(_size(self.landing / name) for name in plan.files)
             self.batch_bytes = max(1, min(self.batch_bytes, taken) // 2)
             pa.default_memory_pool().release_unused()
         elif peak < limit // 2:

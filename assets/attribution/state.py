@@ -52,16 +52,28 @@ class LiveError(Exception):
 
 
 @dataclass(frozen=True)
+class Rest:
+    """A landing file of which the rows up to `line` are taken; source: the fingerprint of its content then."""
+
+    file: str
+    line: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What batch `batch` reads, so that a repeat of it reads the same.
 
-    files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py. versions: of the tables that it looks into.
+    files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py.
+    versions: of the tables that it looks into.     most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
     """
 
     batch: int
     files: tuple[str, ...]
     planned_at: str
     versions: dict[str, int]
+    most: int | None = None
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,8 @@ class Progress:
     memory_from: repeats of events with event_time >= it are in the segments; older ones are looked up in `events`.
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
     stats: the batch's figures. rules: the fingerprint of those it was made by, None from before there were any. mixed: open
-    hours (µs) that were begun by other rules, and by which.
+    hours (µs) that were begun by other rules, and by which. left: files of the plan that the batch did not finish: they are
+    gone, or for the next. rest: where one of these goes on.
     """
 
     batch: int = -1
@@ -88,6 +101,8 @@ class Progress:
     stats: dict = field(default_factory=dict)
     rules: str | None = None
     mixed: dict[int, list[str]] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    rest: Rest | None = None
     moved: int = NONE
 
 
@@ -246,7 +261,11 @@ class Store:
 
     def plan(self, batch: int) -> Plan | None:
         body = _read_json(self.root / "plans" / f"{batch:012d}.json")
-        return body and Plan(**{**body, "files": tuple(body["files"])})
+        return body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body)})
+
+    def finished(self, batch: int) -> set[str]:
+        """Landing files that batch `batch`, committed, is done with."""
+        return set(self.plan(batch).files) - set(self.progress(batch).left)
 
     def write_progress(self, progress: Progress) -> None:
         body = {**asdict(progress), "open_hours": sorted(progress.open_hours)}
@@ -259,7 +278,10 @@ class Store:
             raise LiveError(f"{path} is gone, though batch {batch} is committed; restore {self.root} from a copy")
         segments = {int(number): tuple(span) for number, span in body["segments"].items()}
         mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
-        return Progress(**{**body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"])})
+        return Progress(**{
+            **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
+            "left": tuple(body.get("left", ())), "rest": _rest(body),
+        })  # fmt: skip
 
     def last(self, count: int = 1) -> list[dict]:
         """Figures of the newest committed batches, oldest first."""
@@ -374,6 +396,10 @@ def idle(lake: Lake) -> Iterator[bool]:
         return
     with Store(lake).idle() as free:
         yield free
+
+
+def _rest(body: dict) -> Rest | None:
+    return Rest(**body["rest"]) if body.get("rest") else None
 
 
 def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:
