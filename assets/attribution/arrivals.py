@@ -72,7 +72,7 @@ class _Read:
 
 
 def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Input:
-    """Read the plan's files: a folder's own mapping.toml says how, else they are native events.
+    """Read the plan's files: a folder's own mapping.toml says how, else they are native events. They landed when it was made.
 
     A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
     lake, and the asset that landed them makes events of them. One that cannot be read is a row of quarantine, with row 0
@@ -135,12 +135,12 @@ def _add_file(
     line = begun.line if begun else 0
     part = xxhash.xxh3_64_hexdigest(f"{source}:{line}") if begun else source
     mine, rows, full = _Read(), 0, False
-    for block, parsed in intake.parse_file(path, form, after=line):
+    for block, parsed in intake.parse_file(path, form, after=line, landed_at=landed_at):
         if stopped():
             raise Stopped
         if full:
             break
-        hour = intake.raw_hours(parsed.clock, landed_at)
+        hour = intake.raw_hours(parsed.clock, landed_at, live=True)
         raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
         raw = raw.with_columns(source=pl.lit(part), reason=parsed.reason)
         if not block.cut:
@@ -154,7 +154,7 @@ def _add_file(
         full = most is not None and found.bytes >= most
     else:
         full = False
-    mine.records.append(intake.record_of(path, form, part, rows, landed_at))
+    mine.records.append(intake.record_of(path, form, part, rows, landed_at, live=True))
     ids.add(mine.keys)
     # Only now: a file, or what of it a batch has room for, counts as a whole or not at all.
     found.add(mine)

@@ -9,6 +9,7 @@ them. Not here: what a batch does (live.py), when it counts (the commit log of t
     _live/segments/K.arrow    the accepted events of batch K, in order of arrival: the log from which the state is rebuilt
     _live/batches/K.json      watermark, segments and hours after batch K; its figures
     _live/snapshots/K/        open sessions and pending events after batch K, every now and then
+    _live/reset.json          a watermark set back by hand, and after which batch
 
 The open sessions themselves stay in memory. After a crash they are the newest snapshot plus the events of the segments
 since, folded again up to the watermark of each batch: the same function of the same numbers, so the same sessions. So a batch
@@ -63,8 +64,8 @@ class Rest:
 class Plan:
     """What batch `batch` reads, so that a repeat of it reads the same.
 
-    files: paths under the landing folder, in order. planned_at: RFC 3339. versions: of the tables that it looks into.
-    most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
+    files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py.
+    versions: of the tables that it looks into.     most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
     """
 
     batch: int
@@ -79,6 +80,8 @@ class Plan:
 class Progress:
     """Where the labeler stands after batch `batch`; everything but the open sessions. Times in µs, NONE before the first.
 
+    greatest: event_time among accepted events. moved: the greatest min(event_time, ingest_time, landing time) among them, which
+    moves the watermark; NONE where an older Glasshouse did not tell the two apart.
     segments: batch -> (least, greatest event_time) of the segments that open sessions or late repeats may need.
     memory_from: repeats of events with event_time >= it are in the segments; older ones are looked up in `events`.
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
@@ -100,6 +103,16 @@ class Progress:
     mixed: dict[int, list[str]] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     rest: Rest | None = None
+    moved: int = NONE
+
+
+@dataclass(frozen=True)
+class Reset:
+    """A watermark (µs) that takes the place of that after batch `batch`. landed_at: no batch landed later, RFC 3339."""
+
+    batch: int
+    watermark: int
+    landed_at: str
 
 
 @dataclass(frozen=True)
@@ -275,6 +288,16 @@ class Store:
         end = self.committed()
         numbers = [batch for batch in self._numbers("batches", ".json") if batch <= end][-count:]
         return [self.progress(batch).stats for batch in numbers]
+
+    # --- a watermark set back by hand --------------------------------------------------------------------------------
+
+    def write_reset(self, reset: Reset) -> None:
+        _write_json(self.root / "reset.json", asdict(reset))
+
+    def reset(self, batch: int) -> Reset | None:
+        """What was set back after this batch; it counts until the next one is committed."""
+        body = _read_json(self.root / "reset.json")
+        return Reset(**body) if body and body["batch"] == batch else None
 
     # --- segments and snapshots ------------------------------------------------------------------------------------
 

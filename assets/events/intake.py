@@ -5,7 +5,8 @@ Not here: how files are read (sources.py), what another log's columns mean (mapp
 
 Hour of a raw row: that of the event time it claims; where that cannot be read, or is more than MAX_CLOCK_AHEAD ahead of
 its ingest_time, that of its ingest_time; where that cannot be read either, that of its neighbours in the file (the row
-before, else the one after), else that of its landing. So neither a wrong clock nor garbage opens a partition.
+before, else the one after), else that of its landing. In the live line a time more than MAX_CLOCK_AHEAD past the landing
+counts as one that cannot be read. So neither a wrong clock nor garbage opens a partition.
 """
 
 from __future__ import annotations
@@ -161,10 +162,13 @@ def check_collisions(id_keys: pl.DataFrame) -> None:
         )
 
 
-def parse_file(path: Path, form: Mapping | Native, after: int = 0) -> Iterator[tuple[Block, Rows]]:
+def parse_file(
+    path: Path, form: Mapping | Native, after: int = 0, landed_at: dt.datetime | None = None
+) -> Iterator[tuple[Block, Rows]]:
     """A file block by block: as read, and after the contract. What read_log, land and the live labeler share.
 
-    after: the line (or row) up to which it is passed over.
+    after: the line (or row) up to which it is passed over. landed_at: by which the live labeler judges clocks; None for a
+    bounded log.
 
     Raises SourceError where the file cannot be read, whatever the reason: what a file holds must not stop a process.
     """
@@ -172,7 +176,10 @@ def parse_file(path: Path, form: Mapping | Native, after: int = 0) -> Iterator[t
         layout = form.layout(path)
         form.check_columns(path, sources.names_of(path, layout))
         for block in sources.read_blocks(path, layout, form.wanted, after):
-            yield block, _cut_rows(block) if block.cut else _to_events(block.columns, block.wrong, block.odd, block.number, form)
+            if block.cut:
+                yield block, _cut_rows(block)
+            else:
+                yield block, _to_events(block.columns, block.wrong, block.odd, block.number, form, landed_at)
     except SourceError:
         raise
     except (Exception, PanicException) as error:  # polars' panics are no Exception
@@ -185,11 +192,17 @@ def _cut_rows(block: Block) -> Rows:
     return Rows(no_events(), block.wrong, clock, _NO_KEYS)
 
 
-def _to_events(columns: pl.DataFrame, wrong: pl.Series, odd: Odd, number: pl.Series, form) -> Rows:
-    """Convert, check, and drop the events of every row of which one is broken: a row is taken whole or not at all."""
+def _to_events(
+    columns: pl.DataFrame, wrong: pl.Series, odd: Odd, number: pl.Series, form, landed_at: dt.datetime | pl.Series | None = None
+) -> Rows:
+    """Convert, check, and drop the events of every row of which one is broken: a row is taken whole or not at all.
+
+    landed_at: as for contract.violations, but one a raw row.
+    """
     events, reason, clock, keys = form.convert(columns, odd)
     reason = _first(wrong, reason)
-    violation = contract.violations(events)
+    landed_at = landed_at.gather(events["index"]) if isinstance(landed_at, pl.Series) else landed_at
+    violation = contract.violations(events, landed_at)
     if violation.is_not_null().any():
         found = events.select("index", why=violation).filter(pl.col("why").is_not_null())
         found = found.unique("index", keep="first", maintain_order=True)
@@ -240,9 +253,12 @@ def land(
     does, files before the one that fails being landed; with keep_going that one becomes a row of quarantine, once.
     """
     form = mapping or Native()
-    for table in (RAW_EVENTS, SOURCES, ID_KEYS, QUARANTINE):
+    for table in (RAW_EVENTS, ID_KEYS, QUARANTINE):
         lake.create(table)
-    known = set(lake.read(SOURCES.name, columns=["source"]).column("source").to_pylist())
+    create_sources(lake)
+    sources_now = lake.read(SOURCES.name, columns=["source", "landed_at"])
+    known = set(sources_now.column("source").to_pylist())
+    last = max(filter(None, sources_now.column("landed_at").to_pylist()), default=None)
     keys = _KeyBook(lake)
     hours: set[dt.datetime] = set()
     rows = new = seen = unreadable = 0
@@ -252,7 +268,8 @@ def land(
             if source in known:
                 seen += 1
                 continue
-            rows += _land_file(lake, path, source, form, keys, hours)
+            last = after(last, dt.datetime.now(dt.UTC))
+            rows += _land_file(lake, path, source, form, keys, hours, last)
         except SourceError as error:
             if not keep_going:
                 raise
@@ -284,17 +301,34 @@ def unreadable_file(path: Path, form, landed_at: dt.datetime, error: Exception) 
     return pl.DataFrame(row, schema=_no_quarantine().schema).select(QUARANTINE.schema.names)
 
 
-def record_of(path: Path, form, source: str, rows: int, landed_at: dt.datetime) -> dict:
-    """A file's line in `sources`."""
+def record_of(path: Path, form, source: str, rows: int, landed_at: dt.datetime, live: bool = False) -> dict:
+    """A file's line in `sources`. live: by the live labeler."""
     layout = form.layout(path)
     return {
         "source": source, "name": shown(path.name), "format": layout.format, "header": sources.header_of(path, layout),
         "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
+        "live": live,
     }  # fmt: skip
 
 
-def _land_file(lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime]) -> int:
-    landed_at = dt.datetime.now(dt.UTC)
+def create_sources(lake: Lake) -> None:
+    """Create `sources`; one of an older Glasshouse gains the columns that it lacks."""
+    lake.create(SOURCES)
+    if lake.log is not None:
+        lake.add_columns(SOURCES.name, [SOURCES.schema.field("live")], by="sources")
+
+
+def after(last: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+    """The landing time of what is taken in now: later than the last one, also where the machine's clock was set back.
+
+    The order of landing is the order of arrival, when rows are read again too.
+    """
+    return now if last is None else max(now, last + dt.timedelta(microseconds=1))
+
+
+def _land_file(
+    lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime], landed_at: dt.datetime
+) -> int:
     put = _putter(lake, source)
     rows = size = 0
     held: list[pl.DataFrame] = []
@@ -382,9 +416,10 @@ def fingerprint(path: Path, form: Mapping | Native) -> str:
     return digest.hexdigest()
 
 
-def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime) -> pl.Series:
-    """The hour of each raw row, see the module's docstring."""
-    event, ingest = (_in_range(name) for name in ("event_time", "ingest_time"))
+def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime, live: bool = False) -> pl.Series:
+    """The hour of each raw row, see the module's docstring. live: whether by the rules of the live line."""
+    latest = landed_at + contract.MAX_CLOCK_AHEAD if live else None
+    event, ingest = (_in_range(name, latest) for name in ("event_time", "ingest_time"))
     ahead = (event - ingest > contract.MAX_CLOCK_AHEAD).fill_null(False)
     claimed = pl.when(~ahead).then(event)
     arrived = pl.coalesce(ingest, claimed)
@@ -393,9 +428,10 @@ def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime) -> pl.Series:
     return clock.select(hour=hour)["hour"]
 
 
-def _in_range(name: str) -> pl.Expr:
+def _in_range(name: str, latest: dt.datetime | None) -> pl.Expr:
     column = pl.col(name)
-    return pl.when((column >= contract.EARLIEST) & (column < contract.LATEST)).then(column)
+    inside = (column >= contract.EARLIEST) & (column < contract.LATEST)
+    return pl.when(inside if latest is None else inside & (column <= latest)).then(column)
 
 
 class _KeyBook:
@@ -541,12 +577,15 @@ class _Readers:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         table = pl.from_arrow(lake.read(SOURCES.name)).sort("landed_at", "name")
-        self.sources = table.with_row_index("arrival").with_columns(pl.col("arrival").cast(pl.Int64))
+        live = pl.col("live") if "live" in table.columns else pl.lit(None, pl.Boolean)  # a table of an older Glasshouse
+        # By which the live line judged the clocks of its rows.
+        judged = pl.when(live).then("landed_at").alias("judged_at")
+        self.sources = table.with_row_index("arrival").with_columns(pl.col("arrival").cast(pl.Int64), judged)
 
     def read(self, window: Window) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
         """(events with their arrival, quarantine, hours of the raw rows) of a window of raw rows."""
         raw = pl.from_arrow(self.lake.read(RAW_EVENTS.name, window)).with_columns(pl.col("hour").cast(UTC_US))
-        forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name")
+        forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name", "judged_at")
         raw = raw.join(forms, on="source", how="left").sort("arrival", "row")
         if (half := raw.filter(pl.col("arrival").is_null())["source"].unique()).len():
             raise SourceError(
@@ -559,7 +598,7 @@ class _Readers:
             form, layout = _form(kind, text, suffix)
             columns, wrong, odd = sources.parse_bodies(rows["body"], layout, header, form.wanted)
             index = pl.Series(range(len(rows)), dtype=pl.Int64)
-            parsed = _to_events(columns, wrong, odd, index, form)
+            parsed = _to_events(columns, wrong, odd, index, form, rows["judged_at"])
             place = parsed.events["number"]
             events.append(
                 parsed.events.with_columns(
