@@ -60,6 +60,14 @@ def prepare(settings: Settings) -> str:
     return str(home)
 
 
+def run_database(settings: Settings) -> Path | None:
+    """The SQLite file of runs and daemons' heartbeats; None where a dagster.yaml of the user's own names another storage."""
+    import yaml
+
+    found = yaml.safe_load((settings.dagster_home / "dagster.yaml").read_text()) or {}
+    return None if {"storage", "run_storage"} & set(found) else settings.dagster_home / "history" / "runs.db"
+
+
 def _make_storage(home: Path) -> None:
     from dagster import DagsterInstance
 

@@ -45,6 +45,7 @@ KNOWN = {
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
     "LIVE_MEMORY_MB": ("4096", "MB the live labeler may take: state beyond it lies in files, batches get smaller"),
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
+    "HANG_AFTER": ("2m", "silence after which `make up` takes a process for hung and starts it again"),
     "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
     "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
     "KEEP_DAYS": ("7", "days for which old files, moments and plans are kept: how far back a version can be read, a backfill undone"),
@@ -83,6 +84,7 @@ class Settings:
     live_batch_bytes: int
     live_memory_bytes: int
     live_buckets: int
+    hang_after: dt.timedelta
     orders_interval: dt.timedelta
     order_rules: Path
     keep: dt.timedelta
@@ -191,6 +193,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
         live_memory_bytes=parsed("LIVE_MEMORY_MB", int, "a whole number of MB") * 2**20,
         live_buckets=parsed("LIVE_BUCKETS", int, "a whole number"),
+        hang_after=parsed("HANG_AFTER", parse_duration, "a duration like 2m"),
         orders_interval=parsed("ORDERS_INTERVAL", parse_duration, "a duration like 60s"),
         order_rules=Path(value["ORDER_RULES"] or ROOT / "assets" / "orders" / "rules.toml"),
         keep=dt.timedelta(days=parsed("KEEP_DAYS", float, "a number of days")),
