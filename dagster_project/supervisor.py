@@ -210,7 +210,7 @@ class Supervisor:
         one.rest = bytearray(rest)
         for line in lines:
             if line:
-                self.screen.line(one.service.name, line, one.colour)
+                self.screen.line(one.service.name, bytes(line), one.colour)
 
     def _listen(self, one: _Running, now: float) -> None:
         """Note a heartbeat; one that stands still for too long is a process that hangs."""
