@@ -159,7 +159,8 @@ def load(env: dict[str, str] | None = None) -> Settings:
         try:
             return parse(value[name])
         except (ValueError, TypeError, OverflowError, OSError, RuntimeError) as error:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}") from error
+            why = f": {error}" if isinstance(error, NotADirectoryError) else ""
+            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}{why}") from error
 
     def choice(name, allowed):
         if value[name] not in allowed:
@@ -329,7 +330,7 @@ def _folder(text: str) -> Path:
     found = Path(text).resolve()
     nearest = next(one for one in (found, *found.parents) if one.exists())  # or what Python raises, for a name that is too long
     if not nearest.is_dir():
-        raise SettingsError(f"{nearest} is a file where a folder is expected; name another place")
+        raise NotADirectoryError(f"{nearest} is a file where a folder is expected")
     return Path(text)
 
 
