@@ -71,8 +71,8 @@ def dagster_commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
     wait = ["sh", "-c", 'until [ -S "$0" ]; do sleep 0.2; done; exec "$@"', str(socket_path)]
     return {
         "code": [
-            str(BIN / "dagster"), "code-server", "start", "-m", location["module_name"], "-s", str(socket_path),
-            "--location-name", name, "--use-python-environment-entry-point", "--log-level", "warning",
+            sys.executable, "-m", "dagster_project.code_server", str(socket_path), "-m", location["module_name"], "--location-name", name,
+            "--use-python-environment-entry-point", "--log-level", "warning",
         ],
         "dagster": [
             *wait, str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), "-w", str(workspace),

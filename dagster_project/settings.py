@@ -314,15 +314,22 @@ def _url(name: str, text: str) -> str | None:
 
 def _home(text: str) -> Path:
     found = _folder(str(ROOT / text)).resolve()
-    if bad := sorted(set(str(found)) & set(UNFIT)):
-        raise SettingsError(
-            f"{PREFIX}HOME={str(found)!r} holds {' '.join(bad)}, which Spark or ClickHouse take for something else in a path; "
-            "choose a folder without"
-        )
+    _check_path("HOME", str(found))
     return found
 
 
-UNFIT = ""
+# Spark takes some for a pattern of names, delta-rs and SQLite others for parts of a URL.
+_UNFIT = re.compile(r"[?#\\*{}\[\]`]|%[0-9A-Fa-f]{2}")
+
+
+def _check_path(name: str, path: str) -> None:
+    if not path.isprintable():
+        raise SettingsError(f"{PREFIX}{name}={path!r} holds characters that cannot be printed; choose a folder without")
+    if found := _UNFIT.search(path):
+        raise SettingsError(
+            f"{PREFIX}{name}={path!r} holds {found[0]!r}, which one of Spark, Delta and SQLite takes for something else in a path; "
+            "choose a folder without"
+        )
 
 
 def _folder(text: str) -> Path:
@@ -336,7 +343,8 @@ def _folder(text: str) -> Path:
 
 def _lake(text: str) -> str:
     if "://" not in text:
-        return str(_folder(text))
+        _check_path("LAKE", str(_folder(text).resolve()))
+        return text
     parts = urlsplit(text)
     if not re.fullmatch("[a-z][a-z0-9+.-]*", parts.scheme) or not (parts.netloc or parts.path.strip("/")):
         raise ValueError(text)
