@@ -471,13 +471,14 @@ def main() -> None:
     import signal
 
     from assets.memory import give_back
+    from dagster_project.processes import heard
     from dagster_project.show import expected_errors
 
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     give_back()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # who is asked to end takes back what he has begun; loops have their own way
+    for number in filter(heard, (signal.SIGTERM, signal.SIGHUP)):  # who is asked to end takes back what he has begun; loops have their own way
         signal.signal(number, leave)
     with expected_errors():
         app()

@@ -200,6 +200,11 @@ def marked(mark: str | None = None, home: Path | None = None) -> list[Any]:
     return found
 
 
+def heard(number: int) -> bool:
+    """Whether to listen to a signal: who was started by nohup is to outlive its terminal."""
+    return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+
+
 def hit(process: Any, number: int) -> None:
     """Send a signal to a process (psutil's, which knows when the number has another owner); gone is no error."""
     import psutil

@@ -215,7 +215,7 @@ def stop_on_signals(heartbeat: Path | None = None) -> heartbeats.BeatingStop:
     heartbeat: a file that is touched whenever the loop looks at the event.
     """
     stop = heartbeats.BeatingStop(heartbeats.Beat(heartbeat))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in filter(processes.heard, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
         signal.signal(number, lambda *_: stop.set())
     return stop
 
@@ -307,7 +307,7 @@ def notebook(settings: Settings) -> int:
     # That folder switches off JupyterLab's news, update checks and extension catalogue, which call home.
     quiet = {"JUPYTER_CONFIG_PATH": str(ROOT / "notebooks" / ".jupyter")}
     lab = subprocess.Popen(command, env={**environment(settings), **quiet}, cwd=ROOT, preexec_fn=die_with_parent)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in filter(processes.heard, (signal.SIGTERM, signal.SIGHUP)):
         signal.signal(number, lambda *_: lab.terminate())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches JupyterLab too, which asks
     return lab.wait()

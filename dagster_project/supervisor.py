@@ -40,7 +40,7 @@ BUSY_SHARE = 0.05  # of a core: below it nobody works
 BUSY_BYTES = 10 * 2**20  # read or written: who waits for a slow disk
 STATES_SECONDS = 2.0
 CLEAR_SECONDS = 2.0  # for what an ended process had started
-PAUSE_SECONDS = 5.0  # between two turns of the loop
+PAUSE_SECONDS = 2.0  # between two turns of the loop
 HELD_LINES, LONGEST_LINE, PIECE = 10_000, 2**16, 4096
 
 
@@ -93,12 +93,14 @@ class Supervisor:
 
     def __init__(
         self, services: list[Service], home: Path, env: dict[str, str], cwd: Path, folder: Path,
-        stop_seconds: float = STOP_SECONDS, output: TextIO | None = None,
+        stop_seconds: float = STOP_SECONDS, first_wait: float = FIRST_WAIT, output: TextIO | None = None,
     ):  # fmt: skip
-        """env: of every service. folder: a short-lived one, removed with the last process. stop_seconds: before SIGKILL."""
+        """env: of every service. folder: a short-lived one, removed with the last process. stop_seconds: before SIGKILL.
+        first_wait: before the first new start."""
         from honcho.colour import get_colours
 
-        self.home, self.env, self.cwd, self.folder, self.stop_seconds = home, env, cwd, folder, stop_seconds
+        self.home, self.env, self.cwd, self.folder = home, env, cwd, folder
+        self.stop_seconds, self.first_wait = stop_seconds, first_wait
         self.run_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.all = [_Running(service, colour) for service, colour in zip(services, get_colours(), strict=False)]
         self.screen = _Screen(output or sys.stdout, max(len(SYSTEM), *(len(one.name) for one in services)))
@@ -107,13 +109,14 @@ class Supervisor:
         self.hard = False
         self.keeper: subprocess.Popen | None = None
         self.turned_at = self.states_at = time.monotonic()
+        self.told: list[tuple] = []
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Start all, keep them up until SIGINT, SIGTERM, SIGHUP or SIGQUIT, then stop them; a second signal kills them."""
         wakened, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        handlers = {one: signal.signal(one, self._signalled) for one in _SIGNALS}
+        handlers = {one: signal.signal(one, self._signalled) for one in _SIGNALS if processes.heard(one)}
         before = signal.set_wakeup_fd(waker)
         self.selector.register(wakened, selectors.EVENT_READ, lambda: os.read(wakened, 512))
         _adopt_orphans()
@@ -139,8 +142,9 @@ class Supervisor:
         self._keep_keeper()
         for one in self.all:
             self._look_after(one, now)
-        if now - self.states_at > STATES_SECONDS:
-            self.states_at = now
+        shape = [(one.state, one.hung, one.restarts, one.process and one.process.pid) for one in self.all]
+        if now - self.states_at > STATES_SECONDS or shape != self.told:
+            self.states_at, self.told = now, shape
             self._reap()
             self._tell_states()
 
@@ -276,7 +280,7 @@ class Supervisor:
     def _later(self, one: _Running, now: float, what: str) -> None:
         """Start again after a while, and say so."""
         one.ends = 1 if now - one.started_at > max(WELL_SECONDS, LONGEST_WAIT) else one.ends + 1
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (one.ends - 1))
+        wait = min(LONGEST_WAIT, self.first_wait * 2 ** (one.ends - 1))
         one.state, one.next_at, one.restarts, one.said = "waiting", now + wait, one.restarts + 1, what
         self._say(f"{what}; it starts again in {wait:g} s")
         if one.ends >= OFTEN:

@@ -38,7 +38,7 @@ def up(home: Path, *names: str) -> None:
             for name in names
         ]  # fmt: skip
         env = {**os.environ, "GLASSHOUSE_HOME": str(home), "PYTHONPATH": str(ROOT)}
-        Supervisor(services, home, env, ROOT, meeting, stop_seconds=2.0).run()
+        Supervisor(services, home, env, ROOT, meeting, stop_seconds=2.0, first_wait=0.1).run()
 
 
 def started(home: Path, *names: str, **more) -> subprocess.Popen:

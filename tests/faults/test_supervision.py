@@ -33,7 +33,7 @@ def test_a_process_that_is_killed_starts_again_alone_and_it_is_said(home):
     os.kill(first, signal.SIGKILL)
     again = wait_for(lambda: (found := runs(home, "beats")) and found["pid"] != first and found)
     assert again["restarts"] == 1 and runs(home, "deaf")["pid"] == other and up.poll() is None
-    assert "beats was ended by SIGKILL; it starts again in 1 s" in said(home)
+    assert "beats was ended by SIGKILL; it starts again in 0.1 s" in said(home)
     assert child not in of(home) or "beats" not in said(home).split("had left")[0]
     assert sum(words.startswith("sleep") for words in of(home).values()) == 2, "what the killed one had started went with it"
 
@@ -42,7 +42,7 @@ def test_one_that_keeps_dying_is_tried_later_each_time_and_one_is_told_what_to_d
     started(home, "beats", "dies")
     wait_for(lambda: "has ended 5 times in a row" in said(home), 90)
     waits = [line.partition("it starts again in ")[2] for line in said(home).splitlines() if "it starts again in" in line]
-    assert waits[:5] == ["1 s", "2 s", "4 s", "8 s", "16 s"]
+    assert waits[:5] == ["0.1 s", "0.2 s", "0.4 s", "0.8 s", "1.6 s"]
     assert "dies ended with exit status 3" in said(home) and "no such table" in said(home) and "glasshouse down" in said(home)
     assert runs(home, "beats"), "the others went on"
 
@@ -203,8 +203,8 @@ def test_a_pause_of_the_supervisor_itself_blames_nobody(home):
     group = [up.pid, first]
     for pid in group:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(7)
+    time.sleep(4)
     for pid in group:
         os.kill(pid, signal.SIGCONT)
-    time.sleep(3)
+    time.sleep(1.5)
     assert runs(home, "beats")["pid"] == first and "hangs" not in said(home)
