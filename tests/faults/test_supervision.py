@@ -208,3 +208,78 @@ def test_a_pause_of_the_supervisor_itself_blames_nobody(home):
         os.kill(pid, signal.SIGCONT)
     time.sleep(1.5)
     assert runs(home, "beats")["pid"] == first and "hangs" not in said(home)
+
+
+# --- signs of life ------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_beats_while_it_waits_and_while_it_works(tmp_path, monkeypatch):
+    from dagster_project import heartbeats
+
+    monkeypatch.setattr(heartbeats, "EVERY_SECONDS", 0.05)
+    path = tmp_path / "beat"
+    stop, beats = heartbeats.BeatingStop(heartbeats.Beat(path)), set()
+    ends = time.monotonic() + 0.5
+    while not stop.wait(0.1) and time.monotonic() < ends:
+        beats.add(path.stat().st_mtime_ns)
+    assert len(beats) >= 3 and not stop.is_set()
+    stop.set()
+    assert stop.wait(1000) and stop.is_set()
+
+
+def test_clickhouse_that_answers_pings_but_no_query_gives_no_sign_of_life(tmp_path):
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from assets.metrics import endpoint
+    from dagster_project import heartbeats
+
+    release = threading.Event()
+
+    class PingsOnly(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path != "/ping":
+                release.wait(60)
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"Ok.\n")
+
+        do_POST = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), PingsOnly)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url, found = f"http://127.0.0.1:{server.server_port}", []
+    asking = threading.Thread(target=lambda: found.append(heartbeats.queries(url)()), daemon=True)
+    asking.start()
+    asking.join(2)
+    assert heartbeats.answers(f"{url}/ping")() and not found
+    release.set()
+    asking.join(60)
+    assert found == [False]
+    server.shutdown()
+    with endpoint.started(tmp_path / "clickhouse") as url:
+        assert heartbeats.answers(f"{url}/ping")() and heartbeats.queries(url)()
+    assert not heartbeats.answers(f"{url}/ping")() and not heartbeats.queries(url)()
+
+
+def test_dagster_s_daemons_beat_when_their_newest_time_changes(tmp_path):
+    import sqlite3
+
+    from dagster_project import heartbeats
+
+    database = tmp_path / "what? runs.db"
+    probe = heartbeats.daemon_beats(str(database))
+    assert not probe(), "there is none yet"
+    with sqlite3.connect(database) as opened:
+        opened.execute("CREATE TABLE daemon_heartbeats (timestamp TIMESTAMP)")
+        opened.execute("INSERT INTO daemon_heartbeats VALUES ('2026-01-01 10:00:00')")
+    assert probe(), "the first ever"
+    probe = heartbeats.daemon_beats(str(database))
+    assert not probe() and not probe(), "one from before is no sign of life"
+    with sqlite3.connect(database) as opened:
+        opened.execute("UPDATE daemon_heartbeats SET timestamp = '2025-12-31 10:00:00'")
+    assert probe() and not probe(), "a clock set back is no hang"
