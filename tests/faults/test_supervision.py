@@ -283,3 +283,33 @@ def test_dagster_s_daemons_beat_when_their_newest_time_changes(tmp_path):
     with sqlite3.connect(database) as opened:
         opened.execute("UPDATE daemon_heartbeats SET timestamp = '2025-12-31 10:00:00'")
     assert probe() and not probe(), "a clock set back is no hang"
+
+
+def test_every_service_has_a_sign_of_life_and_no_command_line_a_password(tmp_path):
+    from dagster_project import instance, services, settings
+
+    for number, url in enumerate(("", "http://user:geheim@127.0.0.1:8123/feed")):
+        found = settings.load({"GLASSHOUSE_HOME": str(tmp_path / "home"), "GLASSHOUSE_CLICKHOUSE_URL": url})
+        instance.prepare(found)
+        meeting = tmp_path / str(number)
+        meeting.mkdir()
+        kept = services.services(found, meeting)
+        names = {one.name for one in kept}
+        assert names >= {"traffic", "live", "orders", "code", "dagster", "daemon", "pages", "watch"} and ("clickhouse" in names) == (not url)
+        assert all(one.heartbeat for one in kept)
+        assert all(one.works or one.watched_by == "watch" for one in kept if one.name != "watch")
+        assert not [word for one in kept for word in one.command if "geheim" in word]
+        assert [one.name for one in kept if one.last] == ["clickhouse"] * (not url)
+
+
+def test_processes_meet_where_a_socket_s_name_is_short_enough(tmp_path, monkeypatch):
+    import tempfile
+
+    from dagster_project import services
+
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert services._short_folder() == "/tmp"
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
+    assert services._short_folder() == "/var/tmp"
