@@ -240,7 +240,7 @@ class Supervisor:
             self._stop(one, now)
 
     def _stop(self, one: _Running, now: float) -> None:
-        one.state, one.next_at = "stopping", now + self.stop_seconds
+        one.state, one.next_at = "stopping", now + self.stop_seconds / (2 if one.hung else 1)  # a hung one has hardly a batch in hand
         one.process.terminate()
         with suppress(ProcessLookupError):
             os.killpg(one.process.pid, signal.SIGCONT)  # one that was stopped would not hear it before
