@@ -318,8 +318,8 @@ def _home(text: str) -> Path:
     return found
 
 
-# Spark takes some for a pattern of names, delta-rs and SQLite others for parts of a URL.
-_UNFIT = re.compile(r"[?#\\*{}\[\]`]|%[0-9A-Fa-f]{2}")
+# delta-rs and SQLite take a path for a URL, Dagster looks for (and wipes) its files by a pattern.
+_UNFIT = re.compile(r"[?\\*\[\]]|%[0-9A-Fa-f]{2}")
 
 
 def _check_path(name: str, path: str) -> None:
@@ -327,7 +327,7 @@ def _check_path(name: str, path: str) -> None:
         raise SettingsError(f"{PREFIX}{name}={path!r} holds characters that cannot be printed; choose a folder without")
     if found := _UNFIT.search(path):
         raise SettingsError(
-            f"{PREFIX}{name}={path!r} holds {found[0]!r}, which one of Spark, Delta and SQLite takes for something else in a path; "
+            f"{PREFIX}{name}={path!r} holds {found[0]!r}, which one of Delta, SQLite and Dagster takes for something else in a path; "
             "choose a folder without"
         )
 
