@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
+from assets.metrics.client import HIDDEN, masked
 from assets.spark import SparkSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,11 @@ KNOWN = {
 }
 
 
+COMMON = ("CLICKHOUSE_URL", "SPARK_MASTER")  # honoured under their common names too
+SECRET = ("USER_KEY",)  # never printed
+URLS = ("LAKE", "CLICKHOUSE_URL", "PAGES_CLICKHOUSE_URL")  # printed without their passwords
+
+
 class SettingsError(Exception):
     """An environment variable that cannot be used; the message names it and what would be right."""
 
@@ -68,9 +74,9 @@ class Settings:
     first_hour: dt.datetime | None
     rules: Rules
     spark: SparkSettings
-    clickhouse_url: str | None
-    pages_clickhouse_url: str | None
-    user_key: str
+    clickhouse_url: str | None = field(repr=False)
+    pages_clickhouse_url: str | None = field(repr=False)
+    user_key: str = field(repr=False)
     show_user_ids: bool
     clickhouse_port: int
     clickhouse_row_days: int | None
@@ -132,9 +138,17 @@ class Settings:
 
 
 def listed(env: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    """Every setting as (variable, value in force, what it does)."""
+    """Every setting as (variable, value in force, what it does); secrets are masked."""
     env = dict(os.environ) if env is None else env
-    return [(PREFIX + name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
+    given = {name: env.get(PREFIX + name) or (env.get(name) if name in COMMON else "") for name in KNOWN}
+    return [(PREFIX + name, shown(name, given[name] or default), what) for name, (default, what) in KNOWN.items()]
+
+
+def shown(name: str, value: str) -> str:
+    """A setting's value as it may be printed. name: without GLASSHOUSE_."""
+    if name in SECRET and value:
+        return HIDDEN
+    return masked(value) if name in URLS else value
 
 
 def load(env: dict[str, str] | None = None) -> Settings:
@@ -144,8 +158,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
     if unknown := sorted(set(given) - set(KNOWN)):
         names = ", ".join(PREFIX + name for name in unknown)
         raise SettingsError(f"unknown setting {names}; `glasshouse settings` lists those that exist")
-    # CLICKHOUSE_URL and SPARK_MASTER are honoured under their common names too.
-    for name in ("CLICKHOUSE_URL", "SPARK_MASTER"):
+    for name in COMMON:
         if env.get(name):
             given.setdefault(name, env[name])
     value = {name: given.get(name, default) for name, (default, _) in KNOWN.items()}
@@ -154,11 +167,11 @@ def load(env: dict[str, str] | None = None) -> Settings:
         try:
             return parse(value[name])
         except (ValueError, TypeError) as error:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}") from error
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not {what}") from error
 
     def choice(name, allowed):
         if value[name] not in allowed:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not one of: {', '.join(allowed)}")
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not one of: {', '.join(allowed)}")
         return value[name]
 
     home = (ROOT / value["HOME"]).resolve()
