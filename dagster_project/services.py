@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from assets.metrics.client import masked
 from dagster_project import instance
 from dagster_project.settings import ROOT, Settings
 
@@ -26,6 +27,12 @@ TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
 ABUSERS = 60  # of the generator's 20,000 users
 CLICKHOUSE = "clickhouse"  # a process of `make up`
 CODE_SOCKET, CODE_WORKSPACE = "code.sock", "workspace.yaml"  # in the folder where Dagster's processes meet
+# JupyterLab's own defaults, said here so that no configuration of the user's opens them: a token, no other names or origins.
+NOTEBOOK_DOORS = (
+    "--ServerApp.allow_remote_access=False", "--ServerApp.allow_origin=", "--ServerApp.allow_origin_pat=",
+    "--ServerApp.disable_check_xsrf=False", "--ServerApp.allow_unauthenticated_access=False",
+    "--ServerApp.allow_credentials=False",
+)  # fmt: skip
 STOP_SECONDS = 20  # the live labeler finishes the batch in hand
 
 
@@ -47,7 +54,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def streamlit_command(settings: Settings) -> list[str]:
     return [
-        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "app.py"),
+        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "server.py"),
         "--server.address=127.0.0.1", f"--server.port={settings.streamlit_port}", "--server.headless=true",
         "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
     ]  # fmt: skip
@@ -73,7 +80,7 @@ def dagster_commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
             "--location-name", name, "--use-python-environment-entry-point", "--log-level", "warning",
         ],
         "dagster": [
-            *wait, str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), "-w", str(workspace),
+            *wait, sys.executable, "-m", "dagster_project.webserver", "-p", str(settings.dagster_port), "-w", str(workspace),
         ],
         "daemon": [*wait, str(BIN / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
@@ -101,7 +108,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     return {
         "Dagster": f"http://127.0.0.1:{settings.dagster_port}",
         "Pages": f"http://127.0.0.1:{settings.streamlit_port}",
-        "ClickHouse": settings.clickhouse,
+        "ClickHouse": masked(settings.clickhouse),
     }
 
 
@@ -266,7 +273,7 @@ def _on_spark(settings: Settings):
 def notebook(settings: Settings) -> int:
     command = [
         str(BIN / "jupyter"), "lab", "--notebook-dir", str(ROOT / "notebooks"), "--ip=127.0.0.1",
-        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False",
+        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False", *NOTEBOOK_DOORS,
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
     # That folder switches off JupyterLab's news, update checks and extension catalogue, which call home.

@@ -40,6 +40,7 @@ KNOWN = {
     "CLICKHOUSE_AGGREGATE_DAYS": ("", "days after which ClickHouse forgets minute and hour aggregates. Default: never"),
     "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
+    "ORIGINS": ("", "addresses under which a reverse proxy of yours shows Dagster or the pages, like https://boards.example.org, with commas"),
     "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
@@ -58,6 +59,7 @@ KNOWN = {
 
 
 COMMON = ("CLICKHOUSE_URL", "SPARK_MASTER")  # honoured under their common names too
+KEY_LENGTH = 16  # of a user key: a shorter one can be guessed, and then ids can be counted
 SECRET = ("USER_KEY",)  # never printed
 URLS = ("LAKE", "CLICKHOUSE_URL", "PAGES_CLICKHOUSE_URL")  # printed without their passwords
 
@@ -83,6 +85,7 @@ class Settings:
     clickhouse_aggregate_days: int | None
     dagster_port: int
     streamlit_port: int
+    origins: tuple[str, ...]
     notebook_port: int
     traffic_rate: int
     live_interval: dt.timedelta
@@ -191,13 +194,14 @@ def load(env: dict[str, str] | None = None) -> Settings:
         ),
         clickhouse_url=value["CLICKHOUSE_URL"] or None,
         pages_clickhouse_url=value["PAGES_CLICKHOUSE_URL"] or None,
-        user_key=value["USER_KEY"],
+        user_key=parsed("USER_KEY", _key, f"a key: {KEY_LENGTH} characters at least") if value["USER_KEY"] else "",
         show_user_ids=choice("SHOW_USER_IDS", ("0", "1")) == "1",
         clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
         clickhouse_row_days=parsed("CLICKHOUSE_ROW_DAYS", _days, "a whole number of days"),
         clickhouse_aggregate_days=parsed("CLICKHOUSE_AGGREGATE_DAYS", _days, "a whole number of days"),
         dagster_port=parsed("DAGSTER_PORT", int, "a port number"),
         streamlit_port=parsed("STREAMLIT_PORT", int, "a port number"),
+        origins=parsed("ORIGINS", _origins, "a list of addresses like https://boards.example.org"),
         notebook_port=parsed("NOTEBOOK_PORT", int, "a port number"),
         traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
         live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
@@ -227,6 +231,18 @@ def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
         raise SettingsError(f"{PREFIX}RULES={str(path)!r}: there is no such file") from None
     except RulesError as error:
         raise SettingsError(f"{PREFIX}RULES: {error}") from error
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from dagster_project.guard import origin
+
+    return tuple(origin(one) for one in text.split(",") if one.strip())
+
+
+def _key(text: str) -> str:
+    if len(text.strip()) < KEY_LENGTH:
+        raise ValueError
+    return text.strip()
 
 
 def _days(text: str) -> int | None:
