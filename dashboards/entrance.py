@@ -16,6 +16,7 @@ import streamlit as st
 
 SECTION = "auth"
 KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+WORDS = (*(key.replace("_", "") for key in KEYS), "authentication", "authorization", "login", "oauth", "oauth2", "oidc", "openid", "sso")
 COOKIE_SECRET = 16  # characters at least: who guesses it signs a cookie for any name
 OWN = Path(__file__).parent / ".streamlit" / "secrets.toml"  # nothing but a login is ever set up here
 _asked = False  # once this process has asked for a login, it never stops to
@@ -47,23 +48,25 @@ def section() -> Mapping[str, str] | None:
     return found
 
 
-def _read(path: Path) -> dict | None:
+def _read(path: Path) -> Mapping | None:
     """A secrets file's content; None where there is none. Raises Closed for one that cannot be read."""
     import tomllib
 
     try:
-        if path.suffix != ".toml" and path.is_dir():  # a secret a file, as Kubernetes mounts them; Streamlit reads it
-            return {name.name: {} for name in path.iterdir() if not name.name.startswith(".")} and st.secrets.to_dict()
-        if not os.path.lexists(path):
-            path.parent.stat() if path.parent.exists() else None
-            return None
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise Closed(f"{path} is a link to nothing; mend or remove it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise Closed(f"{path} cannot be read as TOML ({_first_line(error)}); mend it, or remove it where no login is wanted") from error
-    except Exception as error:  # Streamlit's own, of a folder of secrets
-        raise Closed(f"{path}: {_first_line(error)}") from error
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Closed(f"{path}: {_first_line(error)}; give the pages the right to read it") from error
+    mend = "mend it, or remove it where no login is wanted"
+    try:
+        if path.suffix != ".toml":  # a folder with a secret a file, as Kubernetes mounts them
+            return st.secrets.to_dict()
+        if not path.is_file():
+            raise Closed(f"{path} is no file that can be read; {mend}")
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError, st.errors.Error) as error:
+        raise Closed(f"{path} cannot be read ({_first_line(error)}); {mend}") from error
 
 
 def _section_of(path: Path, content: Mapping) -> Mapping | None:
@@ -84,9 +87,8 @@ def _section_of(path: Path, content: Mapping) -> Mapping | None:
 
 def _looks_like_login(name: str, value: object) -> bool:
     plain = "".join(character for character in name.lower() if character.isalnum())
-    words = any(word in plain for word in ("auth", "login", "oidc", "openid", "sso"))
-    keys = isinstance(value, Mapping) and bool({"client_id", "redirect_uri", "server_metadata_url"} & set(value))
-    return words or keys or name in KEYS or SequenceMatcher(None, plain, SECTION).ratio() >= 0.75
+    keys = isinstance(value, Mapping) and len(set(KEYS) & {str(key).strip().lower() for key in value}) > 1
+    return keys or plain in WORDS or SequenceMatcher(None, plain, SECTION).ratio() >= 0.75
 
 
 def _check(found: Mapping) -> None:
