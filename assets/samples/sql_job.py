@@ -15,8 +15,6 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-import jinja2.meta
 import jinja2.nodes
 import pyarrow as pa
 import sqlglot
@@ -28,7 +26,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
-from assets import definitions
+from assets import definitions, templates
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
 from assets.lake import Lake, Table, Window
@@ -330,10 +328,6 @@ class Lineage:
 # --- templates ----------------------------------------------------------------------------------------------------
 
 
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-
-
 def variables(head: Head, window: Window, rules: Rules) -> dict[str, str | int]:
     """What a template may use: the window's bounds as SQL timestamps, the rules in milliseconds."""
     values: dict[str, str | int] = {
@@ -357,17 +351,20 @@ def _milliseconds(duration: dt.timedelta) -> int:
 
 
 def render(job: SqlJob, window: Window, rules: Rules) -> str:
-    """The job's SQL for a window. The lines stay where they are in the file."""
-    return _environment().from_string(job.template).render(variables(job.head, window, rules))
+    """The job's SQL for a window. The lines stay where they are in the file. Raises SqlJobError for what a template may not do."""
+    try:
+        return templates.render(job.template, variables(job.head, window, rules))
+    except templates.TemplateRefused as error:
+        raise SqlJobError(job.path, error.lineno or 1, f"template: {error.message}") from error
 
 
 def _check_template(job: SqlJob) -> None:
     try:
-        tree = _environment().parse(job.template)
-    except jinja2.TemplateSyntaxError as error:
-        raise SqlJobError(job.path, error.lineno, f"template: {error.message}") from error
+        tree, names = templates.parse(job.template), templates.names(job.template)
+    except templates.TemplateRefused as error:
+        raise SqlJobError(job.path, error.lineno or 1, f"template: {error.message}") from error
     allowed = variables(job.head, EXAMPLE, Rules())
-    for name in sorted(jinja2.meta.find_undeclared_variables(tree) - set(allowed)):
+    for name in sorted(names - set(allowed)):
         line = next(node.lineno for node in tree.find_all(jinja2.nodes.Name) if node.name == name)
         hint = "; say `-- lookback: 7d` in the head" if name == "lookback_start" else ""
         raise SqlJobError(job.path, line, f"no template variable `{name}`{hint}; there are: {', '.join(allowed)}")
