@@ -231,6 +231,8 @@ def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
         raise SettingsError(f"{PREFIX}RULES={str(path)!r}: there is no such file") from None
     except RulesError as error:
         raise SettingsError(f"{PREFIX}RULES: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{PREFIX}RULES={str(path)!r} cannot be read: {error}") from error
 
 
 def _origins(text: str) -> tuple[str, ...]:
