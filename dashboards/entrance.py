@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import streamlit as st
+from streamlit import config
 
 SECTION = "auth"
 KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
@@ -28,7 +29,7 @@ class Closed(Exception):
 
 def secrets_files() -> list[Path]:
     """Where Streamlit looks for secrets, in its order."""
-    return [Path(path) for path in st.config.get_option("secrets.files")]
+    return [Path(path) for path in config.get_option("secrets.files")]
 
 
 def section() -> Mapping[str, str] | None:
