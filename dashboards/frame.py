@@ -442,7 +442,7 @@ def csv(table: pd.DataFrame) -> str:
         return _FORMULA.sub("'", value) if isinstance(value, str) else value
 
     texts = {name: table[name].map(inert) for name in table.columns if not _counts_or_times(table[name])}
-    return table.assign(**texts).rename(columns=inert).to_csv(index=False)
+    return table.assign(**texts).rename(columns=inert).to_csv(index=False, lineterminator="\r\n")  # so that a carriage return is quoted
 
 
 def _counts_or_times(column: pd.Series) -> bool:
