@@ -7,9 +7,10 @@ other template.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -93,17 +94,24 @@ _ENVIRONMENT = _environment()
 
 def parse(text: str) -> jinja2.nodes.Template:
     """The template's tree. Raises TemplateRefused, with the line, where it is none."""
-    try:
+    with _refusing():
         return _ENVIRONMENT.parse(text)
+
+
+def names(text: str) -> set[str]:
+    """The variables that a template asks for. Raises TemplateRefused, with the line, for what is none or asks for an unknown filter."""
+    with _refusing():
+        return jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text)) - set(_ENVIRONMENT.globals)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except jinja2.TemplateSyntaxError as error:
         raise TemplateRefused(error.message or "", error.lineno) from error
     except RecursionError as error:
         raise TemplateRefused("nested too deep") from error
-
-
-def names(text: str) -> set[str]:
-    """The variables that a template asks for. Raises as `parse`."""
-    return jinja2.meta.find_undeclared_variables(parse(text)) - set(_ENVIRONMENT.globals)
 
 
 def render(text: str, values: Mapping[str, Any]) -> str:

@@ -591,15 +591,16 @@ def served(tmp_path_factory):
 
 
 @slow
-def test_ids_of_refused_rows_are_hidden_like_all_others(served, monkeypatch):
+@pytest.mark.parametrize("shown", ["0", "1"])
+def test_ids_of_refused_rows_are_hidden_like_all_others(served, monkeypatch, shown):
     lake, url = served
-    for name, value in {"GLASSHOUSE_LAKE": str(lake.root), "CLICKHOUSE_URL": url}.items():
+    for name, value in {"GLASSHOUSE_LAKE": str(lake.root), "CLICKHOUSE_URL": url, "GLASSHOUSE_SHOW_USER_IDS": shown}.items():
         monkeypatch.setenv(name, value)
-    for shown in ("0", "1"):
-        monkeypatch.setenv("GLASSHOUSE_SHOW_USER_IDS", shown)
-        app = pages.run(pages.VIEWS / "quality.py", {"range": "all"})
-        texts = " ".join(table.value.to_string() for table in app.dataframe if "reason" in table.value)
-        assert ("alice" in texts) == (shown == "1"), texts
+    texts = ""
+    for view in ("quality.py", "funnel.py"):
+        texts += " ".join(table.value.to_string() for table in pages.run(pages.VIEWS / view, {"range": "all"}).dataframe)
+    assert ("alice" in texts) == (shown == "1"), texts
+    assert "is no id" in texts
 
 
 @slow
