@@ -53,7 +53,7 @@ def plain(text: object, most: int = SHOWN) -> str:
     words = " ".join(str(text).split())
     words = words if len(words) <= most else f"{words[: most - 1]}…"
     words = "".join(character if character.isprintable() else "\ufffd" for character in words)
-    # A joiner before a number that stands first, lest it begin a list; joiners before backslashes, which must stand beside their mark.
+    # A number that stands first would begin a list: a joiner before it. Joiners come first: a backslash must stand beside its mark.
     return _MARKS.sub(r"\\\g<0>", _PARTED.sub(JOINER, words))
 
 
