@@ -41,6 +41,8 @@ def section() -> Mapping[str, str] | None:
         present = present or there is not None
         if there is not None:
             found = _section_of(path, there) or found
+    if found is None:  # what a server was given without a file
+        found = _section_of(Path("st.secrets"), _merged(present))
     if found is None and _asked:
         raise Closed("the secrets file that set up the login is gone or no longer has [auth]; put it back, or start the pages anew")
     _asked = _asked or found is not None
@@ -68,6 +70,16 @@ def _read(path: Path) -> Mapping | None:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError, st.errors.Error) as error:
         raise Closed(f"{path} cannot be read ({_first_line(error)}); {mend}") from error
+
+
+def _merged(present: bool) -> Mapping:
+    """What Streamlit itself holds of all secrets. Raises Closed where it cannot read what is there."""
+    try:
+        return st.secrets.to_dict()
+    except (OSError, ValueError, st.errors.Error) as error:
+        if present:
+            raise Closed(f"Streamlit cannot read the secrets: {_first_line(error)}") from error
+        return {}
 
 
 def _section_of(path: Path, content: Mapping) -> Mapping | None:
