@@ -41,7 +41,7 @@ def meaning(name: str) -> str:
 
 JOINER = "\u2060"  # has no width; parts what Streamlit looks for after Markdown is read: emoji, icons, addresses, arrows
 SHOWN = 200  # characters of a text from data or from the address
-_MARKS = re.compile(r"[\\`*{}\[\]<>#!|$~:&^@]|(?<!\w)[-+=_]|[-+=_](?!\w)")  # a hyphen within a word is one
+_MARKS = re.compile(r"[\\`*{}\[\]<>#!|$~&^@]|:(?=\S)|(?<!\w)[-+=_]|[-+=_](?!\w)")  # a hyphen within a word is one, a colon at its end too
 _PARTED = re.compile(r"\A(?=\d{1,9}[.)])|(?<=[:@])(?=\S)|(?<=www)(?=\.)|(?<=[<>~=-])(?=[<>~=-])", re.IGNORECASE)
 
 

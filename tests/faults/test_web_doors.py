@@ -538,7 +538,7 @@ def test_a_plain_text_has_no_mark_left_that_markdown_or_streamlit_knows(text):
     from dashboards import design
 
     shown = design.plain(text)
-    assert not re.search(r"[`*{}\[\]<>#!|$~:&^@]|(?:^|\s)[-+=_]|[-+=_](?:\s|$)", re.sub(r"\\.", "", shown))
+    assert not re.search(r"[`*{}\[\]<>#!|$~&^@]|:\S|(?:^|\s)[-+=_]|[-+=_](?:\s|$)", re.sub(r"\\.", "", shown))
     assert "\n" not in shown and "\u202e" not in shown
     unmarked = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown)
     for looked_for in (r":[\w+-]+:", r":material_\w+:", r"(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)", r"https?://", r"www\.", r"@[\w-]+\."):
