@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assets.metrics.client import masked
 from dagster_project import heartbeats, instance, processes
 from dagster_project.processes import CLICKHOUSE, STOP_SECONDS
 from dagster_project.settings import ROOT, Settings
@@ -29,6 +30,12 @@ ABUSERS = 60  # of the generator's 20,000 users
 WATCH = "watch"  # the process that asks the others for signs of life
 CODE_SOCKET, CODE_WORKSPACE = "code.sock", "workspace.yaml"  # in the folder where Dagster's processes meet
 LONGEST_SOCKET = 100  # of 107 characters; Dagster's are put beside ours
+# JupyterLab's own defaults, said here so that no configuration of the user's opens them: a token, no other names or origins.
+NOTEBOOK_DOORS = (
+    "--ServerApp.allow_remote_access=False", "--ServerApp.allow_origin=", "--ServerApp.allow_origin_pat=",
+    "--ServerApp.disable_check_xsrf=False", "--ServerApp.allow_unauthenticated_access=False",
+    "--ServerApp.allow_credentials=False",
+)  # fmt: skip
 
 
 class ServiceError(Exception):
@@ -49,7 +56,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def streamlit_command(settings: Settings) -> list[str]:
     return [
-        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "app.py"),
+        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "server.py"),
         "--server.address=127.0.0.1", f"--server.port={settings.streamlit_port}", "--server.headless=true",
         "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
     ]  # fmt: skip
@@ -75,7 +82,7 @@ def dagster_commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
             "--use-python-environment-entry-point", "--log-level", "warning",
         ],
         "dagster": [
-            *wait, str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), "-w", str(workspace),
+            *wait, sys.executable, "-m", "dagster_project.webserver", "-p", str(settings.dagster_port), "-w", str(workspace),
         ],
         "daemon": [*wait, str(BIN / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
@@ -103,7 +110,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     return {
         "Dagster": f"http://127.0.0.1:{settings.dagster_port}",
         "Pages": f"http://127.0.0.1:{settings.streamlit_port}",
-        "ClickHouse": settings.clickhouse,
+        "ClickHouse": masked(settings.clickhouse),
     }
 
 
@@ -301,7 +308,7 @@ def notebook(settings: Settings) -> int:
 
     command = [
         str(BIN / "jupyter"), "lab", "--notebook-dir", str(ROOT / "notebooks"), "--ip=127.0.0.1",
-        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False",
+        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False", *NOTEBOOK_DOORS,
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
     # That folder switches off JupyterLab's news, update checks and extension catalogue, which call home.

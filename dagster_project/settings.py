@@ -9,12 +9,13 @@ import datetime as dt
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
+from assets.metrics.client import HIDDEN, masked
 from assets.spark import SparkSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ KNOWN = {
     "CLICKHOUSE_AGGREGATE_DAYS": ("", "days after which ClickHouse forgets minute and hour aggregates. Default: never"),
     "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
+    "ORIGINS": ("", "addresses under which a reverse proxy of yours shows Dagster or the pages, like https://boards.example.org, with commas"),
     "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
@@ -60,6 +62,12 @@ KNOWN = {
 }
 
 
+COMMON = ("CLICKHOUSE_URL", "SPARK_MASTER")  # honoured under their common names too
+KEY_LENGTH = 16  # of a user key: a shorter one can be guessed, and then ids can be counted
+SECRET = ("USER_KEY",)  # never printed
+URLS = ("LAKE", "CLICKHOUSE_URL", "PAGES_CLICKHOUSE_URL")  # printed without their passwords
+
+
 class SettingsError(Exception):
     """An environment variable that cannot be used; the message names it and what would be right."""
 
@@ -72,15 +80,16 @@ class Settings:
     first_hour: dt.datetime | None
     rules: Rules
     spark: SparkSettings
-    clickhouse_url: str | None
-    pages_clickhouse_url: str | None
-    user_key: str
+    clickhouse_url: str | None = field(repr=False)
+    pages_clickhouse_url: str | None = field(repr=False)
+    user_key: str = field(repr=False)
     show_user_ids: bool
     clickhouse_port: int
     clickhouse_row_days: int | None
     clickhouse_aggregate_days: int | None
     dagster_port: int
     streamlit_port: int
+    origins: tuple[str, ...]
     notebook_port: int
     traffic_rate: int
     live_interval: dt.timedelta
@@ -137,9 +146,17 @@ class Settings:
 
 
 def listed(env: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    """Every setting as (variable, value in force, what it does)."""
+    """Every setting as (variable, value in force, what it does); secrets are masked."""
     env = dict(os.environ) if env is None else env
-    return [(PREFIX + name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
+    given = {name: env.get(PREFIX + name) or (env.get(name) if name in COMMON else "") for name in KNOWN}
+    return [(PREFIX + name, shown(name, given[name] or default), what) for name, (default, what) in KNOWN.items()]
+
+
+def shown(name: str, value: str) -> str:
+    """A setting's value as it may be printed. name: without GLASSHOUSE_."""
+    if name in SECRET and value:
+        return HIDDEN
+    return masked(value) if name in URLS else value
 
 
 def load(env: dict[str, str] | None = None) -> Settings:
@@ -149,8 +166,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
     if unknown := sorted(set(given) - set(KNOWN)):
         names = ", ".join(PREFIX + name for name in unknown)
         raise SettingsError(f"unknown setting {names}; `glasshouse settings` lists those that exist")
-    # CLICKHOUSE_URL and SPARK_MASTER are honoured under their common names too.
-    for name in ("CLICKHOUSE_URL", "SPARK_MASTER"):
+    for name in COMMON:
         if env.get(name):
             given.setdefault(name, env[name])
     value = {name: given.get(name, default) for name, (default, _) in KNOWN.items()}
@@ -160,11 +176,11 @@ def load(env: dict[str, str] | None = None) -> Settings:
             return parse(value[name])
         except (ValueError, TypeError, OverflowError, OSError, RuntimeError) as error:
             why = f": {error}" if isinstance(error, NotADirectoryError) else ""
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}{why}") from error
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not {what}{why}") from error
 
     def choice(name, allowed):
         if value[name] not in allowed:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not one of: {', '.join(allowed)}")
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not one of: {', '.join(allowed)}")
         return value[name]
 
     for name in given:
@@ -186,13 +202,14 @@ def load(env: dict[str, str] | None = None) -> Settings:
         ),
         clickhouse_url=_url("CLICKHOUSE_URL", value["CLICKHOUSE_URL"]),
         pages_clickhouse_url=_url("PAGES_CLICKHOUSE_URL", value["PAGES_CLICKHOUSE_URL"]),
-        user_key=value["USER_KEY"],
+        user_key=parsed("USER_KEY", _key, f"a key: {KEY_LENGTH} characters at least") if value["USER_KEY"] else "",
         show_user_ids=choice("SHOW_USER_IDS", ("0", "1")) == "1",
         clickhouse_port=parsed("CLICKHOUSE_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
         clickhouse_row_days=parsed("CLICKHOUSE_ROW_DAYS", _days, f"a whole number of days from 1 to {MOST_DAYS}, or empty: never"),
         clickhouse_aggregate_days=parsed("CLICKHOUSE_AGGREGATE_DAYS", _days, f"a whole number of days from 1 to {MOST_DAYS}, or empty: never"),
         dagster_port=parsed("DAGSTER_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
         streamlit_port=parsed("STREAMLIT_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
+        origins=parsed("ORIGINS", _origins, "a list of addresses like https://boards.example.org"),
         notebook_port=parsed("NOTEBOOK_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
         traffic_rate=parsed("TRAFFIC_RATE", _whole(1, 100_000), "a whole number from 1 to 100000"),
         live_interval=parsed("LIVE_INTERVAL", _span(SHORTEST, DAY), "a duration from 100ms to 24h, like 10s"),
@@ -269,6 +286,18 @@ def _span(least: dt.timedelta, most: dt.timedelta) -> Callable[[str], dt.timedel
         return found
 
     return parse
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from dagster_project.guard import origin
+
+    return tuple(origin(one) for one in text.split(",") if one.strip())
+
+
+def _key(text: str) -> str:
+    if len(text.strip()) < KEY_LENGTH:
+        raise ValueError
+    return text.strip()
 
 
 def _days(text: str) -> int | None:

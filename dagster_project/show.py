@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from assets.metrics.client import masked
+
 if TYPE_CHECKING:
     from assets.ranking.serving import Scores
     from assets.spam import Found
@@ -82,7 +84,7 @@ def expected_errors() -> Iterator[None]:
         if not is_expected(error):
             raise
         errors.print("[red]error:[/red]", end=" ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        errors.print(masked(str(error)), markup=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -370,7 +372,7 @@ def backfill_done(done: Mapping[str, Any], without: str | None) -> None:
          "models trained on other rows": ", ".join(done["models"]) or "none"},
     )  # fmt: skip
     if without:
-        console.print(f"\nClickHouse at {without} does not answer; start it and run the same command again")
+        console.print(f"\nClickHouse at {masked(without)} does not answer; start it and run the same command again")
 
 
 def backfills(found: list[Mapping[str, Any]]) -> None:
