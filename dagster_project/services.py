@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from assets.metrics import access
 from dagster_project import instance
 from dagster_project.settings import ROOT, Settings
 
@@ -101,7 +102,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     return {
         "Dagster": f"http://127.0.0.1:{settings.dagster_port}",
         "Pages": f"http://127.0.0.1:{settings.streamlit_port}",
-        "ClickHouse": settings.clickhouse,
+        "ClickHouse": access.masked(settings.clickhouse),
     }
 
 
@@ -209,7 +210,7 @@ def live(settings: Settings, take_over: bool = False) -> None:
 
     stop = stop_on_signals()
     following = [
-        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days), by=labeler.APP),
+        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days, folder=settings.embedded_folder), by=labeler.APP),
         Follower(settings.lake, "dagster", live_reports.Reporter(settings), by=labeler.APP),
     ]
     for follower in following:
@@ -237,7 +238,7 @@ def orders(settings: Settings) -> None:
     chosen = rules.load_rules(settings.order_rules)  # a wrong file stops the start, not the night
     following = [
         Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP),
-        Follower(settings.lake, "clickhouse_orders", loader.OrderSink(settings.clickhouse), by=take.APP),
+        Follower(settings.lake, "clickhouse_orders", loader.OrderSink(settings.clickhouse, folder=settings.embedded_folder), by=take.APP),
     ]
     for follower in following:
         follower.start()

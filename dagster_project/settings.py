@@ -12,6 +12,7 @@ from pathlib import Path
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
+from assets.metrics import access
 from assets.spark import SparkSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,13 +95,27 @@ class Settings:
 
     @property
     def clickhouse(self) -> str:
-        """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint."""
-        return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
+        """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint. It holds a password: print it masked."""
+        return self.clickhouse_url or self.embedded_clickhouse("loader")
 
     @property
     def pages_clickhouse(self) -> str:
         """URL by which the pages ask: that of a read-only user where one is set."""
-        return self.pages_clickhouse_url or self.clickhouse
+        return self.pages_clickhouse_url or self.clickhouse_url or self.embedded_clickhouse("pages")
+
+    @property
+    def notebook_clickhouse(self) -> str:
+        """URL by which notebooks ask; the embedded endpoint lets them read only."""
+        return self.clickhouse_url or self.embedded_clickhouse("notebook")
+
+    @property
+    def embedded_folder(self) -> Path | None:
+        """The folder of the embedded endpoint, None where a server is in use."""
+        return None if self.clickhouse_url else self.clickhouse_folder
+
+    def embedded_clickhouse(self, user: str) -> str:
+        """URL of the embedded endpoint with the password of a user of this home (access.USERS); draws the home's key at first use."""
+        return access.signed(f"http://127.0.0.1:{self.clickhouse_port}", self.clickhouse_folder, user)
 
     @property
     def clickhouse_days(self) -> tuple[int | None, int | None]:
@@ -132,9 +147,11 @@ class Settings:
 
 
 def listed(env: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    """Every setting as (variable, value in force, what it does)."""
+    """Every setting as (variable, value in force, what it does); passwords and keys as ***."""
     env = dict(os.environ) if env is None else env
-    return [(PREFIX + name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
+    shown = {"USER_KEY": lambda value: value and "***"} | dict.fromkeys(("CLICKHOUSE_URL", "PAGES_CLICKHOUSE_URL"), access.masked)
+    given = [(name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
+    return [(PREFIX + name, shown.get(name, str)(value), what) for name, value, what in given]
 
 
 def load(env: dict[str, str] | None = None) -> Settings:

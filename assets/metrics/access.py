@@ -79,7 +79,7 @@ def masked(url: str | None) -> str:
         return ""
     text = re.sub(r"(?i)([?&;][^=&;]*(?:password|secret|token|key)[^=&;]*=)[^&;#\s]+", r"\1***", url)
     # By hand, not by urlsplit: what is no proper URL may hold a password all the same.
-    return re.sub(r"(?<=://)([^/?#\s]*):([^\s]*)@(?=[^@\s]*$)", r"\1:***@", text)
+    return re.sub(r"(^|://)([^/?#\s:@]*):(?!//)\S*@(?=[^@\s]*$)", r"\1\2:***@", text)
 
 
 def _read(path: Path) -> Keys | None:
