@@ -21,7 +21,7 @@ from typing import Any
 
 from assets.metrics import access
 from assets.metrics.endpoint.errors import EndpointError, QueryError
-from assets.metrics.endpoint.guard import Guard, Statement, quoted
+from assets.metrics.endpoint.guard import Guard, Statement, is_one, quoted
 
 LOCK = "endpoint.lock"
 SPOOL = 8 << 20  # an answer that waits for its end is kept in memory up to here, then on disk
@@ -229,6 +229,8 @@ class Insert:
         statement = engine.statement(call)
         if statement.kind != "INSERT" or not statement.format:
             raise QueryError("only an INSERT takes data. (SYNTAX_ERROR)", 62)
+        if form == "Values" and not is_one(data):
+            raise QueryError("Multi-statements are not allowed. (SYNTAX_ERROR)", 62)
         if form == "Values" and not engine.guard.values_may_call(data):
             call.settings |= {"input_format_values_interpret_expressions": "0", "input_format_values_deduce_templates_of_expressions": "0"}
         self._stack = contextlib.ExitStack()

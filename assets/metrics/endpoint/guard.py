@@ -393,6 +393,17 @@ def insert_head(data: bytes, whole: bool) -> Head | None | bool:
     return False if whole else None
 
 
+def is_one(values: bytes) -> bool:
+    """Does nothing follow the semicolon of these VALUES? The engine would leave it out and say nothing."""
+    ended, at = False, 0
+    while at < len(values):
+        one = _RAW.match(values, at)
+        if ended and not one["space"]:
+            return False
+        ended, at = ended or one["sign"] == b";", one.end()
+    return True
+
+
 def _head(sql: bytes, format: bytes, length: int) -> Head:
     try:
         return Head(sql.decode(), format.decode(), length)

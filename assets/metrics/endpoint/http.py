@@ -53,6 +53,18 @@ _FORMAT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 _QUERY_ID = re.compile(r"[!-~]{1,128}")
 
 
+class Incoming:
+    """`receive` that knows whether the body has ended: what came after that would be waited for until the client goes."""
+
+    def __init__(self, receive: Receive):
+        self._receive, self.ended = receive, False
+
+    async def __call__(self) -> dict:
+        message = await self._receive()
+        self.ended = self.ended or not message.get("more_body")
+        return message
+
+
 class Gone(Exception):
     """The client has closed the connection: nobody reads an answer."""
 
@@ -65,7 +77,7 @@ class Request:
     path: str
     headers: dict[str, list[str]]
     query: dict[str, str]
-    receive: Receive
+    receive: Incoming
 
     def header(self, name: str) -> str | None:
         """The header's value. Raises QueryError where it was sent twice."""
@@ -83,7 +95,7 @@ def _request(scope: Scope, receive: Receive) -> Request:
         query = urllib.parse.parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=1000)
     except ValueError as error:
         raise QueryError(f"the URL's query cannot be read: {error}. (BAD_ARGUMENTS)", 36) from error
-    return Request(scope["method"], scope["path"], headers, dict(query), receive)
+    return Request(scope["method"], scope["path"], headers, dict(query), Incoming(receive))
 
 
 def refuse_foreign(scope: Scope, loopback: bool) -> None:
@@ -202,16 +214,14 @@ def _codec(encoding: str) -> Callable[[], Any] | None:
     raise QueryError(f"Content-Encoding {_plain(encoding)[:40]!r} is not one of: lz4, zstd, gzip, deflate. (BAD_ARGUMENTS)", 36)
 
 
-async def _received(receive: Receive) -> AsyncIterator[bytes]:
+async def _received(receive: Incoming) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Gone."""
-    while True:
+    while not receive.ended:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Gone
         if piece := message.get("body"):
             yield piece
-        if not message.get("more_body"):
-            return
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
