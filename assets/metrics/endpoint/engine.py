@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -285,18 +284,6 @@ class Answer:
             return next(self._chunks, None)
         except Exception as error:
             raise QueryError(str(error)) from error
-
-    def spool(self, folder: Path) -> Any:
-        """The whole answer as a file: what it needs of the engine is free then."""
-        spool = tempfile.SpooledTemporaryFile(max_size=SPOOL, dir=folder)
-        try:
-            while (piece := self.next()) is not None:
-                spool.write(piece)
-            spool.seek(0)
-        except BaseException:
-            spool.close()
-            raise
-        return spool
 
     def close(self) -> None:
         self._first = None

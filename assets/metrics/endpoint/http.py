@@ -17,6 +17,7 @@ import hmac
 import json
 import os
 import re
+import tempfile
 import urllib.parse
 import uuid
 import zlib
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assets.metrics.access import ID_HEADER, USERS, WRITER
-from assets.metrics.endpoint.engine import Answer, Call, Engine, Insert
+from assets.metrics.endpoint.engine import SPOOL, Answer, Call, Engine, Insert
 from assets.metrics.endpoint.errors import QueryError
 from assets.metrics.endpoint.guard import KNOWN_BYTES, MAX_SQL_BYTES, Head, insert_head
 from assets.metrics.endpoint.lanes import RUNNING, Lane, Place
@@ -406,41 +407,30 @@ class Endpoint:
         spool = None
         try:
             headers = headers | {"X-ClickHouse-Format": _plain(answer.format), "X-ClickHouse-Summary": json.dumps(answer.summary)}
-            if answer.streamed and not call.wait:
-                # The first block has come: errors of parsing and planning already had their status.
-                return await self._stream(answer, request, headers, send)
-            spool = await self._thread(answer.spool, self.engine.path)
-            await self._close(answer.close)
-            place.leave()  # what is left is to send a file
-            await self._send_file(spool, headers, send)
+            async with _while_there(request):
+                if answer.streamed and not call.wait:
+                    # The first block has come: errors of parsing and planning already had their status.
+                    return await self._stream(answer, headers, send)
+                spool = tempfile.SpooledTemporaryFile(max_size=SPOOL, dir=self.engine.path)
+                while (piece := await self._thread(answer.next)) is not None:
+                    await self._thread(spool.write, piece)
+                await self._close(answer.close)
+                place.leave()  # what is left is to send a file
+                await self._send_file(spool, headers, send)
         finally:
             await self._close(answer.close)
             if spool is not None:
                 await self._close(spool.close)
 
-    async def _stream(self, answer: Answer, request: Request, headers: dict[str, str], send: Send) -> None:
-        import anyio
-
+    async def _stream(self, answer: Answer, headers: dict[str, str], send: Send) -> None:
         tag = uuid.uuid4().hex[:16]
-
-        async def until_gone() -> None:
-            with contextlib.suppress(Gone):
-                async for _ in _received(request.receive):
-                    pass
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-            group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(until_gone)
-            await _start(send, headers | {"X-ClickHouse-Exception-Tag": tag})
-            try:
-                while (piece := await self._thread(answer.next)) is not None:
-                    await _send_pieces(send, piece)
-            except QueryError as error:
-                await _send_pieces(send, _late(error, tag))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            group.cancel_scope.cancel()
+        await _start(send, headers | {"X-ClickHouse-Exception-Tag": tag})
+        try:
+            while (piece := await self._thread(answer.next)) is not None:
+                await _send_pieces(send, piece)
+        except QueryError as error:
+            await _send_pieces(send, _late(error, tag))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_file(self, spool: Any, headers: dict[str, str], send: Send) -> None:
         await _start(send, headers | {"Content-Length": str(spool.seek(0, os.SEEK_END))})
@@ -471,6 +461,31 @@ class Endpoint:
             "X-ClickHouse-Timezone": self.engine.timezone,
             ID_HEADER: keys.folder,
         }
+
+
+@contextlib.asynccontextmanager
+async def _while_there(request: Request) -> AsyncIterator[None]:
+    """What is done here ends where the client goes, as nobody reads its answer."""
+    import anyio
+
+    async def until_gone() -> None:
+        with contextlib.suppress(Gone):
+            async for _ in _received(request.receive):
+                pass
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+        group.cancel_scope.cancel()
+
+    failed = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(until_gone)
+        try:
+            yield
+        except QueryError as error:  # not as a group of one
+            failed = error
+        group.cancel_scope.cancel()
+    if failed:
+        raise failed
 
 
 class _Sent:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from assets.metrics.endpoint.errors import QueryError
 
-WAIT_S = 30.0
+WAIT_S = 20.0
 WAITING = 64  # statements of a user that may wait for a place
 
 RUNNING = {"default": 8, "writer": 8, "loader": 8, "pages": 8, "reader": 4, "notebook": 4}

@@ -124,7 +124,7 @@ def running(path: str | Path, user: str = access.WRITER) -> str | None:
         words = (path / LOCK).read_text().split()
         if words and words[-1].startswith("http") and held(path):
             url = access.signed(words[-1], path, user)
-            return url if serves(url) == access.keys(path).folder else None
+            return url if serves(url, timeout_s=5) == access.keys(path).folder else None
     return None
 
 
