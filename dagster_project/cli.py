@@ -73,7 +73,8 @@ def clickhouse(
         user = "reader" if reader else "writer"
         print(endpoint.running(settings.clickhouse_folder, user) or settings.embedded_clickhouse(user))
         return
-    endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port)
+    reads = [settings.lake.root] if settings.lake.log is not None else []
+    endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port, reads=reads, confined=True)
 
 
 @app.command()

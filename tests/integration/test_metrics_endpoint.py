@@ -211,7 +211,8 @@ def test_a_second_endpoint_on_the_folder_says_who_has_it(url, tmp_path):
 def test_a_signal_stops_it_cleanly(tmp_path, number):
     command = [sys.executable, "-m", "assets.metrics.endpoint", "--path", str(tmp_path), "--port", "0"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert endpoint.running(tmp_path).endswith(child.stdout.readline().strip().removeprefix("http://"))
+    said = child.stdout.readline().strip()
+    assert endpoint.running(tmp_path).endswith(said.removeprefix("http://"))
     assert connect(endpoint.running(tmp_path)).query("SELECT 1").result_rows == [(1,)]
     child.send_signal(number)
     _, errors = child.communicate(timeout=30)

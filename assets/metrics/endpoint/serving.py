@@ -36,11 +36,12 @@ def serve(
     ready: Callable[[int], None] | None = None,
     allow_remote: bool = False,
     reads: list[str | Path] | None = None,
+    confined: bool = False,
 ) -> None:
     """Serve the folder until SIGTERM or Ctrl-C. port 0 takes a free one; `ready` is told the port once it answers.
 
-    reads: folders that the loader lets ClickHouse read (the lake); given, the process can read no others, where the kernel can do that
-    (confine.py). Raises EndpointError where the folder is served already, the port is taken, or `host` is not loopback without
+    confined: this process is for the endpoint alone, and gives up what that does not need, for good (confine.py). reads: then the folders
+    that the loader lets ClickHouse read (the lake); without them it may read any. Raises EndpointError where the folder is served already, the port is taken, or `host` is not loopback without
     allow_remote (the passwords are sent in clear).
     """
     import uvicorn
@@ -53,6 +54,8 @@ def serve(
             "or run a ClickHouse server and set CLICKHOUSE_URL"
         )
     listening = _listen(host, port)
+    if confined:
+        _confine(path, reads)
     try:
         engine = Engine(path, _url(host, listening.getsockname()[1]))
     except EndpointError:
@@ -70,6 +73,19 @@ def serve(
             server.run(sockets=[listening])
     finally:
         engine.close()
+
+
+def _confine(path: str | Path, reads: list[str | Path] | None) -> None:
+    from assets.metrics.endpoint.confine import confine
+
+    folder = Path(path).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    # chdb reads a table named like a file of the working folder from that file: there is none.
+    nothing = folder / "endpoint.tmp" / "empty"
+    nothing.mkdir(parents=True, exist_ok=True)
+    os.chdir(nothing)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(nothing.parent)
+    confine(folder, None if reads is None else [Path(one).resolve() for one in reads])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -209,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         serve(
             given.path, given.host, given.port, lambda port: print(_url(given.host, port), flush=True),
-            given.allow_remote, given.reads,
+            given.allow_remote, given.reads, confined=True,
         )  # fmt: skip
     except EndpointError as error:
         print(error, file=sys.stderr)
