@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from assets.metrics.endpoint.guard import Guard, Statement, is_one, quoted
 
 LOCK = "endpoint.lock"
 SPOOL = 8 << 20  # an answer that waits for its end is kept in memory up to here, then on disk
+SPARE = 4  # handles made ahead
+SMALL = 64 << 10  # a first block below is mostly the last too
 PROBED_S = 2.0  # so long may another process hold the lock to see whether the folder is served
 
 # Formats of which each block is complete in itself: only these can be sent as they come.
@@ -59,6 +62,7 @@ class Engine:
             self._asking = threading.Lock()
             (self.timezone,) = self._ask("SELECT timezone()")
             self.guard = Guard(self._ask)
+            self._spare: deque[Any] = deque()
         except access.AccessError as error:
             self._lock.close()
             raise EndpointError(str(error)) from error
@@ -67,6 +71,8 @@ class Engine:
             raise EndpointError(f"ClickHouse's engine does not open {self.path}: {error}") from error
 
     def close(self) -> None:
+        while self._spare:
+            self._spare.pop().close()
         self._keep.close()
         self._lock.close()
 
@@ -108,7 +114,10 @@ class Engine:
     @contextlib.contextmanager
     def handle(self, call: Call) -> Iterator[Any]:
         """A handle with the request's database and settings. Raises QueryError."""
-        handle = self._connect(str(self.path))
+        try:
+            handle = self._spare.popleft()  # never used before
+        except IndexError:
+            handle = self._connect(str(self.path))
         try:
             _prepare(handle, call)
             yield handle
@@ -118,6 +127,10 @@ class Engine:
             raise QueryError(str(error)) from error
         finally:
             handle.close()
+            if len(self._spare) < SPARE:
+                # After an answer, when nobody waits for it.
+                with contextlib.suppress(Exception):
+                    self._spare.append(self._connect(str(self.path)))
 
 
 def _strings(data: bytes) -> Iterator[str]:
@@ -271,22 +284,32 @@ class Answer:
         handle = self._stack.enter_context(engine.handle(call))
         self._chunks = _chunks(handle, call, statement)
         try:
-            self._first: bytes | None = next(self._chunks, b"")
+            self._ready = [next(self._chunks, b"")]
+            self.ended = False
+            if len(self._ready[0]) < SMALL:
+                second = next(self._chunks, None)
+                self.ended = second is None
+                self._ready += [] if second is None else [second]
         except BaseException as error:
             self.close()
             raise error if isinstance(error, QueryError) else QueryError(str(error)) from error
 
+    def ready(self) -> Iterator[bytes]:
+        """The pieces that are there already."""
+        while self._ready:
+            yield self._ready.pop(0)
+
     def next(self) -> bytes | None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+        """The next piece after those, None at the end. Raises QueryError."""
+        if self.ended:
+            return None
         try:
             return next(self._chunks, None)
         except Exception as error:
             raise QueryError(str(error)) from error
 
     def close(self) -> None:
-        self._first = None
+        self._ready, self.ended = [], True
         with contextlib.suppress(Exception):
             self._chunks.close()
         self._stack.close()

@@ -316,7 +316,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers = self._headers("")
+        headers: dict[str, str] = {}
         try:
             refuse_foreign(scope, self.loopback)
             if scope["path"] == "/ping" and scope["method"] in ("GET", "HEAD"):
@@ -330,7 +330,7 @@ class Endpoint:
             user = user_of(request, self.engine)
         except QueryError as error:
             # Who is not known is not read to the end either.
-            return await _send(send, *_refusal(error, headers | {"Connection": "close"}))
+            return await _send(send, *_refusal(error, (headers or self._headers("")) | {"Connection": "close"}))
         await self._known(request, user, headers, send)
 
     async def _known(self, request: Request, user: str, headers: dict[str, str], send: Send) -> None:
@@ -412,7 +412,7 @@ class Endpoint:
                     # The first block has come: errors of parsing and planning already had their status.
                     return await self._stream(answer, headers, send)
                 spool = tempfile.SpooledTemporaryFile(max_size=SPOOL, dir=self.engine.path)
-                while (piece := await self._thread(answer.next)) is not None:
+                async for piece in self._pieces(answer):
                     await self._thread(spool.write, piece)
                 await self._close(answer.close)
                 place.leave()  # what is left is to send a file
@@ -426,11 +426,17 @@ class Endpoint:
         tag = uuid.uuid4().hex[:16]
         await _start(send, headers | {"X-ClickHouse-Exception-Tag": tag})
         try:
-            while (piece := await self._thread(answer.next)) is not None:
+            async for piece in self._pieces(answer):
                 await _send_pieces(send, piece)
         except QueryError as error:
             await _send_pieces(send, _late(error, tag))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pieces(self, answer: Answer) -> AsyncIterator[bytes]:
+        for piece in answer.ready():
+            yield piece
+        while not answer.ended and (piece := await self._thread(answer.next)) is not None:
+            yield piece
 
     async def _send_file(self, spool: Any, headers: dict[str, str], send: Send) -> None:
         await _start(send, headers | {"Content-Length": str(spool.seek(0, os.SEEK_END))})
