@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -696,3 +698,39 @@ def test_a_key_cut_short_while_it_serves_is_drawn_anew_and_taken(tmp_path):
         (tmp_path / "a" / "endpoint.key").write_bytes(b"")
         fresh = endpoint.running(tmp_path / "a")
         assert fresh != url and connect(fresh).command("SELECT 1") == 1
+
+
+CONFINED = """
+import os, socket, subprocess, sys, tempfile
+from assets.metrics.endpoint.confine import confine
+listening = socket.create_server(("127.0.0.1", 0))
+folder, secret = sys.argv[1:]
+if not confine(folder, []):
+    print("no Landlock")
+    raise SystemExit
+import chdb
+engine = chdb.connect(folder + "/db")
+engine.query("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a")
+engine.query("INSERT INTO t SELECT 1")
+assert engine.query("SELECT sum(a) FROM t").bytes().strip() == b"1"
+def denied(work):
+    try:
+        work()
+    except Exception as error:
+        return "ermission denied" in str(error)
+    return False
+print(all(map(denied, (
+    lambda: open(secret), lambda: open(secret + "2", "w"), lambda: os.unlink(secret), lambda: subprocess.run(["true"]),
+    lambda: socket.create_connection(listening.getsockname()),
+    lambda: engine.query(f"SELECT * FROM file('{secret}', 'LineAsString')"), lambda: engine.query(f"SELECT 1 INTO OUTFILE '{secret}3'"),
+))))
+"""
+
+
+def test_the_kernel_keeps_the_process_from_what_the_rules_keep_statements_from(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret").write_text("x")
+    done = subprocess.run([sys.executable, "-c", CONFINED, str(tmp_path / "folder"), str(tmp_path / "secret")], capture_output=True, text=True)
+    if "no Landlock" in done.stdout:
+        pytest.skip("this kernel has no Landlock")
+    assert done.stdout == "True\n", done
