@@ -331,7 +331,7 @@ class Lake:
         if seen is not None and seen >= version:
             return False
         properties = CommitProperties(app_transactions=[Transaction(app, version)])
-        write_deltalake(target, _conform(table, data), mode="append", commit_properties=properties)
+        write_deltalake(target, _conform(table, data), mode="append", commit_properties=properties, schema_mode="merge")
         return True
 
     def replace_window(self, table: Table, data: pa.Table, window: Window) -> int:
