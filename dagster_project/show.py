@@ -146,6 +146,30 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
         table("Stray hours: far from the others and with few events; labeled too", summary["stray_hours"])
 
 
+def plain(text: str) -> None:
+    """A line as it is: a path in it is no markup, and is not folded."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def processes(running: list[Any], services: list[Mapping[str, Any]]) -> None:
+    """What runs in a home: who has told of itself (processes.Registered), and the services of `up`."""
+    up = next((one for one in running if one.name == "up"), None)
+    if services:
+        def ago(beat: float | None) -> str:
+            return "–" if beat is None else f"{max(0.0, time.monotonic() - beat):.0f} s ago"
+
+        rows = [(one["name"], one["state"], str(one["pid"] or "–"), str(one["restarts"]), ago(one["beat_at"]), one["said"] or "–") for one in services]
+        table(f"Processes of `up` (pid {up.pid})", rows, ("process", "state", "pid", "restarts", "sign of life", "last end"))
+    elif up:
+        console.print(f"`up` (pid {up.pid}) is starting or stopping")
+    known = {one["pid"] for one in services}
+    for one in running:
+        if one is not up and one.pid not in known:
+            console.print(f"{one} runs beside `up`" if up else f"{one} runs")
+    if not running:
+        console.print("nothing runs in this home")
+
+
 def live_status(found: Mapping[str, Any] | None) -> None:
     """The last batch of the live labeler."""
     if found is None:

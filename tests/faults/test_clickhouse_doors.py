@@ -715,7 +715,7 @@ from assets.metrics.endpoint.confine import confine
 listening = socket.create_server(("127.0.0.1", 0))
 folder, secret = sys.argv[1:]
 os.environ["TMPDIR"] = folder  # chdb makes a folder there when it is imported
-if not confine(folder, []):
+if not confine([folder], []):
     print("no Landlock")
     raise SystemExit
 import chdb

@@ -34,8 +34,8 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
 
 
-def confine(folder: str | Path, reads: Iterable[str | Path] | None) -> bool:
-    """Confine this process, and the threads it starts from now on, to `folder`; False where the kernel cannot.
+def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None) -> bool:
+    """Confine this process, and the threads it starts from now on, to `folders`; False where the kernel cannot.
 
     It can start no program and open no connection, and write nowhere else. reads: what else it may read, beside the system's and Python's
     own files; None for anything. Call it before threads are started.
@@ -55,12 +55,12 @@ def confine(folder: str | Path, reads: Iterable[str | Path] | None) -> bool:
     if ruleset < 0:
         return False
     try:
-        allowed = {str(folder): change | read}
-        allowed |= {one: _READ_FILE | _WRITE_FILE for one in _DEVICES}
+        own = {str(folder): change | read for folder in folders}
+        allowed = own | {one: _READ_FILE | _WRITE_FILE for one in _DEVICES}
         if reads is not None:
             python = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, sys.path)}
             allowed |= dict.fromkeys(map(str, {*_SYSTEM, *python, *reads}), read)
-            allowed |= {str(folder): change | read}
+            allowed |= own
         for path, rights in allowed.items():
             _allow(libc, ruleset, path, rights & handled)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

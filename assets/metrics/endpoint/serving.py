@@ -37,11 +37,13 @@ def serve(
     allow_remote: bool = False,
     reads: list[str | Path] | None = None,
     confined: bool = False,
+    writes: list[str | Path] | None = None,
 ) -> None:
     """Serve the folder until SIGTERM or Ctrl-C. port 0 takes a free one; `ready` is told the port once it answers.
 
     confined: this process is for the endpoint alone, and gives up what that does not need, for good (confine.py). reads: then the folders
-    that the loader lets ClickHouse read (the lake); without them it may read any. Raises EndpointError where the folder is served already, the port is taken, or `host` is not loopback without
+    that the loader lets ClickHouse read (the lake); without them it may read any. writes: folders
+    beside its own in which it may write. Raises EndpointError where the folder is served already, the port is taken, or `host` is not loopback without
     allow_remote (the passwords are sent in clear).
     """
     import uvicorn
@@ -55,7 +57,7 @@ def serve(
         )
     listening = _listen(host, port)
     if confined:
-        _confine(path, reads)
+        _confine(path, reads, writes or [])
     try:
         engine = Engine(path, _url(host, listening.getsockname()[1]))
     except EndpointError:
@@ -75,7 +77,7 @@ def serve(
         engine.close()
 
 
-def _confine(path: str | Path, reads: list[str | Path] | None) -> None:
+def _confine(path: str | Path, reads: list[str | Path] | None, writes: list[str | Path]) -> None:
     from assets.metrics.endpoint.confine import confine
 
     folder = Path(path).resolve()
@@ -85,7 +87,7 @@ def _confine(path: str | Path, reads: list[str | Path] | None) -> None:
     nothing.mkdir(parents=True, exist_ok=True)
     os.chdir(nothing)
     os.environ["TMPDIR"] = tempfile.tempdir = str(nothing.parent)
-    confine(folder, None if reads is None else [Path(one).resolve() for one in reads])
+    confine([folder, *writes], None if reads is None else [Path(one).resolve() for one in reads])
 
 
 def _listen(host: str, port: int) -> socket.socket:
