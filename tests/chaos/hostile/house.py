@@ -34,6 +34,7 @@ MARK = "HOSTILE_HOUSE"  # in the environment of every process of a house, its gr
 START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 45, 20
 MEMORY_MB = 1024  # what the labeler is allowed
 WATCHDOG_BYTES = 10 << 30  # a house that takes more is ended, for the sake of this machine
+WARM_SECONDS = 180  # the first batch, compiling included
 KEY_FILE = "endpoint.key"  # in the folder of ClickHouse's tables; passwords are derived from it
 # A part of the command line of each process, in any tree.
 ROLES = {
@@ -165,6 +166,8 @@ class House:
             said = self.said()[-1500:]
             self.stop()
             raise HouseError(f"{', '.join(missing)} of {self.tree.name} did not start: {said}")
+        if warm := {"live": works, "orders": takes_orders}.get(self.verb[0]):  # these have no port that would answer
+            warm(self, WARM_SECONDS)
         return self
 
     def stop(self) -> None:
