@@ -228,7 +228,7 @@ class House:
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
                 line = " ".join([os.path.basename(word) if word.startswith("/") else word for word in words])
-                if os.path.basename(words[0]) in ("sh", "bash"):  # waits, and will become it
+                if not words or os.path.basename(words[0]) in ("sh", "bash"):  # ends just now, or waits and will become it
                     continue
                 for role, parts in ROLES.items():
                     if any(part in line for part in parts):
