@@ -382,12 +382,12 @@ def takes_orders(house: House, within_s: float = 30) -> str | None:
     """Land a good order; None once it is among the orders."""
     number = time.time_ns() // 1000
     land(house.orders, f"good-{number}.jsonl", lines([order(number)]))
-    in_time(lambda: number in _order_ids(house) or house.process.poll() is not None, within_s)
-    if number in _order_ids(house):
+    in_time(lambda: str(number) in _order_ids(house) or house.process.poll() is not None, within_s)
+    if str(number) in _order_ids(house):
         return None
     end = house.process.poll()
     return f"a good order is not taken ({f'it ended with {end}' if end is not None else 'it still runs'}): ...{house.said()[-250:]}"
 
 
-def _order_ids(house: House) -> set[int]:
-    return {int(one) for one in column(house, "orders", "order_id")}
+def _order_ids(house: House) -> set[str]:
+    return {str(one) for one in column(house, "orders", "order_id")}
