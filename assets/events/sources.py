@@ -29,7 +29,8 @@ from assets.events.names import SUFFIXES, is_log, shown, suffix_of
 
 __all__ = ["CONTEXT", "Block", "Layout", "SourceError", "header_of", "layout_of", "names_of", "parse_bodies", "read_blocks"]
 
-BLOCK_BYTES = 24 * 2**20
+BLOCK_BYTES = 8 * 2**20
+BLOCK_ROWS = 100_000
 MAX_ROW_BYTES = 16 * 2**20
 HEAD_BYTES = 64 * 2**10  # of a longer row, kept in quarantine
 MAX_HEADER_BYTES = 2**20
@@ -250,8 +251,9 @@ def _blocks_of(
     """A block of the records between two that are too long, and a block for each of those."""
     first = 0
     for long in [*np.flatnonzero(end - start > MAX_ROW_BYTES).tolist(), len(start)]:
-        if long > first:
-            yield _block(data, start[first:long], end[first:long], number[first:long], layout, header, wanted)
+        for begin in range(first, long, BLOCK_ROWS):
+            some = slice(begin, min(long, begin + BLOCK_ROWS))
+            yield _block(data, start[some], end[some], number[some], layout, header, wanted)
         if long < len(start):
             row = data[start[long] : end[long]]
             digest = hashlib.sha256(row)
