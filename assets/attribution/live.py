@@ -180,7 +180,7 @@ def _consumed(store: Store) -> set[str]:
     progress = store.progress(last)
     done = set(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else set()
     for batch in range(progress.snapshot + 1, last + 1):
-        done.update(store.plan(batch).files)
+        done.update(store.known_plan(batch).files)
     return done
 
 
@@ -250,7 +250,8 @@ class _Live:
         for batch in self.store.snapshots(upto=self.progress.snapshot):
             try:
                 found = self.store.snapshot(batch)
-            except LiveError:  # damaged: the one before it will do, its segments are kept
+            except LiveError as error:  # damaged: the one before it will do, its segments are kept
+                self.store.tell(f"{error}: not needed, the state is rebuilt from the snapshot before it, or from the first batch")
                 continue
             self.snapshot, self.pending, self.consumed = batch, found.pending, set(found.consumed)
             self.sessions.load(found.open_impressions, found.open_clicks)
@@ -267,7 +268,7 @@ class _Live:
             if batch > self.snapshot:
                 step = self.store.progress(batch)
                 self._advance(self._on_time(batch), step.watermark)
-                self.consumed.update(self.store.plan(batch).files)
+                self.consumed.update(self.store.known_plan(batch).files)
         for batch in needed:
             greatest = self.progress.segments.get(batch, (NONE, NONE))[1]
             if greatest != NONE and greatest >= self.progress.watermark:
@@ -417,7 +418,7 @@ class _Live:
     def _in_events(self, ids: pl.Series, moment: np.ndarray, rows: np.ndarray, version: int) -> np.ndarray:
         """Which rows repeat an event that the segments no longer hold; files of other moments are not read."""
         times = moment[rows]
-        data = self.lake.open(EVENTS.name, version).to_pyarrow_dataset()
+        data = self.lake.dataset(EVENTS.name, version)
         within = pc.field("event_time").isin(pa.array(np.unique(times)).view(TIME))
         hours = pa.array(np.unique(times // HOUR_US * HOUR_US)).view(TIME)
         inside = pc.field("hour").isin(hours) & within
@@ -538,7 +539,7 @@ class _Live:
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
         # From here on the file's pages in place of those that the batch was made in: the system can take them back.
-        self.segments[plan.batch] = self.store.segment(plan.batch)
+        self.segments[plan.batch] = self.store.segment(plan.batch, check=False)
         self.segments = {batch: table for batch, table in self.segments.items() if batch in kept}
         if self.saving is None and progress.batch - self.snapshot >= self.snapshot_batches:
             self._begin_snapshot(progress.batch)
