@@ -231,7 +231,10 @@ class CommitLog:
     def forget_sums(self, table: str) -> None:
         """Delete the checksums of files that are all gone."""
         for path in (self.root / SUMS / table).glob("*.json"):
-            files = unsealed(path, f"{SUMS}/{table}/{path.name}")["files"]
+            try:
+                files = unsealed(path, f"{SUMS}/{table}/{path.name}")["files"]
+            except DamagedError:
+                continue
             if not any((self.root.parent / table / name).exists() for name in files):
                 path.unlink()
 
