@@ -845,6 +845,12 @@ def _checked(lake: Lake, name: str, data: ds.Dataset) -> ds.Dataset:
     return Checked(list(data.get_fragments()), data.schema, data.format, data.filesystem)
 
 
+def files_on_disk(table: DeltaTable) -> dict[str, int]:
+    """Path within the table, as on disk -> bytes, of a table's data files."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    return {unquote(path): size for path, size in zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), strict=True)}
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]
 

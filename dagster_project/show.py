@@ -143,6 +143,19 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
         table("Quarantine, by reason", summary["quarantine"])
 
 
+def checked(root: Any, found: Any) -> bool:
+    """What `glasshouse check` found in a lake; returns whether all was well."""
+    console.print(f"{root}: {found.files:,} files looked at, {found.checksums:,} data files held against their checksums", markup=False)
+    for one in found.damages:
+        console.print(f"{one.part}: {one.path}: {one.why}", markup=False, soft_wrap=True)
+    if found.damages:
+        console.print(
+            f"{len(found.damages)} damaged. Put each back from a copy of the lake; a snapshot, a cursor, a Delta checkpoint and the stream's "
+            "name are made anew by whoever needs them", soft_wrap=True,
+        )  # fmt: skip
+    return not found.damages
+
+
 def live_status(found: Mapping[str, Any] | None) -> None:
     """The last batch of the live labeler."""
     if found is None:

@@ -92,7 +92,7 @@ def write_json(path: Path, values: dict) -> None:
 def write_sums(place: Path) -> None:
     """Write the checksums of a folder's files beside them."""
     sums = {file.name: durable.digest_of(file) for file in sorted(place.iterdir()) if file.is_file() and file.name != SUMS}
-    write_json(place / SUMS, {"files": sums})
+    durable.write_durably(place / SUMS, durable.sealed(SUMS, {"files": sums}))
 
 
 def checked(place: Path, *names: str) -> Path:
@@ -100,7 +100,12 @@ def checked(place: Path, *names: str) -> Path:
 
     Raises RankerError naming the file that is gone or not what was written.
     """
-    sums = _json(place / SUMS)["files"] if (place / SUMS).exists() else {}
+    try:
+        sums = durable.unsealed(place / SUMS, SUMS)["files"]
+    except FileNotFoundError:
+        sums = {}
+    except (durable.DamagedError, TypeError, KeyError) as error:
+        raise RankerError(f"{place / SUMS} {getattr(error, 'why', 'is damaged')}; {_advice(place)}") from error
     for name in names or tuple(sums):
         path = place / name
         if not path.exists():
