@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assets import durable, followers
+from assets import deltalog, durable, followers
 from assets.attribution.state import LiveError, Store
 from assets.commits import CommitError
 from assets.lake import Lake, LakeError, files_on_disk
@@ -101,8 +101,14 @@ def _tables(lake: Lake, found: Found) -> Damages:
 
 
 def _table(now: Lake, name: str, found: Found) -> Damages:
+    chain = deltalog.chain_of(now.moment.logs.get(name))
     try:
+        if chain is not None:
+            deltalog.check(Path(now.path(name)), chain, repair=False)
         files = files_on_disk(now.open(name))
+    except durable.DamagedError as error:
+        yield error.path, error.why
+        return
     except LakeError as error:
         yield Path(now.path(name), "_delta_log"), str(error)
         return

@@ -102,13 +102,13 @@ def is_whole(path: Path) -> bool:
 _seen: dict[tuple[str, int, str], tuple] = {}  # (table, version, tail) -> sizes and times of its files when they were read
 
 
-def check(table: Path, chain: Chain) -> None:
+def check(table: Path, chain: Chain, repair: bool = True) -> None:
     """Raises DamagedError where the log up to the chain's version is not what was committed, naming the file if it can.
 
-    A damaged checkpoint is set aside, and told, where all entries since the first are still there.
+    repair: a damaged checkpoint is set aside, and told, where all entries since the first are still there.
     """
     key, now = (str(table), chain.version, chain.tail), _signature(table, chain)
-    if _seen.get(key) == now:
+    if repair and _seen.get(key) == now:
         return
     try:
         tail = "" if chain.base < 0 else digest(checkpoint(table, chain.base).read_bytes())
@@ -119,7 +119,7 @@ def check(table: Path, chain: Chain) -> None:
     for body in entries if found is not None else ():
         found = digest(found.encode() + body)
     if found != chain.tail:
-        _explain(table, chain, tail)
+        _explain(table, chain, tail, repair)
     if len(_seen) > 10_000:
         _seen.clear()
     _seen[key] = _signature(table, chain)
@@ -140,13 +140,15 @@ def _signature(table: Path, chain: Chain) -> tuple:
     return tuple(found)
 
 
-def _explain(table: Path, chain: Chain, tail: str | None) -> None:
+def _explain(table: Path, chain: Chain, tail: str | None, repair: bool) -> None:
     """Raises DamagedError, unless it is the checkpoint that differs and the log can do without."""
     for version in range(chain.base + 1, chain.version + 1):
         if not is_whole(entry(table, version)):
             raise DamagedError(entry(table, version), "is damaged: it is no Delta entry")
     point = checkpoint(table, chain.base)
     if chain.base >= 0 and _whole(table, chain.version) == chain.whole:
+        if not repair:
+            raise DamagedError(point, "is gone" if tail is None else "is damaged")
         if tail is not None:
             set_aside(point, "is damaged", "the table is read from its entries until the next checkpoint")
         else:
@@ -180,6 +182,22 @@ def _whole(table: Path, version: int) -> str | None:
         except DamagedError:
             return None
     return found
+
+
+def drop_stale_hint(table: Path) -> bool:
+    """Remove a `_last_checkpoint` that names a checkpoint which is not there, and tell; Delta refuses such a table."""
+    hint = table / LOG / HINT
+    try:
+        version = json.loads(hint.read_bytes())["version"]
+        if checkpoint(table, version).exists():
+            return False
+    except FileNotFoundError:
+        return False
+    except (ValueError, TypeError, KeyError):
+        pass
+    hint.unlink(missing_ok=True)
+    tell(f"{hint} is damaged; it was removed, the table is read without it until the next checkpoint")
+    return True
 
 
 def check_unchained(table: Path, version: int) -> None:

@@ -266,7 +266,9 @@ class Lake:
             raise LakeError(
                 f"the lake at {self.root} has no table `{name}`; materialize the asset `{name}`, or run `make demo`"
             ) from error
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, ValueError) as error:
+            if self.log is not None and deltalog.drop_stale_hint(Path(self.path(name))):
+                return self._open(name, version, moment)
             at = "" if version is None else f" at version {version}"
             raise LakeError(f"{self.path(name)}/_delta_log cannot be read{at} ({_first_line(error)}); {RESTORE}") from error
 

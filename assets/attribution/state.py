@@ -391,11 +391,10 @@ class Store:
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: Exception) -> LiveError:
-        said = str(error)
-        return LiveError(said if said.startswith(str(self.root)) and "restore" in said else (
-            f"{self.root / name} is damaged ({said.removeprefix(str(self.root / name)).strip()}); {_RESTORE.format(self.root)}, or start on "
-            "another lake and land the log again"
-        ))  # fmt: skip
+        if isinstance(error, LiveError):
+            return error
+        why = error.why if isinstance(error, durable.DamagedError) else f"is damaged: {error}"
+        return LiveError(f"{self.root / name} {why}; {_RESTORE.format(self.root)}, or start on another lake and land the log again")
 
     def _read_json(self, name: str) -> Any:
         """None where there is none. Raises LiveError where it is damaged."""

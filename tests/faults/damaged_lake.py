@@ -20,6 +20,7 @@ from assets.attribution import live
 from assets.attribution.rules import Rules
 from assets.backfill import store, swap
 from assets.backfill.plan import plan
+from assets.durable import sealed, write_durably
 from assets.followers import Follower
 from assets.lake import Lake, Window
 from assets.ranking import checkpoint, registry
@@ -99,17 +100,20 @@ def go_on(folder: Path):
 
 
 def follow(folder: Path):
-    """Hand on what a labeler commits: repeats are allowed, gaps are not."""
+    """Moments of the labeler that are never handed on: none. Repeats are allowed."""
     lake = Lake(str(folder / "lake"))
+    before = max(lake.log.numbers())
     label(lake, folder / "landing")
     seen = _followed(lake)
-    moments = [lake.log.moment(number) for number in lake.log.numbers()]
-    wanted = {moment.number for moment in moments if moment.by == live.APP and moment.number > last_followed(folder)}
-    return sorted(wanted - set(seen))
+    return [number for number in lake.log.numbers() if number > before and number not in seen]
 
 
-def last_followed(folder: Path) -> int:
-    return max(Lake(str(folder / "older")).log.numbers())
+def follow_late(folder: Path):
+    """The same of a follower that is some moments behind."""
+    lake = Lake(str(folder / "lake"))
+    path = lake.log.root / "followers" / "test.json"
+    write_durably(path, sealed("followers/test.json", {"moment": max(lake.log.numbers()) - 4}))
+    return _followed(lake)
 
 
 def undo(folder: Path):
@@ -186,7 +190,7 @@ KINDS: dict[str, tuple[Callable, Callable]] = {
     "data file": (newest("events/hour=*/*.parquet", 3), read),
     "data file of sources": (newest("sources/*.parquet", 1), go_on),
     "moment, newest": (newest("_commits/0*.json"), go_on),
-    "moment": (newest("_commits/0*.json", 1), follow),
+    "moment": (newest("_commits/0*.json", 1), follow_late),
     "follower's cursor": (newest("_commits/followers/*.json"), follow),
     "stream": (newest("_live/stream.json"), go_on),
     "epoch": (newest("_live/epochs/*.json"), go_on),
