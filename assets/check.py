@@ -198,7 +198,7 @@ def _computing(run) -> bool:
 
 
 def _models(lake: Lake, found: Found) -> Damages:
-    from assets.ranking import registry
+    from assets.ranking import checkpoint, registry
     from assets.ranking.config import RankerError
 
     for name in registry.versions(lake):
@@ -211,6 +211,15 @@ def _models(lake: Lake, found: Found) -> Damages:
             registry.checked(place)
         except RankerError as error:
             yield place, _why(error, place)
+    yield from _sealed(found, registry.folder(lake) / ".serving" / registry.HEAD, registry.HEAD)
+    for run in sorted(registry.folder(lake).glob(".training-*")):
+        newest = checkpoint.newest(run)
+        try:
+            checkpoint.read_job(run)
+            if newest is not None:
+                checkpoint.read_meta(newest)
+        except RankerError as error:
+            yield newest if newest is not None and str(newest) in str(error) else run / checkpoint.JOB, _why(error, run)
     try:
         registry.history(lake)
     except RankerError as error:

@@ -65,6 +65,8 @@ def read_job(folder: Path) -> dict | None:
     try:
         return durable.unsealed(path, JOB)
     except FileNotFoundError:
+        if any(folder.glob("step-*")):
+            raise RankerError(f"{path} is gone, though there are checkpoints; delete {folder} and start a new run") from None
         return None
     except durable.DamagedError as error:
         raise RankerError(f"{error}; the run cannot go on without it: delete {folder} and start a new run") from error
@@ -79,8 +81,8 @@ def write_whole(path: Path, values: dict) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """The last complete checkpoint, or None."""
-    found = [path for path in folder.glob("step-*") if (path / META).exists()]
+    """The last checkpoint, or None: complete, since its folder got its name when it was; whether it still is says read_meta."""
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
 

@@ -32,7 +32,6 @@ OTHERWISE = {
     ("version: checksums", "missing"): UNNEEDED,  # as a version of older code
     ("serving: head", "missing"): UNNEEDED,
     ("serving: head", "older_copy"): UNNEEDED,
-    ("training: job", "missing"): REBUILT,
 }
 
 
