@@ -16,7 +16,7 @@ endif
 # Some machines ask Python to keep no compiled files: every process of a run would then compile the whole project anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics ladder clean
+.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -62,6 +62,13 @@ chaos-backfill: setup  ## 100 kills of plan, apply and undo under a reader of De
 
 chaos-metrics: setup  ## 100 kills of ClickHouse and of what loads it, then every row and aggregate compared with Delta (a quarter of an hour)
 	@$(BIN)/python -m tests.chaos.metrics $(CHAOS_ARGS)
+
+fuzz: setup  ## a million rows that nobody sends on purpose, by every way in and in every format (20 minutes)
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+chaos-hostile:  ## what a hostile page, client, file, clock or signal does to what `make up` starts, here and on 82b1db2 (half an hour; sets up Chromium too)
+	@$(SETUP) --browser
+	@$(BIN)/python -m tests.chaos.hostile $(CHAOS_ARGS)
 
 bench-metrics: setup  ## 100 million events into ClickHouse, every board's query, freshness (half an hour the first time)
 	@$(BIN)/python -m benchmarks.metrics $(BENCH_ARGS)

@@ -6,7 +6,7 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -80,11 +80,12 @@ def traffic() -> None:
 @app.command()
 def live(
     take_over: Annotated[bool, typer.Option(help="of a labeler that hangs: it can no longer commit")] = False,
+    reset_watermark: Annotated[bool, typer.Option(help="set a watermark back that a wrong clock has moved ahead of this machine's")] = False,
 ) -> None:
     """Label what lands, in micro-batches, until stopped (after the batch in hand)."""
     from dagster_project import services
 
-    services.live(_settings(), take_over)
+    services.live(_settings(), take_over, reset_watermark)
 
 
 @app.command()
@@ -224,9 +225,10 @@ def ranker_train(
 
 def _training_window(lake, start: str | None, end: str | None):
     """The range, its open ends those of the samples there are."""
+    from assets.hours import of
     from assets.ranking.config import RankerError
 
-    hours = lake.hours("training_samples")
+    hours = of(lake, "training_samples").regular if lake.exists("training_samples") else []
     if not hours:
         raise RankerError("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
     return _range(start or f"{hours[0]:%Y-%m-%dT%H:%M}", end or f"{hours[-1] + timedelta(hours=1):%Y-%m-%dT%H:%M}")
@@ -386,11 +388,13 @@ def tidy() -> None:
 @app.command()
 def status() -> None:
     """What the live labeler did last: watermark, lag, throughput, open sessions."""
+    from assets import hours
     from assets.attribution import live as labeler
     from dagster_project import show
 
     settings = _settings()
     show.live_status(labeler.status(settings.lake, settings.landing))
+    show.warnings(hours.warnings(hours.of(settings.lake), datetime.now(timezone.utc)))
 
 
 @app.command()

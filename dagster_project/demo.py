@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import rich.markup
 
+from assets import hours as rule
 from assets.commits import write_durably
 from assets.lake import Window
 from dagster_project import instance, services, show
@@ -112,9 +113,12 @@ def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> W
     landed = intake.land(settings.lake, [log], load_mapping(mapping_file) if mapping_file else None)
     say(f"{landed.rows:,} rows landed" if landed.files_new else "the log is in the lake already")
     settings.own_log.write_text(f"{log}\n")
-    hours = settings.lake.hours("raw_events")
+    found, now = rule.of(settings.lake, "raw_events"), dt.datetime.now(dt.UTC)
+    for warning in rule.warnings(found, now):
+        say(warning)
+    hours = rule.newest(found, now)[0]
     if not hours:
-        raise DemoError(f"{log} holds no rows")
+        raise DemoError(f"{log} holds no rows" if not found.all else f"{log} holds no rows of hours that have begun by this machine's clock")
     # One hour more: what follows a display late in its hour lies in the next one.
     return Window(hours[0], hours[-1] + dt.timedelta(hours=2))
 

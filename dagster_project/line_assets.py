@@ -9,8 +9,9 @@ import dagster as dg
 
 from assets.attribution import tables as labels
 from assets.events import contract
+from assets.hours import stretches
 from assets.metrics import schema
-from dagster_project.partitions import hour_of, key_of, window_of
+from dagster_project.partitions import hour_of, key_of, stray_metadata, window_of, without_partition
 from dagster_project.reports import progress, report, table_metadata
 from dagster_project.settings import Settings
 
@@ -48,26 +49,33 @@ def _raw_events(partitions):
     )
     def land(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
         from assets.attribution import state
-        from assets.events import intake, landing
+        from assets.events import intake, landing, sources
 
         window = window_of(context)
-        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0}
+        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0, "files_unreadable": 0}
         elsewhere = set()
         with state.idle(settings.lake) as idle:
             if not idle:
                 context.log.info(f"a live labeler is at work: what lies in {settings.landing} is its to take, nothing was landed")
             for batch in landing.batches(settings.landing) if idle else []:
-                landed = intake.land(settings.lake, batch.paths, batch.mapping)
+                try:
+                    mapping = batch.mapping
+                except sources.SourceError as error:  # they wait until it is mended
+                    context.log.error(f"{len(batch.paths)} logs are not landed: {error}")
+                    continue
+                landed = intake.land(settings.lake, batch.paths, mapping, keep_going=True)
                 totals["files_new"] += landed.files_new
+                totals["files_unreadable"] += landed.unreadable
                 totals["files_seen"] += landed.files_seen
                 totals["rows_landed"] += landed.rows
                 elsewhere |= {hour for hour in landed.hours if not window.start <= hour < window.end}
         settings.lake.create(contract.RAW_EVENTS)
         # A file lands whole: Dagster is told of the hours that it touches beyond this run's partitions.
         first = hour_of(partitions.get_first_partition_key())
-        for hour in sorted(hour for hour in elsewhere if hour >= first):
+        beside = without_partition(settings.lake, first)
+        for hour in sorted(hour for hour in elsewhere if hour >= first and hour not in beside):
             context.log_event(dg.AssetMaterialization(contract.RAW_EVENTS.name, partition=key_of(hour)))
-        yield report(context, settings.lake, contract.RAW_EVENTS.name, window, totals)
+        yield report(context, settings.lake, contract.RAW_EVENTS.name, window, {**totals, **stray_metadata(settings.lake)})
 
     return land
 
@@ -89,13 +97,16 @@ def _events(partitions):
         backfill_policy=SINGLE_RUN,
     )  # fmt: skip
     def accept(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution import strays
         from assets.attribution.accounting import account_raw
         from assets.events import intake
 
         window, lake = window_of(context), settings.lake
         accepted = intake.accept(lake, window, settings.rules)
+        strays.accept(lake, without_partition(lake, hour_of(partitions.get_first_partition_key())), accepted)
+        more = stray_metadata(lake)
         for name in ("events", "quarantine"):
-            yield report(context, lake, name, window)
+            yield report(context, lake, name, window, more)
         found = account_raw(lake, accepted.parts, accepted.counts["repeats"])
         yield dg.AssetCheckResult(asset_key="events", check_name=COUNTED, passed=found["balanced"], metadata=found)
 
@@ -110,13 +121,18 @@ def _labels(partitions):
         backfill_policy=SINGLE_RUN,
     )
     def label(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.attribution import strays
         from assets.attribution.label import label_window
 
-        window = window_of(context)
-        counts = label_window(settings.lake, window, settings.rules, progress=progress(context))
+        window, lake = window_of(context), settings.lake
+        counts = label_window(lake, window, settings.rules, progress=progress(context))
         context.log.info(f"labelled: {counts}")
+        beside = without_partition(lake, hour_of(partitions.get_first_partition_key()))
+        if done := strays.label(lake, beside, settings.rules, say=context.log.info):
+            context.log.info(f"labelled beside the partitions: stray hours {', '.join(map(key_of, done))}")
+        more = stray_metadata(lake)
         for table in LABELS:
-            yield report(context, settings.lake, table.name, window)
+            yield report(context, lake, table.name, window, more)
 
     return label
 
@@ -148,6 +164,8 @@ def _clickhouse(partitions):
 
         client = clickhouse.client()
         counts = loader.load_window(settings.lake, client, window_of(context), progress=progress(context))
+        beside = without_partition(settings.lake, hour_of(partitions.get_first_partition_key()))
+        loader.load_hours(settings.lake, client, beside, reason="stray")
         schema.retain(client, *settings.clickhouse_days)
         for name in COPIED:
             yield dg.MaterializeResult(asset_key=clickhouse_key(name), metadata={"rows_of_run": counts.get(name, 0)})
@@ -185,8 +203,8 @@ def _clickhouse_orders():
         from assets.metrics import loader
 
         lake, rows = settings.lake, 0
-        if window := lake.span(COPIED_ORDERS):
-            rows = loader.load_window(lake, clickhouse.client(), window, part=schema.ORDERS)[COPIED_ORDERS]
+        for window in stretches(lake.hours(COPIED_ORDERS) if lake.exists(COPIED_ORDERS) else ()):
+            rows += loader.load_window(lake, clickhouse.client(), window, part=schema.ORDERS)[COPIED_ORDERS]
         yield dg.MaterializeResult(asset_key=clickhouse_key(COPIED_ORDERS), metadata={"rows_of_run": rows})
 
     return load_orders

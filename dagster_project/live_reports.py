@@ -36,6 +36,7 @@ class Reporter:
     def __call__(self, lake: Lake, moment: Moment) -> None:
         import dagster as dg
 
+        from assets import hours
         from assets.attribution.state import APP, Store
         from assets.attribution.tables import LABELED_HOURS
         from dagster_project import instance
@@ -53,7 +54,9 @@ class Reporter:
             self._instance.report_runless_asset_event(
                 dg.AssetMaterialization(name, metadata=metadata, tags={"glasshouse/batch": str(stats["batch"])})
             )
-        for hour in sorted(lake.added(moment, LABELED_HOURS)["hour"].to_pylist()):
+        closed = sorted(lake.added(moment, LABELED_HOURS)["hour"].to_pylist())
+        stray = hours.of(lake).stray if closed else {}  # they have no partition
+        for hour in (hour for hour in closed if hour not in stray):
             for name in moment.tables.keys() & stats["rows"].keys() - set(UNSEEN):
                 self._instance.report_runless_asset_event(
                     dg.AssetMaterialization(name, partition=key_of(hour), metadata={"closed_by_batch": stats["batch"]})
@@ -72,7 +75,7 @@ class OrdersReporter:
 
         from assets.orders.reconcile import reconcile
         from dagster_project import instance
-        from dagster_project.checks import ORDERS_RECONCILE, reconciled
+        from dagster_project.checks import ORDERS_RECONCILE, reconciled, severity
         from dagster_project.order_assets import KEYS
 
         if "batch" not in moment.note:  # a table was made, or gained a column
@@ -90,7 +93,7 @@ class OrdersReporter:
         self._instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
                 dg.AssetKey("order_attributions"), ORDERS_RECONCILE, found["balanced"],
-                {name: _shown(value) for name, value in reconciled(found).items()},
+                {name: _shown(value) for name, value in reconciled(found).items()}, severity=severity(found),
             )
         )  # fmt: skip
 
@@ -116,6 +119,7 @@ def figures(stats: dict) -> dict[str, float | int | str]:
         "repeats": stats["repeats"],
         "late": stats["rows"]["late_events"],
         "quarantined": stats["rows"]["quarantine"],
+        "wrong_clocks": stats.get("wrong_clocks", 0),
         "state_mb": stats["state_bytes"] / 2**20,
         "peak_mb": (stats["peak_bytes"] or 0) / 2**20,
         "batch_s": float(seconds["total"]),

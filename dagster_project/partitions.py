@@ -1,5 +1,7 @@
 """The one time dimension: hours, UTC, half-open; its first hour, and a run's partitions as a window.
 
+Stray hours (assets/hours.py) have no partition where it would make thousands of empty ones; `land`, `accept` and `label`
+take care of them beside the partitions of a run.
 Here: partitions. Not here: what is computed for them.
 The hour that is running now is a partition too (end_offset=1): live events of it can be looked at. What counts as
 settled is the schedules' concern.
@@ -9,6 +11,7 @@ import datetime as dt
 
 import dagster as dg
 
+from assets import hours as rule
 from assets.lake import Lake, Window
 from dagster_project.settings import Settings
 
@@ -22,23 +25,34 @@ def hourly(first: dt.datetime) -> dg.HourlyPartitionsDefinition:
 
 
 def first_hour(settings: Settings, now: dt.datetime | None = None) -> dt.datetime:
-    """The setting, else the lake's earliest hour of raw events, else the day before `now`.
+    """The setting, else the lake's earliest hour of events, else the day before `now`.
 
-    Costs one look at a Delta log; no JVM. A code location that was loaded before the first landing is reloaded to see
+    Stray hours do not count, nor what lies more than hours.MOST_PARTITIONS back or in the future. Costs one look at a Delta log; no JVM. A code location that was loaded before the first landing is reloaded to see
     earlier hours.
     """
     if settings.first_hour:
         return settings.first_hour
-    hours = known_hours(settings.lake)
-    if hours:
-        return hours[0]
     now = now or dt.datetime.now(dt.UTC)
+    if there := rule.newest(rule.of(settings.lake), now)[0]:
+        return there[0]
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=1)
 
 
 def known_hours(lake: Lake) -> list[dt.datetime]:
     """The hours of which the lake holds raw events, or events that were never landed; ascending."""
     return sorted({hour for name in ("raw_events", "events") if lake.exists(name) for hour in lake.hours(name)})
+
+
+def without_partition(lake: Lake, first: dt.datetime) -> dict[dt.datetime, int]:
+    """Stray hours that lie before the first partition or after the running hour -> events."""
+    now = dt.datetime.now(dt.UTC)
+    return {hour: count for hour, count in rule.of(lake).stray.items() if not first <= hour <= now}
+
+
+def stray_metadata(lake: Lake) -> dict[str, object]:
+    """For a run's metadata: the stray hours, where there are any."""
+    stray = rule.of(lake).stray
+    return {"stray_hours": len(stray), "stray": rule.listed(stray)} if stray else {}
 
 
 def key_of(hour: dt.datetime) -> str:

@@ -57,11 +57,12 @@ def _ranker():
         description="A TorchRec model of nine behaviours and reading time, trained on all samples the lake holds; one version a run.",
     )
     def ranker(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], config: RankerOptions):
+        from assets.hours import of
         from assets.ranking.config import load
         from assets.ranking.train import train
 
         lake = settings.lake
-        hours = lake.hours("training_samples")
+        hours = of(lake, "training_samples").regular
         if not hours:
             raise dg.Failure("`training_samples` is empty: materialize it, and what is upstream, for some hours first")
         named = {"model", "resume", "start_from"}

@@ -6,13 +6,23 @@ idempotent, and what has been taken in is known by the lake.
 
 import datetime as dt
 import json
+from pathlib import Path
 
 import dagster as dg
 
 from assets.events.landing import batches
+from assets.events.sources import shown
 from dagster_project.jobs import FRESH, LAND
 from dagster_project.partitions import key_of
 from dagster_project.settings import Settings
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed last (ns); 0 where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefinition]:
@@ -24,7 +34,7 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
     )
     def landing_folder(context: dg.SensorEvaluationContext):
         paths = [path for batch in batches(settings.landing) for path in batch.paths]
-        stamps = sorted((path.stat().st_mtime_ns, str(path)) for path in paths)
+        stamps = sorted((_changed(path), shown(path)) for path in paths)
         if not stamps:
             return dg.SkipReason(f"no logs in {settings.landing}")
         newest = json.dumps([len(stamps), *stamps[-1]])

@@ -200,7 +200,7 @@ def traffic(settings: Settings) -> None:
     generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals())
 
 
-def live(settings: Settings, take_over: bool = False) -> None:
+def live(settings: Settings, take_over: bool = False, reset_watermark: bool = False) -> None:
     """Label what lands until stopped; ClickHouse and Dagster follow the commits in threads of their own."""
     from assets.attribution import live as labeler
     from assets.followers import Follower
@@ -218,7 +218,7 @@ def live(settings: Settings, take_over: bool = False) -> None:
         labeler.run(
             settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
             take_over=take_over, batch_bytes=settings.live_batch_bytes, memory_bytes=settings.live_memory_bytes,
-            sessions=_on_spark(settings),
+            sessions=_on_spark(settings), reset_watermark=reset_watermark,
         )  # fmt: skip
     finally:
         for follower in following:
@@ -244,7 +244,7 @@ def orders(settings: Settings) -> None:
     try:
         while not stop.is_set():
             try:
-                take.take(settings.lake, settings.orders, chosen, say=print)
+                take.take(settings.lake, settings.orders, chosen, say=print, stopped=stop.is_set)
             except LakeError as error:  # another writer held the lock for long, or tidied just then: the next time
                 print(f"orders: {error}")
             stop.wait(settings.orders_interval.total_seconds())

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
     table("Behaviours", flags, ("label", "after a click", "without one"))
     if summary["quarantine"]:
         table("Quarantine, by reason", summary["quarantine"])
+    if summary["stray_hours"]:
+        table("Stray hours: far from the others and with few events; labeled too", summary["stray_hours"])
 
 
 def checked(root: Any, found: Any) -> bool:
@@ -162,16 +165,18 @@ def live_status(found: Mapping[str, Any] | None) -> None:
         console.print("no live batch yet; start one with `glasshouse live`, or everything with `make up`")
         return
     rows, seconds = found["rows"], found["seconds"]
+    warnings(found.get("warnings", ()))
     table(
         f"Live labeler, batch {found['batch']}",
         {
             "watermark": found["watermark"],
-            "newest event": found["greatest"],
+            "newest event": found.get("moved") or found["greatest"],
             "behind the wall clock, s": found.get("lag_s"),
             "behind the input": f"{found.get('waiting_files', 0):,} files, {found.get('waiting_bytes', 0) / 2**20:,.1f} MB",
             "events a second, in the batch": found["events_per_s"],
             "events in the batch": rows["events"],
             "late, repeats, quarantined": f"{rows['late_events']:,}, {found['repeats']:,}, {rows['quarantine']:,}",
+            "  of them of wrong clocks": found.get("wrong_clocks", 0),
             "sessions closed": rows["impression_sessions"] + rows["click_sessions"],
             "sessions open": found["open_impressions"] + found["open_clicks"],
             "events above the watermark": found["pending"],
@@ -182,6 +187,11 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             **{f"  {stage}, s": value for stage, value in seconds.items()},
         },
     )
+
+
+def warnings(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        console.print(f"[bold red]![/bold red] {escape(sentence)}")
 
 
 def money(cents: int) -> str:
@@ -206,7 +216,11 @@ def order_figures(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def orders(found: Mapping[str, Any], totals: Mapping[str, Any], taken: Mapping[str, int]) -> None:
     """What `glasshouse orders` took, what there is, and whether the totals agree."""
-    agree = "yes" if totals["balanced"] else f"NO: {len(totals['wrong_hours'])} of {totals['hours']} hours differ"
+    agree = "yes" if totals["agree"] else f"NO: {len(totals['wrong_hours'])} of {totals['hours']} hours differ"
+    if totals["refused"]:
+        unread = f", {totals['refused_unread']} of them of an amount that cannot be read" if totals["refused_unread"] else ""
+        refused = f"{totals['refused']} changes with {money(totals['refused_cents'])} of revenue lie in order_quarantine{unread}"
+        agree = f"NO: {refused}" if totals["agree"] else f"{agree}; {refused}"
     table(
         "Orders",
         {

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from assets import hours
 from assets.metrics import ranges
 from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
@@ -26,6 +27,7 @@ from dagster_project import settings
 
 QUERIES = Path(__file__).resolve().parents[1] / "sql" / "clickhouse" / "queries"
 FRESH_S = 30  # an answer about the past is good for this long; live parts ask again when newer events are there
+STRAY = {"stray_after_s": int(hours.STRAY_AFTER.total_seconds()), "stray_events": hours.STRAY_EVENTS}
 SPAN_S = 2  # so long all viewers share one look at how far the data goes
 KNOWN_ANSWERS = 300  # kept for when ClickHouse is away
 # A page asks for what people can look at. What needs more than this is refused by ClickHouse, in words on the page.
@@ -307,8 +309,8 @@ def forget() -> None:
 
 @st.cache_data(ttl=SPAN_S, show_spinner=False)
 def span() -> Span:
-    """What time the data covers. Raises NoTables where there are no events."""
-    row = fresh("data_span").iloc[0]
+    """What time the data covers, stray hours apart. Raises NoTables where there are no events."""
+    row = fresh("data_span", **STRAY).iloc[0]
     if pd.isna(row["newest"]):
         raise NoTables("no events")
     return Span(*(row[name].to_pydatetime() for name in ("first", "newest", "busy_until")))

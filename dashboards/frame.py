@@ -156,7 +156,7 @@ def _again() -> None:
 def _ask_again() -> None:
     """Draws nothing; runs the page again as soon as ClickHouse answers."""
     with contextlib.suppress(Exception):
-        data.fresh("data_span")
+        data.fresh("data_span", **data.STRAY)
         data.forget()
         st.rerun()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from assets import hours
 from assets.lake import Lake, LakeError, Window
 
 LABELS = ("impression_sessions", "click_sessions", "orphan_actions", "late_events")
@@ -147,6 +148,16 @@ def backfill(lake: Lake, plan: str) -> dict | None:
         return store.shown(lake, plan)
     except store.BackfillError:
         return None
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def _stray_hours(root: str) -> list[str]:
+    return hours.warnings(hours.of(Lake(root)), dt.datetime.now(dt.UTC))
+
+
+def stray_hours(lake: Lake) -> list[str]:
+    """What assets.hours.warnings tells of the lake: hours that have no partition of their own."""
+    return _stray_hours(str(lake.root))
 
 
 # --- the live labeler and who follows it -----------------------------------------------------------------------------

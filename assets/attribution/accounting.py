@@ -14,6 +14,7 @@ import polars as pl
 
 from assets.attribution.rules import Rules
 from assets.counts import rows
+from assets.events import intake
 from assets.lake import Lake, Window
 
 KEY = ["user_id", "note_id"]
@@ -46,16 +47,18 @@ def account_raw(lake: Lake, parts: Iterable[tuple[Window, int | None]], repeats:
     too, so where there are any, balanced only says that no more rows are in quarantine than came in.
     """
     tables = {"raw": "raw_events", "events": "events", "quarantine": "quarantine"}
-    counts, mapped = dict.fromkeys(tables, 0), 0
+    counts, mapped, unkept = dict.fromkeys(tables, 0), 0, 0
     for window, moment in parts:
         then = lake.pinned(moment)
         for key, name in tables.items():
             counts[key] += rows(then, name, window)
         mapped += _mapped_rows(then, window)
-    balanced = counts["raw"] == counts["events"] + counts["quarantine"] + repeats
+        unkept += intake.refused_for_good(then, window).height
+    refused = counts["quarantine"] - unkept
+    balanced = counts["raw"] == counts["events"] + refused + repeats
     if mapped:
-        balanced = counts["quarantine"] <= counts["raw"]
-    return {**counts, "repeats": repeats, "mapped": mapped, "balanced": balanced}
+        balanced = refused <= counts["raw"]
+    return {**counts, "repeats": repeats, "mapped": mapped, "unkept": unkept, "balanced": balanced}
 
 
 def _mapped_rows(lake: Lake, window: Window) -> int:

@@ -1,26 +1,30 @@
 """What landed, as the live labeler's input: events in order of arrival, and the rows of the tables beside them.
 
-Here: the reading of a batch's files, whole or (where a file cannot be read) as one row of quarantine. Not here: how a file is
-parsed (assets/events), which files a batch takes and what becomes of the events (live.py).
+Here: the reading of a batch's files within its bounds, whole or (where a file cannot be read) as one row of quarantine.
+Not here: how a file is parsed (assets/events), which files a batch takes and what becomes of the events (live.py).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import xxhash
 
-from assets.attribution.state import LiveError, Plan
+from assets.attribution.state import Plan, Rest
 from assets.events import intake, landing, sources
 from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 from assets.lake import Lake, Table
 
-HEAD_BYTES = 1000  # of an unreadable file, kept in quarantine
 EVENT_COLUMNS = pa.schema([column for column in EVENTS.schema if column.name != "hour"])
+
+
+class Stopped(Exception):
+    """The labeler is asked to stop while it reads a batch: nothing of the batch is kept, its plan stays."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Input:
 
     events: EVENT_SCHEMA, every good row in order of arrival, repeats included. rows: rows read. unreadable: files.
     raw, sources, quarantine, id_keys: rows of those tables. stored: the events are in the table `events` already, so they
-    are not written again.
+    are not written again. gone: files of the plan that are no longer there. left: files of the plan that the next batches
+    read. rest: where the file goes on that is read in part, None where there is none.
     """
 
     events: pa.Table
@@ -40,116 +45,149 @@ class Input:
     rows: int
     unreadable: int = 0
     stored: bool = False
+    gone: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    rest: Rest | None = None
 
 
 def landing_files(folder: Path) -> list[str]:
     """Logs under the landing folder in order of arrival: by name, then by subfolder."""
-    found = [path.relative_to(folder) for batch in landing.batches(Path(folder)) for path in batch.paths]
-    return [str(path) for path in sorted(found, key=lambda path: (path.name, str(path)))]
+    return landing.logs(Path(folder))
 
 
 @dataclass
 class _Read:
-    """Frames of the files read so far."""
+    """Frames of the files read so far; bytes: of their rows."""
 
-    raws: list[pl.DataFrame]
-    events: list[pl.DataFrame]
-    quarantine: list[pl.DataFrame]
-    keys: list[pl.DataFrame]
-    records: list[dict]
+    raws: list[pl.DataFrame] = field(default_factory=list)
+    events: list[pl.DataFrame] = field(default_factory=list)
+    quarantine: list[pl.DataFrame] = field(default_factory=list)
+    keys: list[pl.DataFrame] = field(default_factory=list)
+    records: list[dict] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, more: _Read) -> None:
+        for name in ("raws", "events", "quarantine", "keys", "records"):
+            getattr(self, name).extend(getattr(more, name))
 
 
-def read_landing(lake: Lake, folder: Path, plan: Plan) -> Input:
-    """Read the plan's files: a folder's own mapping.toml says how, else they are native events.
+def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Input:
+    """Read the plan's files: a folder's own mapping.toml says how, else they are native events. They landed when it was made.
 
     A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
     lake, and the asset that landed them makes events of them. One that cannot be read is a row of quarantine, with row 0
-    and its first bytes: land it again, mended, under another name. Raises LiveError where a file of the plan is gone.
+    and its first bytes: land it again, mended, under another name. One that is gone is left out. After plan.most bytes of
+    rows the batch is full: the files after it, and the rest of the one in hand, are for the next.
+    Raises Stopped, between two blocks, once `stopped` says so.
     """
     landed_at = dt.datetime.fromisoformat(plan.planned_at)
     known = set(lake.read(SOURCES.name, columns=["source"], version=plan.versions[SOURCES.name])["source"].to_pylist())
-    found = _Read([], [], [], [], [])
-    forms: dict[Path, object] = {}
+    ids = _Ids(lake, plan)
+    found, gone, left, rest = _Read(), [], [], None
     unreadable = 0
-    for path in (Path(folder) / name for name in plan.files):
+    for place, name in enumerate(plan.files):
+        path = Path(folder) / name
+        begun = plan.rest if plan.rest and plan.rest.file == name else None
+        if place and plan.most is not None and found.bytes >= plan.most:  # the first is always read: a batch gets on
+            left = list(plan.files[place:])
+            break
         if not path.exists():
-            raise LiveError(f"{path} is gone though batch {plan.batch} is to read it; put it back")
-        if path.parent not in forms:
-            forms[path.parent] = _form(path.parent / landing.MAPPING)
-        form = forms[path.parent]
-        source = intake.fingerprint(path, form)
-        if source in known:
+            gone.append(name)
             continue
-        known.add(source)
+        form = intake.Native()
         try:
-            _add_file(found, path, form, source, landed_at)
-        except (sources.SourceError, OSError, EOFError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
-            found.quarantine.append(_unreadable(path, source, landed_at, error))
+            form = landing.form_of(path.parent)
+            source = intake.fingerprint(path, form)
+            if begun is None and source in known:
+                continue
+            known.add(source)
+            line = _add_file(found, path, form, source, begun, landed_at, plan.most, ids, stopped)
+        except (sources.SourceError, OSError) as error:
+            found.quarantine.append(intake.unreadable_file(path, form, landed_at, error))
             unreadable += 1
+            continue
+        if line is not None:
+            rest, left = Rest(name, line, source), list(plan.files[place:])
+            break
     return Input(
         events=intake.to_arrow(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
         quarantine=_frame_table(found.quarantine, QUARANTINE),
         raw=_frame_table(found.raws, RAW_EVENTS),
         sources=pa.Table.from_pylist(found.records, SOURCES.schema),
-        id_keys=_new_keys(lake, found.keys, plan),
+        id_keys=ids.new(),
         rows=sum(record["rows"] for record in found.records),
         unreadable=unreadable,
+        gone=tuple(gone),
+        left=tuple(left),
+        rest=rest,
     )
 
 
-def _add_file(found: _Read, path: Path, form, source: str, landed_at: dt.datetime) -> None:
-    raws, events, quarantine, keys, rows = [], [], [], [], 0
-    for block, parsed in intake.parse_file(path, form):
-        hour = intake.raw_hours(parsed.clock, landed_at)
+def _add_file(
+    found: _Read, path: Path, form, source: str, begun: Rest | None, landed_at: dt.datetime, most: int | None, ids: _Ids,
+    stopped: Callable[[], bool],
+) -> int | None:  # fmt: skip
+    """Add a file's rows from where it is begun; the line to go on after where the batch is full, None at its end."""
+    if begun and begun.source != source:
+        raise sources.SourceError(
+            f"it changed after the rows up to line {begun.line:,} were taken; land what is new in it under another name"
+        )
+    line = begun.line if begun else 0
+    part = xxhash.xxh3_64_hexdigest(f"{source}:{line}") if begun else source
+    mine, rows, full = _Read(), 0, False
+    for block, parsed in intake.parse_file(path, form, after=line, landed_at=landed_at):
+        if stopped():
+            raise Stopped
+        if full:
+            break
+        hour = intake.raw_hours(parsed.clock, landed_at, live=True)
         raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
-        raw = raw.with_columns(source=pl.lit(source), reason=parsed.reason)
-        raws.append(raw.select(RAW_EVENTS.schema.names))
-        quarantine.append(raw.filter(parsed.reason.is_not_null()).select(QUARANTINE.schema.names))
-        events.append(parsed.events)
-        keys.append(parsed.id_keys)
+        raw = raw.with_columns(source=pl.lit(part), reason=parsed.reason)
+        if not block.cut:
+            mine.raws.append(raw.select(RAW_EVENTS.schema.names))
+        mine.quarantine.append(raw.filter(parsed.reason.is_not_null()).select(QUARANTINE.schema.names))
+        mine.events.append(parsed.events)
+        mine.keys.append(parsed.id_keys)
         rows += len(block)
-    layout = form.layout(path)
-    found.records.append({
-        "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
-        "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
-    })  # fmt: skip
-    # Only now: a file counts as a whole or not at all.
-    found.raws += raws
-    found.events += events
-    found.quarantine += quarantine
-    found.keys += keys
+        found.bytes += raw["body"].bin.size().sum()
+        line = int(block.number[-1])
+        full = most is not None and found.bytes >= most
+    else:
+        full = False
+    mine.records.append(intake.record_of(path, form, part, rows, landed_at, live=True))
+    ids.add(mine.keys)
+    # Only now: a file, or what of it a batch has room for, counts as a whole or not at all.
+    found.add(mine)
+    return line if full else None
 
 
-def _unreadable(path: Path, source: str, landed_at: dt.datetime, error: Exception) -> pl.DataFrame:
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    hour = landed_at.replace(minute=0, second=0, microsecond=0)
-    row = {"hour": [hour], "source": [source], "row": [intake.WHOLE_FILE], "body": [head],
-           "reason": [f"file: {path.name} cannot be read: {error}"]}  # fmt: skip
-    schema = {"hour": intake.UTC_US, "source": pl.String, "row": pl.Int64, "body": pl.Binary, "reason": pl.String}
-    return pl.DataFrame(row, schema=schema).select(QUARANTINE.schema.names)
+class _Ids:
+    """Keys of string ids: those that `id_keys` holds at the plan's version, and the batch's new ones."""
 
+    def __init__(self, lake: Lake, plan: Plan) -> None:
+        self.lake, self.version = lake, plan.versions[ID_KEYS.name]
+        self.known: pl.DataFrame | None = None
+        self.fresh: list[pl.DataFrame] = []
 
-def _form(mapping_file: Path):
-    if not mapping_file.exists():
-        return intake.Native()
-    from assets.events.mapping import load_mapping
+    def add(self, keys: Sequence[pl.DataFrame]) -> None:
+        """Raises SourceError where two ids have one key; then nothing is added."""
+        frames = [frame for frame in keys if len(frame)]
+        if not frames:
+            return
+        if self.known is None:
+            self.known = pl.from_arrow(self.lake.read(ID_KEYS.name, version=self.version))
+        columns = ["kind", "key", "original"]
+        new = pl.concat(frames).unique(maintain_order=True).join(self.known, on=columns, how="anti").select(columns)
+        same_key = self.known.join(new, on=["kind", "key"], how="semi").select(columns)
+        intake.check_collisions(pl.concat([same_key, new]))
+        self.fresh.append(new)
+        self.known = pl.concat([self.known.select(columns), new])
 
-    return load_mapping(mapping_file)
+    def new(self) -> pa.Table:
+        return _frame_table(self.fresh, ID_KEYS)
 
 
 def _frame_table(frames: Sequence[pl.DataFrame], table: Table) -> pa.Table:
     if not frames:
         return table.empty()
-    return intake.to_arrow(pl.concat(frames), table.schema)
-
-
-def _new_keys(lake: Lake, keys: Sequence[pl.DataFrame], plan: Plan) -> pa.Table:
-    """Keys of string ids that `id_keys` does not hold yet. Raises SourceError where two ids have one key."""
-    frames = [frame for frame in keys if len(frame)]
-    if not frames:
-        return ID_KEYS.empty()
-    known = pl.from_arrow(lake.read(ID_KEYS.name, version=plan.versions[ID_KEYS.name]))
-    new = pl.concat(frames).unique(maintain_order=True).join(known, on=["kind", "key", "original"], how="anti")
-    intake.check_collisions(pl.concat([known.select(new.columns), new]))
-    return _frame_table([new.select(ID_KEYS.schema.names)], ID_KEYS)
+    return intake.to_arrow(pl.concat([frame.select(table.schema.names) for frame in frames]), table.schema)

@@ -48,6 +48,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
+from assets.hours import near, split
 from assets.lake import Lake, Moved, Table, Window, Write
 
 if TYPE_CHECKING:
@@ -148,7 +149,16 @@ def _summary(intake, labels: Labels) -> dict:
         "flags": {flag: _count(clicks[flag]) for flag in FLAGS},
         "flags_without_click": {flag: _count(sessions[flag]) for flag in FLAGS},
         "orphan_actions": labels.orphan_actions.num_rows,
+        "stray_hours": _stray(intake.events["event_time"]),
     }
+
+
+def _stray(times: pa.ChunkedArray) -> dict[str, int]:
+    """Hours that lie far from the others and hold little, see assets/hours.py -> events."""
+    hours = pl.from_arrow(times.cast(pa.int64())) // (ONE_HOUR // dt.timedelta(microseconds=1))
+    counts = dict(hours.value_counts(name="events").iter_rows())
+    found = split({EPOCH + ONE_HOUR * hour: count for hour, count in counts.items()})
+    return {hour.isoformat(): count for hour, count in sorted(found.stray.items())}
 
 
 def _count(column: pa.ChunkedArray) -> int:
@@ -267,6 +277,7 @@ class WindowRun:
         rows = _rows_by_hour(self.lake, self.version)
         labeled = _labeled_hours(self.labels, self.window_us)
         first = self._first_hour(rows, labeled)
+        self.held = [*rows, *labeled]
         before = self.crossing() if self.window.end in labeled else None
         late = self.labels.read(LATE_EVENTS.name, self.late_window)
         late_ids = pl.from_arrow(late["event_id"])
@@ -359,6 +370,7 @@ class WindowRun:
             if hours.start <= file.hour < hours.end and file.first < end and file.last >= start:
                 (whole if start <= file.first and file.last < end else cut).append(file.path)
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
+        self.lake.check_files(EVENTS.name, [*whole, *cut])
         parts = [_scanned(whole), _scanned(cut).filter(inside)]
         return pl.concat([part.select(READ) for part in parts]).collect()
 
@@ -408,7 +420,8 @@ class WindowRun:
         if end <= self.committed_to:
             return
         part = Window(self.committed_to, end)
-        book = booked(part.hours, self.window_us, self.version, self.by, self.rules.fingerprint)
+        # Of a range over years, not each hour of the empty time between.
+        book = booked(near(part, self.held), self.window_us, self.version, self.by, self.rules.fingerprint)
         steps = [self.target.stage(Write(LABELED_HOURS, book, part))]
         for name, adds in self.staged.items():
             now = [add for add in adds if _hour_of(add) < end]

@@ -13,7 +13,9 @@ Batch K
 A crash before 5 repeats K from its plan; a crash in 5 is finished by whoever writes next; a crash after it begins K + 1.
 
 Lateness is judged in order of arrival (ingest_time, then file and row) against the watermark that the events before
-have set, not against that of the batch: where a batch is cut cannot change a row.
+have set, not against that of the batch: where a batch is cut cannot change a row. An event moves the watermark to
+min(event_time, ingest_time, landing time) less the delay, at most: the landing time of a batch is that of its plan, so
+a repeat of the batch judges alike.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,15 +36,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.attribution import memory, repeats, resident
-from assets.attribution.arrivals import Input, landing_files, read_landing
+from assets.attribution import clocks, memory, repeats, resident
+from assets.attribution.arrivals import Input, Stopped, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
 from assets.attribution.provenance import booked, register
 from assets.attribution.repeats import Repeats
 from assets.attribution.resident import Resident
 from assets.attribution.rules import Rules
-from assets.attribution.state import APP, ROW_BITS, LiveError, Plan, Progress, Snapshot, Store
+from assets.attribution.state import APP, ROW_BITS, LiveError, Plan, Progress, Reset, Snapshot, Store
 from assets.attribution.tables import (
     CLICK_SESSIONS,
     IMPRESSION_SESSIONS,
@@ -49,7 +52,10 @@ from assets.attribution.tables import (
     LATE_EVENTS,
     ORPHAN_ACTIONS,
 )
-from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES, TIME
+from assets.events import landing
+from assets.events.contract import EVENTS, ID_KEYS, MAX_CLOCK_AHEAD, QUARANTINE, RAW_EVENTS, SOURCES, TIME
+from assets.events.intake import create_sources
+from assets.events.sources import SourceError, shown
 from assets.lake import EPOCH, Lake, Moment, Table, Write
 
 if TYPE_CHECKING:
@@ -57,8 +63,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signals"]
 
-BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file is a batch of its own
+BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file begins one of its own
+BATCH_FILES = 2_000  # of a batch: many small files would be one batch of minutes
+ROWS_OF_MEMORY = 16  # a batch's rows take at most such a part of the memory: they lie there several times, as bytes and typed
+LEAST_ROWS = 2**20  # bytes of rows that a batch may always hold
+UNPACKED = 4  # bytes of rows a batch holds at most, for each byte of landing files: the rest of a file is for the next
 SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
+IDLE_STEP = dt.timedelta(minutes=1)  # between two batches by which the watermark follows the clock
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 _BEFORE_ALL = -(2**62)  # earlier than any event, and far from overflow
@@ -91,6 +102,8 @@ def run(
     snapshot_batches: int | None = None,
     batch_bytes: int | None = None,
     memory_bytes: int | None = None,
+    now: Callable[[], dt.datetime] = clocks.utc_now,
+    reset_watermark: bool = False,
 ) -> None:
     """Label what lands until `stop` is set; the batch in hand is finished.
 
@@ -101,6 +114,7 @@ def run(
     with the name of each point of a batch (tests kill the process there). snapshot_batches: batches between two snapshots.
     batch_bytes: of landing files a batch at most. memory_bytes: that this process may take: large tables of
     state lie in files, whose pages the system can take back, and where a batch took more the next are smaller (Linux).
+    now: the machine's clock. reset_watermark: set one back that a wrong clock has moved ahead of it, see clocks.py.
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
@@ -114,11 +128,13 @@ def run(
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
             lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps, rules),
-            read or read_landing, probe,
+            read or partial(read_landing, stopped=stop.is_set), probe, say, now,
         )
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
         labeler.batch_bytes = labeler.most_bytes = batch_bytes or BATCH_BYTES
         labeler.start()
+        for warning in labeler.warnings(reset_watermark):
+            say(warning)
         while not stop.is_set():
             begun = time.monotonic()
             stats = labeler.step()
@@ -144,7 +160,8 @@ def stop_on_signals() -> threading.Event:
 def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
     """The last committed batch, or None: what `line` shows and more, see _Live._stats.
 
-    lag_s: wall clock less the greatest event_time, now. waiting_files and waiting_bytes: what lies in the landing folder
+    lag_s: wall clock less the greatest time that moved the watermark, now. warnings: what is wrong with clocks, see
+    clocks.warnings. waiting_files and waiting_bytes: what lies in the landing folder
     and is not labeled yet (where the folder is given).
     """
     store = Store(lake)
@@ -152,11 +169,14 @@ def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
     if not last:
         return None
     found = last[0]
-    if found["greatest"]:
-        found["lag_s"] = (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(found["greatest"])).total_seconds()
+    if moved := found.get("moved") or found["greatest"]:
+        found["lag_s"] = (clocks.utc_now() - dt.datetime.fromisoformat(moved)).total_seconds()
+    if (reset := store.reset(found["batch"])) is not None:
+        found |= {"watermark": _text(reset.watermark), "landed_at": reset.landed_at}
+    found["warnings"] = clocks.warnings(found)
     if landing_folder is not None:
         waiting = [Path(landing_folder, name) for name in set(landing_files(landing_folder)) - _consumed(store)]
-        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(path.stat().st_size for path in waiting)
+        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(map(_size, waiting))
     return found
 
 
@@ -165,13 +185,32 @@ def line(stats: dict) -> str:
     rows, seconds = stats["rows"], stats["seconds"]
     peak, limit = stats["peak_bytes"] or 0, stats["memory_limit"]
     over = f"; took {peak / 2**20:,.0f} MB, more than the {limit / 2**20:,.0f} allowed" if limit and peak > limit else ""
+    wrong = f", {stats['wrong_clocks']} of them of wrong clocks" if stats["wrong_clocks"] else ""
     return (
         f"batch {stats['batch']}: {rows['events']:,} events ({stats['events_per_s']:,.0f}/s, "
-        f"{stats['repeats']} repeats, {rows['late_events']} late, {rows['quarantine']} quarantined), "
+        f"{stats['repeats']} repeats, {rows['late_events']} late, {rows['quarantine']} quarantined{wrong}), "
         f"{rows['impression_sessions']:,} + {rows['click_sessions']:,} sessions closed, "
         f"{stats['open_impressions'] + stats['open_clicks']:,} open, watermark {stats['watermark']}, "
-        f"{seconds['total']:.2f} s{over}"
+        f"{seconds['total']:.2f} s{over}{_files_told(stats)}"
     )
+
+
+def _files_told(stats: dict) -> str:
+    """What is to be said about files that were not read."""
+    told = ""
+    if unreadable := stats.get("unreadable_files"):
+        told += f"; {unreadable} files cannot be read and are in quarantine"
+    if gone := stats.get("gone_files"):
+        told += f"; {len(gone)} files are gone and were left out: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}"
+    return told
+
+
+def _size(path: Path) -> int:
+    """Bytes of a landing file; none where it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _consumed(store: Store) -> set[str]:
@@ -180,7 +219,7 @@ def _consumed(store: Store) -> set[str]:
     progress = store.progress(last)
     done = set(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else set()
     for batch in range(progress.snapshot + 1, last + 1):
-        done.update(store.known_plan(batch).files)
+        done.update(store.finished(batch))
     return done
 
 
@@ -190,9 +229,11 @@ def _consumed(store: Store) -> set[str]:
 class _Live:
     """The labeler between two batches: progress K, the open sessions, and the segments whose strings they need."""
 
-    def __init__(self, lake, landing, rules, store, epoch, writers, sessions, read, probe):
+    def __init__(self, lake, landing, rules, store, epoch, writers, sessions, read, probe, say, now):
         self.lake, self.landing, self.rules, self.store, self.epoch = lake, landing, rules, store, epoch
-        self.writers, self.read, self.probe = writers, read, probe
+        self.writers, self.read, self.probe, self.say = writers, read, probe, say
+        self.clock = clocks.LandingClock(now)
+        self.unusable: dict[Path, str] = {}  # folders whose mapping cannot be used, and why
         self.window_us, self.delay_us = microseconds(rules.window), microseconds(rules.delay)
         self.behind = False
         self.moment: Moment | None = None
@@ -210,6 +251,7 @@ class _Live:
         for table in TABLES:
             self.lake.create(table)
         self.lake.recover()
+        create_sources(self.lake)
         register(self.lake, self.rules)
         resident.warm_up()
         repeats.warm_up()
@@ -225,6 +267,40 @@ class _Live:
             )
         self.progress = self._by_new_rules(self.progress)
         self._restore()
+        self.clock.landed(dt.datetime.fromisoformat(self.store.known_plan(last).planned_at))
+        if (reset := self.store.reset(last)) is not None:
+            self._set_back(reset)
+
+    def warnings(self, reset: bool) -> list[str]:
+        """What is wrong with clocks at the start. reset: set back what lies ahead of the machine's clock, and say so."""
+        if self.progress.batch < 0:
+            return []
+        now = self.clock.now()
+        landed_at = self.clock.last
+        stats = {"watermark": _text(self.progress.watermark), "landed_at": landed_at.isoformat()}
+        found = clocks.warnings(stats, now)
+        if not reset:
+            return found
+        if not found:
+            return ["neither the watermark nor the landing time lies ahead of this machine's clock: nothing was set back"]
+        before = watermark = self.progress.watermark
+        if watermark > _us(now + MAX_CLOCK_AHEAD):
+            end = clocks.newest_end(self.lake, self.window_us, now + MAX_CLOCK_AHEAD)
+            watermark = min(watermark, end if end != NONE else _us(now) - self.delay_us)
+        done = Reset(self.progress.batch, watermark, min(landed_at, now).isoformat())
+        self.store.write_reset(done)
+        self._set_back(done)
+        if watermark == before:
+            return [f"the landing time was set back from {landed_at.isoformat()} to {done.landed_at}"]
+        return [f"the watermark was set from {_text(before)} to {_text(watermark)}; recompute the hours since (docs/live.md, Clocks)"]
+
+    def _set_back(self, reset: Reset) -> None:
+        """Go on from another watermark. The open sessions are those after the batch, whichever it was made by."""
+        self.clock.landed(dt.datetime.fromisoformat(reset.landed_at))
+        # Segments that are gone hold no honest event beyond it; the repeats of others are not honest either.
+        memory_from = min(self.progress.memory_from, _us(self.clock.last + MAX_CLOCK_AHEAD) + 1)
+        moved = reset.watermark + self.delay_us
+        self.progress = replace(self.progress, watermark=reset.watermark, moved=moved, memory_from=memory_from)
 
     def _by_new_rules(self, progress: Progress) -> Progress:
         """Other rules than before: the hours that are open were, and will be, labeled by both, and their book says so."""
@@ -240,7 +316,9 @@ class _Live:
                 f"{self.lake.log.root} and {self.store.root} from a copy, or start on another lake"
             )
         first = self.store.plan(0)
-        hours = self.lake.hours(EVENTS.name) if first is None else []
+        # What lies past the landing time is refused, its repeats too.
+        latest = self.clock.read() + MAX_CLOCK_AHEAD
+        hours = [hour for hour in self.lake.hours(EVENTS.name) if hour <= latest] if first is None else []
         known_to = first.versions["known_to"] if first else _us(hours[-1] + ONE_HOUR) if hours else NONE
         return Progress(memory_from=known_to, window_us=self.window_us, rules=self.rules.fingerprint)
 
@@ -268,7 +346,7 @@ class _Live:
             if batch > self.snapshot:
                 step = self.store.progress(batch)
                 self._advance(self._on_time(batch), step.watermark)
-                self.consumed.update(self.store.known_plan(batch).files)
+                self.consumed.update(self.store.finished(batch))
         for batch in needed:
             greatest = self.progress.segments.get(batch, (NONE, NONE))[1]
             if greatest != NONE and greatest >= self.progress.watermark:
@@ -301,8 +379,13 @@ class _Live:
         if plan is None:
             self.behind = False
             return None
+        landed_at = dt.datetime.fromisoformat(plan.planned_at)
+        self.clock.landed(landed_at)
         self.probe("planned")
-        given = self.read(self.lake, self.landing, plan)
+        try:
+            given = self.read(self.lake, self.landing, plan)
+        except Stopped:
+            return None
         clock.lap("read")
         early = self._stage({RAW_EVENTS: given.raw, SOURCES: given.sources, ID_KEYS: given.id_keys,
                              QUARANTINE: given.quarantine})  # fmt: skip
@@ -310,13 +393,16 @@ class _Live:
         fresh = given.events.filter(pa.array(~again)) if again.any() else given.events
         clock.lap("dedupe")
         moment = fresh["event_time"].cast(pa.int64()).to_numpy()
-        late, greatest = _late(moment, fresh["ingest_time"].cast(pa.int64()).to_numpy(), self.progress, self.delay_us)
+        ingest = fresh["ingest_time"].cast(pa.int64()).to_numpy()
+        late, moved = _late(moment, ingest, _us(landed_at), self.progress, self.delay_us)
         segment = self._segment(plan.batch, given.events, again, late)
         written = self.writers.submit(self.store.write_segment, plan.batch, segment)
         accepted = EVENTS.empty() if given.stored else _with_hour(fresh, EVENTS)
         delayed = _with_hour(fresh.filter(pa.array(late)), LATE_EVENTS)
         steps = early + self._stage({EVENTS: accepted, LATE_EVENTS: delayed})
-        watermark = max(self.progress.watermark, greatest - self.delay_us) if greatest != NONE else NONE
+        if not plan.files:  # nothing has arrived: time alone moves it
+            moved = max(moved, _us(landed_at))
+        watermark = max(self.progress.watermark, moved - self.delay_us) if moved != NONE else self.progress.watermark
         folded, columns = self._advance(self._on_time(plan.batch), watermark)
         labels = to_labels(folded, columns, self._strings, self.rules)
         hours = self.progress.open_hours | _hours(moment[~late])
@@ -332,9 +418,9 @@ class _Live:
         steps = [step.result() for step in steps]
         self.probe("staged")
         clock.lap("write")
-        progress = self._next(plan, moment, watermark, greatest, still_open)
+        progress = self._next(plan, given, moment, watermark, moved, still_open)
         rows = {step["table"]: sum(add["rows"] for add in step["adds"]) for step in steps}
-        stats = self._stats(progress, given, rows, counted, labels.counts, clock)
+        stats = self._stats(progress, plan, given, rows, counted, labels.counts, clock)
         self.store.write_progress(replace(progress, stats=stats))
         self.probe("progress")
         self.moment = self.lake.commit(
@@ -349,27 +435,60 @@ class _Live:
         stats["peak_bytes"] = clock.peak
         # Once more, with the commit's own time: for the status command, so it may be lost.
         self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
+        self.behind = self.behind or bool(given.left)
         self._committed(plan, progress)
         self._within_memory(plan, clock.peak)
         return stats
 
     def _plan(self) -> Plan | None:
         waiting = [path for path in landing_files(self.landing) if path not in self.consumed]
+        rest = self.progress.rest
+        if rest:  # what is begun is finished first, and missed where it is gone
+            waiting = [rest.file, *(name for name in waiting if name != rest.file)]
+        waiting = self._readable(waiting)
+        most, limit = UNPACKED * self.batch_bytes, self.store.maps.limit
         taken, size = [], 0
         for name in waiting:
-            size += (self.landing / name).stat().st_size
-            if taken and size > self.batch_bytes:
+            size += _size(self.landing / name)
+            if taken and (size > self.batch_bytes or len(taken) == BATCH_FILES):
                 break
             taken.append(name)
         self.behind = len(taken) < len(waiting)
-        if not taken:
+        if not taken and not self._idle():
             return None
         now = self.lake.pinned()
         versions = {table.name: now.version(table.name) for table in (EVENTS, SOURCES, ID_KEYS)}
         versions["known_to"] = self.progress.memory_from
-        return self.store.write_plan(
-            Plan(self.progress.batch + 1, tuple(taken), dt.datetime.now(dt.UTC).isoformat(), versions)
-        )
+        return self.store.write_plan(Plan(
+            self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions,
+            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rest if rest and taken[:1] == [rest.file] else None,
+        ))  # fmt: skip
+
+    def _readable(self, waiting: list[str]) -> list[str]:
+        """Without the logs of folders whose mapping cannot be used: they wait until it is mended, and that is said."""
+        problems: dict[Path, str] = {}
+        seen: set[Path] = set()
+        for name in waiting:
+            folder = (self.landing / name).parent
+            if folder not in seen:
+                seen.add(folder)
+                try:
+                    landing.form_of(folder)
+                except SourceError as error:
+                    problems[folder] = str(error)
+        for folder, problem in problems.items():
+            if self.unusable.get(folder) != problem:
+                self.say(f"logs in {shown(folder)} wait until their mapping is mended: {problem}")
+        self.unusable = problems
+        return [name for name in waiting if (self.landing / name).parent not in problems] if problems else waiting
+
+    def _idle(self) -> bool:
+        """Whether it is time for a batch without files, by which the watermark follows the clock (rules.idle_after)."""
+        if self.rules.idle_after is None or not self.progress.open_hours:
+            return False
+        last = self.store.known_plan(self.progress.batch)
+        patience = self.rules.idle_after if last.files else min(self.rules.idle_after, IDLE_STEP)
+        return self.clock.read() - self.clock.last >= patience
 
     def _stage(self, tables: dict[Table, pa.Table]) -> list[Future]:
         """Write the data files beside; the fold goes on meanwhile."""
@@ -486,22 +605,24 @@ class _Live:
 
     # --- after the fold ----------------------------------------------------------------------------------------------
 
-    def _next(self, plan: Plan, moment: np.ndarray, watermark: int, greatest: int, open_hours: frozenset[int]) -> Progress:
+    def _next(self, plan: Plan, given: Input, moment: np.ndarray, watermark: int, moved: int, open_hours: frozenset[int]) -> Progress:
         old = self.progress
         span = (int(moment.min()), int(moment.max())) if moment.size else (NONE, NONE)
         segments = {**old.segments, plan.batch: span}
         # An open display lives for W; a click session that bears its context for another W.
         gone = [one for one in segments.values() if one[1] + 2 * self.window_us <= watermark]
         return Progress(
-            batch=plan.batch, watermark=watermark, greatest=greatest, window_us=self.window_us, snapshot=self.snapshot,
+            batch=plan.batch, watermark=watermark, greatest=max(old.greatest, span[1]), moved=moved, window_us=self.window_us,
+            snapshot=self.snapshot,
             memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
             segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
             rules=old.rules, mixed={hour: names for hour, names in old.mixed.items() if hour in open_hours},
+            left=(*given.gone, *given.left), rest=given.rest if plan.rest or given.rest else old.rest,
         )  # fmt: skip
 
-    def _stats(self, progress: Progress, given: Input, rows, counted, counts, clock) -> dict:
-        """Figures of a batch. rows: by table. repeats_found: by where. lag_s: greatest event_time behind the wall clock at
-        the commit. seconds: by stage. peak_bytes: the most memory at the end of a
+    def _stats(self, progress: Progress, plan: Plan, given: Input, rows, counted, counts, clock) -> dict:
+        """Figures of a batch. rows: by table. repeats_found: by where. lag_s: what moved the watermark behind the wall clock at
+        the commit. wrong_clocks: rows of quarantine. seconds: by stage. peak_bytes: the most memory at the end of a
         stage, mapped files apart."""
         clock.lap("stats")
         now = dt.datetime.now(dt.UTC)
@@ -513,13 +634,17 @@ class _Live:
             "at": now.isoformat(),
             "read": given.rows,
             "unreadable_files": given.unreadable,
+            "gone_files": [shown(name) for name in given.gone],
             "repeats": sum(counted.values()),
             "repeats_found": counted,
             "rows": {table.name: rows.get(table.name, 0) for table in TABLES},
             "counts": counts,
             "watermark": _text(progress.watermark),
             "greatest": _text(progress.greatest),
-            "lag_s": (now - EPOCH).total_seconds() - progress.greatest / 1e6 if progress.greatest != NONE else None,
+            "moved": _text(progress.moved),
+            "landed_at": plan.planned_at,
+            "wrong_clocks": pc.sum(pc.ends_with(given.quarantine["reason"], clocks.WRONG_CLOCK)).as_py() or 0,
+            "lag_s": (now - EPOCH).total_seconds() - progress.moved / 1e6 if progress.moved != NONE else None,
             "held": [progress.watermark - self.window_us, progress.greatest] if waiting else None,
             "open_impressions": open_impressions,
             "open_clicks": open_clicks,
@@ -528,14 +653,14 @@ class _Live:
             "disk_bytes": sum(self.segment_bytes.values()),
             "peak_bytes": clock.peak,
             "memory_limit": self.store.maps.limit,
-            "behind": self.behind,
+            "behind": self.behind or given.rest is not None,
             "events_per_s": given.rows / max(clock.total, 1e-9),
             "seconds": clock.laps,
         }
 
     def _committed(self, plan: Plan, progress: Progress) -> None:
         self.progress = progress
-        self.consumed.update(plan.files)
+        self.consumed.update(set(plan.files) - set(progress.left))
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
         # From here on the file's pages in place of those that the batch was made in: the system can take them back.
@@ -552,7 +677,7 @@ class _Live:
         if limit is None or peak is None:
             return
         if peak > limit:
-            taken = sum((self.landing / name).stat().st_size for name in plan.files if (self.landing / name).exists())
+            taken = sum(_size(self.landing / name) for name in plan.files)
             self.batch_bytes = max(1, min(self.batch_bytes, taken) // 2)
             pa.default_memory_pool().release_unused()
         elif peak < limit // 2:
@@ -598,11 +723,15 @@ class _Clock:
         return self.laps["total"]
 
 
-def _late(moment: np.ndarray, ingest: np.ndarray, progress: Progress, delay_us: int) -> tuple[np.ndarray, int]:
-    """Which events were older than the watermark when they arrived, and the greatest event_time so far."""
+def _late(
+    moment: np.ndarray, ingest: np.ndarray, landed: int, progress: Progress, delay_us: int
+) -> tuple[np.ndarray, int]:
+    """Which events were older than the watermark when they arrived, and what has moved it: the greatest
+    min(event_time, ingest_time, landing time) so far, NONE before the first event. µs, int64[n] in order of files and rows."""
     order = np.arange(ingest.size) if (ingest[1:] >= ingest[:-1]).all() else np.argsort(ingest, kind="stable")
-    start = max(progress.greatest, _BEFORE_ALL)
-    greatest = np.maximum.accumulate(np.concatenate([[start], moment[order]]))
+    start = max(progress.moved, _BEFORE_ALL)
+    moved = np.minimum(np.minimum(moment, ingest), landed)[order]
+    greatest = np.maximum.accumulate(np.concatenate([[start], moved]))
     watermark = np.maximum(greatest[:-1] - delay_us, max(progress.watermark, _BEFORE_ALL))
     late = np.empty(moment.size, bool)
     late[order] = moment[order] < watermark

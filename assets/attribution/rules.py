@@ -38,7 +38,8 @@ def parse_duration(text: str) -> dt.timedelta:
 
 @dataclass(frozen=True)
 class Rules:
-    """window: length W of a session. delay: how far the watermark lies behind the greatest event_time.
+    """window: length W of a session. delay: how far the watermark lies behind what has been received. idle_after: how long
+    nothing arrives before it follows the clock, None for never.
 
     long_view: dwell from which a view counts as long. horizon: how long after its display's start a click may be
     attributed, None for window. valid_click_dwell: below it a click window is no click. *_stay: an action undone within it
@@ -56,6 +57,7 @@ class Rules:
     follow_stay: dt.timedelta = NO_TIME
     labels: tuple[tuple[str, ...], ...] = tuple((label,) for label in LABELS)
     version: str = "default"
+    idle_after: dt.timedelta | None = None
 
     def __post_init__(self) -> None:
         if self.horizon is not None and not NO_TIME < self.horizon <= self.window:
@@ -69,6 +71,8 @@ class Rules:
         """12 hex digits of what the rules say; their name, comments and the order of lists do not count."""
         plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.name != "version"}
         plain["horizon"] = _plain(self.horizon or self.window)
+        if self.idle_after is None:
+            del plain["idle_after"]  # rules from before there was it keep their fingerprint
         plain["labels"] = [sorted(actions) for actions in self.labels]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -80,10 +84,11 @@ class Rules:
     def to_toml(self) -> str:
         """The rules as a file that parse_rules reads back."""
         horizon = [f"horizon = {json.dumps(_text(self.horizon))}"] if self.horizon is not None else []
+        idle = [f"idle_after = {json.dumps(_text(self.idle_after))}"] if self.idle_after is not None else []
         lines = [
             f"version = {json.dumps(self.version)}", "", "[sessions]", f'window = "{_text(self.window)}"', *horizon,
             f'valid_click_dwell = "{_text(self.valid_click_dwell)}"', "", "[watermark]", f'delay = "{_text(self.delay)}"',
-            "", "[views]", f'long_view = "{_text(self.long_view)}"', "", "[stay]",
+            *idle, "", "[views]", f'long_view = "{_text(self.long_view)}"', "", "[stay]",
             *(f'{name} = "{_text(stay)}"' for name, stay in zip(UNDOABLE, self.stays, strict=True)), "", "[labels]",
             *(f"{label} = {json.dumps(list(actions))}" for label, actions in zip(LABELS, self.labels, strict=True)), "",
         ]  # fmt: skip
@@ -97,13 +102,13 @@ def load_rules(path: Path = SHIPPED) -> Rules:
 
 def parse_rules(text: str, name: str) -> Rules:
     """The rules of a text. name: how errors call it. Raises RulesError."""
-    found = read(text, name, _SCHEMA, texts=("version",), optional={("sessions", "horizon")},
+    found = read(text, name, _SCHEMA, texts=("version",), optional={("sessions", "horizon"), ("watermark", "idle_after")},
                  why={"labels": "a label is a column of the tables"})  # fmt: skip
     sessions, stay = found["sessions"], found["stay"]
     try:
         return Rules(
             window=sessions["window"], horizon=sessions.get("horizon"), valid_click_dwell=sessions["valid_click_dwell"],
-            delay=found["watermark"]["delay"], long_view=found["views"]["long_view"],
+            delay=found["watermark"]["delay"], idle_after=found["watermark"].get("idle_after"), long_view=found["views"]["long_view"],
             **{f"{one}_stay": stay[one] for one in UNDOABLE},
             labels=tuple(found["labels"][label] for label in LABELS), version=found[""]["version"],
         )  # fmt: skip
@@ -130,7 +135,7 @@ _SPAN = (parse_duration, 'a duration above zero like "20m"')
 _SPAN_OR_ZERO = (_or_zero, 'a duration like "5s", or "0s"')
 _SCHEMA: Schema = {
     "sessions": {"window": _SPAN, "horizon": _SPAN, "valid_click_dwell": _SPAN_OR_ZERO},
-    "watermark": {"delay": _SPAN},
+    "watermark": {"delay": _SPAN, "idle_after": _SPAN},
     "views": {"long_view": _SPAN},
     "stay": dict.fromkeys(UNDOABLE, _SPAN_OR_ZERO),
     "labels": dict.fromkeys(LABELS, (_actions, f"a list of one or more of: {', '.join(LABELS)}, each once")),
@@ -146,6 +151,8 @@ def changes(one: Rules, other: Rules) -> dict[str, tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "never"
     if isinstance(value, dt.timedelta):
         return _text(value)
     return "; ".join(f"{label}: {', '.join(actions)}" for label, actions in zip(LABELS, value, strict=True))

@@ -9,6 +9,7 @@ them. Not here: what a batch does (live.py), when it counts (the commit log of t
     _live/segments/K.arrow    the accepted events of batch K, in order of arrival: the log from which the state is rebuilt
     _live/batches/K.json      watermark, segments and hours after batch K; its figures
     _live/snapshots/K/        open sessions and pending events after batch K, every now and then
+    _live/reset.json          a watermark set back by hand, and after which batch
 
 Each file is durable before the next step begins, and bears a checksum over its bytes and its name, so that what is damaged, or
 an older copy, is noticed when it is read: a snapshot is then done without (the one before, and the segments since), the stream's
@@ -45,7 +46,7 @@ from assets.lake import Lake
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
 KEPT_BATCHES = 1000  # figures of batches kept for the pages and for looking back; older ones are deleted
 APP = "live"  # the labeler's name in the commit log
-STREAM = "stream.json"
+STREAM, RESET = "stream.json", "reset.json"
 _RESTORE = "restore {} from a copy"
 LOCK, LABELING, LANDING = "lock", "labeling", "landing"  # who holds the lock writes into it for what
 LANDING_PATIENCE_S = 600  # a labeler that starts waits so long for files to have landed
@@ -56,27 +57,42 @@ class LiveError(Exception):
 
 
 @dataclass(frozen=True)
+class Rest:
+    """A landing file of which the rows up to `line` are taken; source: the fingerprint of its content then."""
+
+    file: str
+    line: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What batch `batch` reads, so that a repeat of it reads the same.
 
-    files: paths under the landing folder, in order. planned_at: RFC 3339. versions: of the tables that it looks into.
+    files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py.
+    versions: of the tables that it looks into.     most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
     """
 
     batch: int
     files: tuple[str, ...]
     planned_at: str
     versions: dict[str, int]
+    most: int | None = None
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where the labeler stands after batch `batch`; everything but the open sessions. Times in µs, NONE before the first.
 
+    greatest: event_time among accepted events. moved: the greatest min(event_time, ingest_time, landing time) among them, which
+    moves the watermark; NONE where an older Glasshouse did not tell the two apart.
     segments: batch -> (least, greatest event_time) of the segments that open sessions or late repeats may need.
     memory_from: repeats of events with event_time >= it are in the segments; older ones are looked up in `events`.
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
     stats: the batch's figures. rules: the fingerprint of those it was made by, None from before there were any. mixed: open
-    hours (µs) that were begun by other rules, and by which.
+    hours (µs) that were begun by other rules, and by which. left: files of the plan that the batch did not finish: they are
+    gone, or for the next. rest: where one of these goes on.
     """
 
     batch: int = -1
@@ -90,6 +106,18 @@ class Progress:
     stats: dict = field(default_factory=dict)
     rules: str | None = None
     mixed: dict[int, list[str]] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    rest: Rest | None = None
+    moved: int = NONE
+
+
+@dataclass(frozen=True)
+class Reset:
+    """A watermark (µs) that takes the place of that after batch `batch`. landed_at: no batch landed later, RFC 3339."""
+
+    batch: int
+    watermark: int
+    landed_at: str
 
 
 @dataclass(frozen=True)
@@ -266,7 +294,7 @@ class Store:
         name = f"plans/{batch:012d}.json"
         try:
             body = self._read_json(name)
-            found = body and Plan(**{**body, "files": tuple(body["files"])})
+            found = body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body)})
             if found and found.batch != batch:
                 raise LiveError(f"{self.root / name} is the plan of batch {found.batch}; {_RESTORE.format(self.root)}")
             return found
@@ -283,6 +311,10 @@ class Store:
             raise LiveError(f"{self.root / 'plans' / f'{batch:012d}.json'} is gone, though batch {batch} is committed; {_RESTORE.format(self.root)}")
         return found
 
+    def finished(self, batch: int) -> set[str]:
+        """Landing files that batch `batch`, committed, is done with."""
+        return set(self.known_plan(batch).files) - set(self.progress(batch).left)
+
     def write_progress(self, progress: Progress) -> None:
         name = f"batches/{progress.batch:012d}.json"
         body = {**asdict(progress), "open_hours": sorted(progress.open_hours)}
@@ -297,7 +329,10 @@ class Store:
         try:
             segments = {int(number): tuple(span) for number, span in body["segments"].items()}
             mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
-            found = Progress(**{**body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"])})
+            found = Progress(**{
+                **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
+                "left": tuple(body.get("left", ())), "rest": _rest(body),
+            })  # fmt: skip
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise self._unreadable(name, error) from error
         if found.batch != batch:
@@ -309,6 +344,16 @@ class Store:
         end = self.committed()
         numbers = [batch for batch in self._numbers("batches", ".json") if batch <= end][-count:]
         return [self.progress(batch).stats for batch in numbers]
+
+    # --- a watermark set back by hand --------------------------------------------------------------------------------
+
+    def write_reset(self, reset: Reset) -> None:
+        durable.write_durably(self.root / RESET, durable.sealed(RESET, asdict(reset)))
+
+    def reset(self, batch: int) -> Reset | None:
+        """What was set back after this batch; it counts until the next one is committed."""
+        body = self._read_json(RESET)
+        return Reset(**body) if body and body["batch"] == batch else None
 
     # --- segments and snapshots ------------------------------------------------------------------------------------
 
@@ -451,6 +496,10 @@ def idle(lake: Lake) -> Iterator[bool]:
         return
     with Store(lake).idle() as free:
         yield free
+
+
+def _rest(body: dict) -> Rest | None:
+    return Rest(**body["rest"]) if body.get("rest") else None
 
 
 def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:

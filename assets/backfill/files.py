@@ -75,7 +75,10 @@ def moved(
 def _same_rows(lake: Lake, kept: Lake | None, name: str, then: list[str], now: list[str]) -> bool:
     gone = [_place(lake, kept, name, path) for path in then if path not in now]
     come = [Path(lake.path(name), path) for path in now if path not in then]
-    return all(path.exists() for path in gone) and _checksum(gone) == _checksum(come)
+    if not all(path.exists() for path in gone):
+        return False
+    held_good(lake, name, map(str, [*gone, *come]))
+    return _checksum(gone) == _checksum(come)
 
 
 def _place(lake: Lake, kept: Lake | None, name: str, path: str) -> Path:

@@ -47,6 +47,7 @@ from assets.backfill import files, report, store
 from assets.backfill.store import COMPUTING, PLANNED, BackfillError, Folder
 from assets.backfill.sums import Sums
 from assets.events.contract import EVENTS, TIME
+from assets.hours import STRAY_AFTER, stretches
 from assets.lake import Lake, LakeError, Window
 
 # What a plan reads, and (all but events) may write.
@@ -80,6 +81,7 @@ def plan(
                 lake.version(EVENTS.name)  # raises, saying what to do
             lake.create(table)
         now = lake.pinned()
+        _refuse_empty_years(now, window)
         run = _unfinished(now, window, rules) or _begun(now, window, rules)
         probe("begun")
         work = _Work(now, run, window, rules, progress, probe)
@@ -116,6 +118,21 @@ def _begun(now: Lake, window: Window, rules: Rules) -> Folder:
     run.write("journal", {"plan": run.plan_id, "status": COMPUTING, "window": store.texts(window), "pid": os.getpid(),
                           "changed_at": dt.datetime.now(dt.UTC).isoformat()})  # fmt: skip
     return run
+
+
+def _refuse_empty_years(now: Lake, window: Window) -> None:
+    """Raises BackfillError where more than STRAY_AFTER of the range goes by without an hour that holds anything."""
+    if window.end - window.start <= STRAY_AFTER:
+        return
+    held = {hour for table in (EVENTS, LABELED_HOURS) for hour in now.hours(table.name) if window.start <= hour < window.end}
+    parts = stretches(held)
+    if len(parts) == 1 and parts[0].start - window.start <= STRAY_AFTER and window.end - parts[0].end <= STRAY_AFTER:
+        return
+    said = ", ".join(f"--from {part.start:%Y-%m-%dT%H:%M} --to {part.end:%Y-%m-%dT%H:%M}" for part in parts[:10]) or "none of it"
+    raise BackfillError(
+        f"for more than {STRAY_AFTER.days} days in a row of [{window.start:%Y-%m-%d %H:%M}, {window.end:%Y-%m-%d %H:%M}) no hour holds "
+        f"events; plan what does, one stretch at a time: {said}"
+    )
 
 
 def _unfinished(now: Lake, window: Window, rules: Rules) -> Folder | None:

@@ -21,7 +21,8 @@ ACTIONS = (
 
 TIME = pa.timestamp("us", "UTC")
 
-# An event further ahead of its ingest_time than this comes from a wrong clock and is quarantined.
+# An event further ahead of its ingest_time than this comes from a wrong clock and is quarantined; in the live line also one of
+# which a time lies further past its landing.
 MAX_CLOCK_AHEAD = dt.timedelta(minutes=5)
 
 # Times outside are not events of a feed; they would also leave what Parquet, Spark and ClickHouse share (µs, int64).
@@ -88,7 +89,8 @@ SOURCES = Table(
             _field("mapping", pa.string(), "text of the mapping file (TOML); null for native events"),
             _field("rows", pa.int64(), "rows landed"),
             _field("bytes", pa.int64(), "file size"),
-            _field("landed_at", TIME, "when it was taken in"),
+            _field("landed_at", TIME, "when it was taken in; never before the one taken in last, whatever the machine's clock says"),
+            _field("live", pa.bool_(), "by the live labeler, which holds the rows' clocks against landed_at"),
         ]
     ),
     "One row a landed file: how to read its raw rows again.",
@@ -112,13 +114,27 @@ MAX_ID_LENGTH = 200
 INT32_MAX = 2**31 - 1
 
 
-def violations(events: pl.DataFrame) -> pl.Series:
+def violations(events: pl.DataFrame, landed_at: dt.datetime | pl.Series | None = None) -> pl.Series:
     """The first broken rule of each row as `column: what is wrong`, null for a good row.
 
     events: typed rows, one column for each of EVENT_FIELDS (position and dwell_ms as int64, so that their range can be
-    checked here), ingest_time already filled with event_time where it was missing.
+    checked here), ingest_time already filled with event_time where it was missing. landed_at: when the live line took the
+    rows in, one moment or one a row (null: not by the live line); None for a bounded log, which may be of any time.
     """
-    return events.select(pl.coalesce([pl.when(broken).then(pl.lit(why)) for broken, why in RULES]))["literal"]
+    rules = RULES
+    earliest = landed_at.min() if isinstance(landed_at, pl.Series) else landed_at
+    # Hardly ever is there one: the greatest times tell it sooner than each row does. Compared by polars, for a time may be any int64.
+    greatest = pl.max_horizontal(pl.col("event_time").max(), pl.col("ingest_time").max())
+    if earliest is not None and events.select(greatest > earliest + MAX_CLOCK_AHEAD).item():
+        rules = [*RULES, *LANDING_RULES]
+        column = landed_at if isinstance(landed_at, pl.Series) else pl.lit(landed_at)
+        events = events.with_columns(column.cast(pl.Datetime("us", "UTC")).alias("landed_at"))
+    return events.select(pl.coalesce([pl.when(broken).then(pl.lit(why)) for broken, why in rules]))["literal"]
+
+
+def _landing_rules() -> list[tuple[pl.Expr, str]]:
+    said = f"more than {MAX_CLOCK_AHEAD.seconds // 60} minutes past its landing (wrong clock)"
+    return [(pl.col(name) - pl.col("landed_at") > MAX_CLOCK_AHEAD, f"{name}: {said}") for name in ("event_time", "ingest_time")]
 
 
 def _rules() -> list[tuple[pl.Expr, str]]:
@@ -144,3 +160,4 @@ def _rules() -> list[tuple[pl.Expr, str]]:
 
 
 RULES = _rules()
+LANDING_RULES = _landing_rules()  # of the live line alone

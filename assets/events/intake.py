@@ -5,12 +5,14 @@ Not here: how files are read (sources.py), what another log's columns mean (mapp
 
 Hour of a raw row: that of the event time it claims; where that cannot be read, or is more than MAX_CLOCK_AHEAD ahead of
 its ingest_time, that of its ingest_time; where that cannot be read either, that of its neighbours in the file (the row
-before, else the one after), else that of its landing. So neither a wrong clock nor garbage opens a partition.
+before, else the one after), else that of its landing. In the live line a time more than MAX_CLOCK_AHEAD past the landing
+counts as one that cannot be read. So neither a wrong clock nor garbage opens a partition.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 import xxhash
+from polars.exceptions import PanicException
 
 from assets.events import contract, sources
 from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
-from assets.events.sources import CONTEXT, Block, Layout, SourceError
+from assets.events.sources import CONTEXT, TOO_LONG, Block, Layout, SourceError, shown
 from assets.events.values import UTC_US, as_int, as_text, as_time
 from assets.lake import Lake, Moved, Window, Write
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
 WHOLE_FILE = 0  # the row number of a quarantined file; lines count from 1
 COMMIT_ROWS = 1_000_000
+COMMIT_BYTES = 256 * 2**20
 ACCEPT_TRIES = 5  # of hours that somebody else writes to meanwhile
 ONE_HOUR = dt.timedelta(hours=1)
 
@@ -53,12 +57,16 @@ class Intake:
 
 @dataclass(frozen=True)
 class Landed:
-    """hours: all that now have raw rows or events which they had not; files_seen: skipped, landed before."""
+    """hours: all that now have raw rows or events which they had not; files_seen: skipped, landed before.
+
+    unreadable: files that could not be read, a row of quarantine each (where `land` goes on after them).
+    """
 
     hours: list[dt.datetime]
     rows: int
     files_new: int
     files_seen: int
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class Rows:
     reason: pl.Series
     clock: pl.DataFrame
     id_keys: pl.DataFrame
+
+
+Odd = dict[str, pl.Series]  # see sources.Block
 
 
 class Native:
@@ -84,16 +95,18 @@ class Native:
         required = [f.name for f in contract.EVENT_FIELDS if f.metadata[b"required"] == b"yes"]
         if names is not None and (missing := [name for name in required if name not in names]):
             raise SourceError(
-                f"{path} has no column {', '.join(missing)}; if it is a log of another form, write a mapping for it "
+                f"{shown(path)} has no column {', '.join(missing)}; if it is a log of another form, write a mapping for it "
                 "(docs/bring_your_own_log.md)"
             )
 
-    def convert(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame | None]:
+    def convert(
+        self, columns: pl.DataFrame, odd: Odd
+    ) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame | None]:
         """To (typed events with `index` of their row, reason a row, clock a row, id keys)."""
         typed, reasons = {}, []
         for name in NATIVE_COLUMNS:
             read = _READERS[EVENT_SCHEMA.field(name).type]
-            typed[name], wrong = read(columns[name], name)
+            typed[name], wrong = read(columns[name], name, odd=odd.get(name))
             reasons.append(wrong.rename(name))
         reason = pl.DataFrame(reasons).select(pl.coalesce(pl.all()))[NATIVE_COLUMNS[0]]
         clock = pl.DataFrame({name: typed[name] for name in ("event_time", "ingest_time")})
@@ -123,7 +136,7 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
             events.append(parsed.events)
             keys.append(parsed.id_keys)
             if (broken := parsed.reason.is_not_null()).any():
-                quarantine.append(_quarantine(path.name, block, parsed.reason, broken))
+                quarantine.append(_quarantine(shown(path.name), block, parsed.reason, broken))
     schema = pa.schema([f for f in QUARANTINE.schema if f.name != "hour"])
     everything = pl.concat(events) if events else no_events()
     first = everything.unique("event_id", keep="first", maintain_order=True)
@@ -149,19 +162,47 @@ def check_collisions(id_keys: pl.DataFrame) -> None:
         )
 
 
-def parse_file(path: Path, form: Mapping | Native) -> Iterator[tuple[Block, Rows]]:
-    """A file block by block: as read, and after the contract. What read_log, land and the live labeler share."""
-    layout = form.layout(path)
-    form.check_columns(path, sources.names_of(path, layout))
-    for block in sources.read_blocks(path, layout, form.wanted):
-        yield block, _to_events(block.columns, block.wrong, block.number, form)
+def parse_file(
+    path: Path, form: Mapping | Native, after: int = 0, landed_at: dt.datetime | None = None
+) -> Iterator[tuple[Block, Rows]]:
+    """A file block by block: as read, and after the contract. What read_log, land and the live labeler share.
+
+    after: the line (or row) up to which it is passed over. landed_at: by which the live labeler judges clocks; None for a
+    bounded log.
+
+    Raises SourceError where the file cannot be read, whatever the reason: what a file holds must not stop a process.
+    """
+    try:
+        layout = form.layout(path)
+        form.check_columns(path, sources.names_of(path, layout))
+        for block in sources.read_blocks(path, layout, form.wanted, after):
+            if block.cut:
+                yield block, _cut_rows(block)
+            else:
+                yield block, _to_events(block.columns, block.wrong, block.odd, block.number, form, landed_at)
+    except SourceError:
+        raise
+    except (Exception, PanicException) as error:  # polars' panics are no Exception
+        raise SourceError(f"{shown(path)} cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _to_events(columns: pl.DataFrame, wrong: pl.Series, number: pl.Series, form) -> Rows:
-    """Convert, check, and drop the events of every row of which one is broken: a row is taken whole or not at all."""
-    events, reason, clock, keys = form.convert(columns)
+def _cut_rows(block: Block) -> Rows:
+    """The contract of rows of which only the beginning is there: refused."""
+    clock = pl.DataFrame({name: pl.Series([None], dtype=UTC_US).new_from_index(0, len(block)) for name in ("event_time", "ingest_time")})
+    return Rows(no_events(), block.wrong, clock, _NO_KEYS)
+
+
+def _to_events(
+    columns: pl.DataFrame, wrong: pl.Series, odd: Odd, number: pl.Series, form, landed_at: dt.datetime | pl.Series | None = None
+) -> Rows:
+    """Convert, check, and drop the events of every row of which one is broken: a row is taken whole or not at all.
+
+    landed_at: as for contract.violations, but one a raw row.
+    """
+    events, reason, clock, keys = form.convert(columns, odd)
     reason = _first(wrong, reason)
-    violation = contract.violations(events)
+    landed_at = landed_at.gather(events["index"]) if isinstance(landed_at, pl.Series) else landed_at
+    violation = contract.violations(events, landed_at)
     if violation.is_not_null().any():
         found = events.select("index", why=violation).filter(pl.col("why").is_not_null())
         found = found.unique("index", keep="first", maintain_order=True)
@@ -202,57 +243,120 @@ def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
 # --- landing ----------------------------------------------------------------------------------------------------------
 
 
-def land(lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None) -> Landed:
+def land(
+    lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None, keep_going: bool = False
+) -> Landed:
     """Copy the rows of files into `raw_events`, each file once: what was landed before (same content) is skipped.
 
     After it the file may go: raw_events holds every row's bytes, and `sources` how to read them. Each file lands whole or not
-    at all; a run that was cut off is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log does; files before the
-    one that fails are landed.
+    at all; a run that was cut off is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log
+    does, files before the one that fails being landed; with keep_going that one becomes a row of quarantine, once.
     """
     form = mapping or Native()
-    for table in (RAW_EVENTS, SOURCES, ID_KEYS):
+    for table in (RAW_EVENTS, ID_KEYS, QUARANTINE):
         lake.create(table)
-    known = set(lake.read(SOURCES.name, columns=["source"]).column("source").to_pylist())
+    create_sources(lake)
+    sources_now = lake.read(SOURCES.name, columns=["source", "landed_at"])
+    known = set(sources_now.column("source").to_pylist())
+    last = max(filter(None, sources_now.column("landed_at").to_pylist()), default=None)
     keys = _KeyBook(lake)
     hours: set[dt.datetime] = set()
-    rows = new = seen = 0
+    rows = new = seen = unreadable = 0
     for path in map(Path, paths):
-        source = fingerprint(path, form)
-        if source in known:
-            seen += 1
+        try:
+            source = fingerprint(path, form)
+            if source in known:
+                seen += 1
+                continue
+            last = after(last, dt.datetime.now(dt.UTC))
+            rows += _land_file(lake, path, source, form, keys, hours, last)
+        except SourceError as error:
+            if not keep_going:
+                raise
+            unreadable += 1
+            _refuse_file(lake, path, form, error)
             continue
-        found = _land_file(lake, path, source, form, keys, hours)
         known.add(source)
-        rows, new = rows + found, new + 1
-    return Landed(sorted(hours), rows, new, seen)
+        new += 1
+    return Landed(sorted(hours), rows, new, seen, unreadable)
 
 
-def _land_file(lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime]) -> int:
-    landed_at = dt.datetime.now(dt.UTC)
+def _refuse_file(lake: Lake, path: Path, form, error: SourceError) -> None:
+    row = unreadable_file(path, form, dt.datetime.now(dt.UTC), error)
+    lake.append_once(QUARANTINE, to_arrow(row, QUARANTINE.schema), f"refuse:{row['source'][0]}", 0)
+
+
+def unreadable_file(path: Path, form, landed_at: dt.datetime, error: Exception) -> pl.DataFrame:
+    """The row of quarantine that stands for a file: row 0, its first bytes, and why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(sources.HEAD_BYTES)
+        source = fingerprint(path, form)
+    except (OSError, SourceError):  # not even its bytes: its name stands for it
+        head, source = b"", xxhash.xxh3_64_hexdigest(b"\0unreadable\0" + os.fsencode(path))
+    row = {
+        "hour": [landed_at.replace(minute=0, second=0, microsecond=0)], "source": [source], "row": [WHOLE_FILE],
+        "body": [head], "reason": [f"file: {shown(path.name)} cannot be read: {error}"],
+    }  # fmt: skip
+    return pl.DataFrame(row, schema=_no_quarantine().schema).select(QUARANTINE.schema.names)
+
+
+def record_of(path: Path, form, source: str, rows: int, landed_at: dt.datetime, live: bool = False) -> dict:
+    """A file's line in `sources`. live: by the live labeler."""
+    layout = form.layout(path)
+    return {
+        "source": source, "name": shown(path.name), "format": layout.format, "header": sources.header_of(path, layout),
+        "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
+        "live": live,
+    }  # fmt: skip
+
+
+def create_sources(lake: Lake) -> None:
+    """Create `sources`; one of an older Glasshouse gains the columns that it lacks."""
+    lake.create(SOURCES)
+    if lake.log is not None:
+        lake.add_columns(SOURCES.name, [SOURCES.schema.field("live")], by="sources")
+
+
+def after(last: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+    """The landing time of what is taken in now: later than the last one, also where the machine's clock was set back.
+
+    The order of landing is the order of arrival, when rows are read again too.
+    """
+    return now if last is None else max(now, last + dt.timedelta(microseconds=1))
+
+
+def _land_file(
+    lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime], landed_at: dt.datetime
+) -> int:
     put = _putter(lake, source)
-    rows = 0
+    rows = size = 0
     held: list[pl.DataFrame] = []
+    seen: set[dt.datetime] = set()
     for block, parsed in parse_file(path, form):
         raw_hour = raw_hours(parsed.clock, landed_at)
-        held.append(
-            pl.DataFrame({"hour": raw_hour, "row": block.number, "body": block.body(None)})
-            .with_columns(source=pl.lit(source))
-        )  # fmt: skip
-        hours.update(raw_hour.unique().to_list())
-        hours.update(parsed.events["event_time"].dt.truncate("1h").unique().to_list())
-        keys.add(parsed.id_keys, f"land:{source}:{rows}")
+        raw = pl.DataFrame({"hour": raw_hour, "row": block.number, "body": block.body(None)})
+        raw = raw.with_columns(source=pl.lit(source))
+        seen.update(raw_hour.unique().to_list())
         rows += len(block)
-        if sum(map(len, held)) >= COMMIT_ROWS:
+        if block.cut:
+            put.refused(to_arrow(raw.with_columns(reason=parsed.reason), QUARANTINE.schema))
+            continue
+        held.append(raw)
+        seen.update(parsed.events["event_time"].dt.truncate("1h").unique().to_list())
+        keys.add(parsed.id_keys, f"land:{source}:{rows - len(block)}")
+        size += raw["body"].bin.size().sum()
+        if sum(map(len, held)) >= COMMIT_ROWS or size >= COMMIT_BYTES:
             put.rows(to_arrow(pl.concat(held), RAW_EVENTS.schema))
-            held = []
+            held, size = [], 0
     if held:
         put.rows(to_arrow(pl.concat(held), RAW_EVENTS.schema))
-    layout = form.layout(path)
-    record = {
-        "source": source, "name": path.name, "format": layout.format, "header": sources.header_of(path, layout),
-        "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
-    }  # fmt: skip
+    try:
+        record = record_of(path, form, source, rows, landed_at)
+    except OSError as error:
+        raise SourceError(f"{shown(path)} is gone while it was read ({error}); land it again") from error
     put.record(pa.Table.from_pylist([record], SOURCES.schema))
+    hours |= seen
     return rows
 
 
@@ -267,13 +371,16 @@ class _Whole:
 
     def __init__(self, lake: Lake, app: str) -> None:
         self.lake, self.app = lake, app
-        self.step = lake.stage(Write(RAW_EVENTS, RAW_EVENTS.empty()))
+        self.steps = [lake.stage(Write(table, table.empty())) for table in (RAW_EVENTS, QUARANTINE)]
 
     def rows(self, rows: pa.Table) -> None:
-        self.step["adds"] += self.lake.stage(Write(RAW_EVENTS, rows))["adds"]
+        self.steps[0]["adds"] += self.lake.stage(Write(RAW_EVENTS, rows))["adds"]
+
+    def refused(self, rows: pa.Table) -> None:
+        self.steps[1]["adds"] += self.lake.stage(Write(QUARANTINE, rows))["adds"]
 
     def record(self, record: pa.Table) -> None:
-        steps = [self.step] if self.step["adds"] else []
+        steps = [step for step in self.steps if step["adds"]]
         self.lake.commit([*steps, self.lake.stage(Write(SOURCES, record))], by=self.app)
 
 
@@ -281,11 +388,15 @@ class _InPieces:
     """The same on a lake without commits of several tables: the line in `sources` last, a cut-off file goes on."""
 
     def __init__(self, lake: Lake, app: str) -> None:
-        self.lake, self.app, self.version = lake, app, 0
+        self.lake, self.app, self.version, self.cut = lake, app, 0, 0
 
     def rows(self, rows: pa.Table) -> None:
         self.lake.append_once(RAW_EVENTS, rows, self.app, self.version)
         self.version += 1
+
+    def refused(self, rows: pa.Table) -> None:
+        self.lake.append_once(QUARANTINE, rows, self.app, self.cut)
+        self.cut += 1
 
     def record(self, record: pa.Table) -> None:
         self.lake.append_once(SOURCES, record, self.app, 0)
@@ -299,15 +410,16 @@ def fingerprint(path: Path, form: Mapping | Native) -> str:
             while piece := file.read(2**22):
                 digest.update(piece)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(f"{shown(path)} cannot be read: {error}") from error
     # How a file is read is told by its suffix and its mapping: the same bytes read otherwise are another source.
     digest.update(f"\0{form.layout(path)}\0{form.text or ''}".encode())
     return digest.hexdigest()
 
 
-def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime) -> pl.Series:
-    """The hour of each raw row, see the module's docstring."""
-    event, ingest = (_in_range(name) for name in ("event_time", "ingest_time"))
+def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime, live: bool = False) -> pl.Series:
+    """The hour of each raw row, see the module's docstring. live: whether by the rules of the live line."""
+    latest = landed_at + contract.MAX_CLOCK_AHEAD if live else None
+    event, ingest = (_in_range(name, latest) for name in ("event_time", "ingest_time"))
     ahead = (event - ingest > contract.MAX_CLOCK_AHEAD).fill_null(False)
     claimed = pl.when(~ahead).then(event)
     arrived = pl.coalesce(ingest, claimed)
@@ -316,9 +428,10 @@ def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime) -> pl.Series:
     return clock.select(hour=hour)["hour"]
 
 
-def _in_range(name: str) -> pl.Expr:
+def _in_range(name: str, latest: dt.datetime | None) -> pl.Expr:
     column = pl.col(name)
-    return pl.when((column >= contract.EARLIEST) & (column < contract.LATEST)).then(column)
+    inside = (column >= contract.EARLIEST) & (column < contract.LATEST)
+    return pl.when(inside if latest is None else inside & (column <= latest)).then(column)
 
 
 class _KeyBook:
@@ -399,7 +512,7 @@ def _accept(lake: Lake, window: Window, found: Accepted, progress) -> None:
         part = Window(done, ready)
         good = _first_arrivals(pool)
         arrived, kept, wrong = (_inside(frame, part) for frame in (pool, good, broken))
-        wrong = pl.concat([wrong, _unreadable_files(then, part)])
+        wrong = pl.concat([wrong, refused_for_good(then, part)])
         moment = _replace(lake, then, part, kept, wrong)
         counts = {"events": len(kept), "quarantine": len(wrong), "repeats": len(arrived) - len(kept)}
         found.add(part, moment, {**counts, "raw": len(raw.filter(raw.is_between(done, ready, closed="left")))})
@@ -428,12 +541,13 @@ def _replace(lake: Lake, then: Lake, part: Window, events: pl.DataFrame, quarant
     return lake.commit_unmoved([lake.stage(write) for write in writes], then, looked, by="accept").number
 
 
-def _unreadable_files(lake: Lake, window: Window) -> pl.DataFrame:
-    """Rows of quarantine that stand for a whole file: no raw row can make them anew."""
+def refused_for_good(lake: Lake, window: Window) -> pl.DataFrame:
+    """Rows of quarantine that stand for a whole file or for a row too long to be kept: no raw row can make them anew."""
     if not lake.exists(QUARANTINE.name):
         return _no_quarantine()
     rows = pl.from_arrow(lake.read(QUARANTINE.name, window)).with_columns(pl.col("hour").cast(UTC_US))
-    return rows.filter(pl.col("row") == WHOLE_FILE).select(_no_quarantine().columns)
+    cut = (pl.col("row") == WHOLE_FILE) | pl.col("reason").str.starts_with(TOO_LONG)
+    return rows.filter(cut).select(_no_quarantine().columns)
 
 
 def _pieces(lake: Lake, window: Window) -> Iterator[Window]:
@@ -463,12 +577,15 @@ class _Readers:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         table = pl.from_arrow(lake.read(SOURCES.name)).sort("landed_at", "name")
-        self.sources = table.with_row_index("arrival").with_columns(pl.col("arrival").cast(pl.Int64))
+        live = pl.col("live") if "live" in table.columns else pl.lit(None, pl.Boolean)  # a table of an older Glasshouse
+        # By which the live line judged the clocks of its rows.
+        judged = pl.when(live).then("landed_at").alias("judged_at")
+        self.sources = table.with_row_index("arrival").with_columns(pl.col("arrival").cast(pl.Int64), judged)
 
     def read(self, window: Window) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
         """(events with their arrival, quarantine, hours of the raw rows) of a window of raw rows."""
         raw = pl.from_arrow(self.lake.read(RAW_EVENTS.name, window)).with_columns(pl.col("hour").cast(UTC_US))
-        forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name")
+        forms = self.sources.select("source", "arrival", "format", "header", "mapping", "name", "judged_at")
         raw = raw.join(forms, on="source", how="left").sort("arrival", "row")
         if (half := raw.filter(pl.col("arrival").is_null())["source"].unique()).len():
             raise SourceError(
@@ -479,9 +596,9 @@ class _Readers:
         # Files of one form are parsed together: many small ones would cost their overhead each.
         for (kind, header, text, suffix), rows in _by_form(raw):
             form, layout = _form(kind, text, suffix)
-            columns, wrong = sources.parse_bodies(rows["body"], layout, header, form.wanted)
+            columns, wrong, odd = sources.parse_bodies(rows["body"], layout, header, form.wanted)
             index = pl.Series(range(len(rows)), dtype=pl.Int64)
-            parsed = _to_events(columns, wrong, index, form)
+            parsed = _to_events(columns, wrong, odd, index, form, rows["judged_at"])
             place = parsed.events["number"]
             events.append(
                 parsed.events.with_columns(

@@ -26,6 +26,7 @@ from assets.events import values
 from assets.events.contract import ACTIONS, EVENT_SCHEMA
 from assets.events.sources import CONTEXT, Layout, SourceError, layout_of
 
+Odd = dict[str, pl.Series]  # see sources.Block
 SHIPPED = Path(__file__).parent / "mappings"
 MILLISECOND = 1_000
 ORDER = {action: place for place, action in enumerate(ACTIONS)}
@@ -44,8 +45,8 @@ class TimeColumn:
     zone: str | None = None
     form: str | None = None
 
-    def read(self, columns: pl.DataFrame, name: str) -> tuple[pl.Series, pl.Series]:
-        return values.as_time(columns[self.column], name, self.unit, self.zone, self.form)
+    def read(self, columns: pl.DataFrame, name: str, odd: Odd) -> tuple[pl.Series, pl.Series]:
+        return values.as_time(columns[self.column], name, self.unit, self.zone, self.form, odd.get(self.column))
 
 
 @dataclass(frozen=True)
@@ -133,45 +134,47 @@ class Mapping:
                 f"{self.file}: column {missing[0]!r} is not in {path.name}, which has: {', '.join(names)}"
             )
 
-    def convert(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame]:
+    def convert(
+        self, columns: pl.DataFrame, odd: Odd
+    ) -> tuple[pl.DataFrame, pl.Series, pl.DataFrame, pl.DataFrame]:
         """To (typed events with `index` of their row, reason a row, clock a row, id keys)."""
-        base, reasons = self._base(columns)
+        base, reasons = self._base(columns, odd)
         if isinstance(self.form, Action):
-            events, wrong, item = _one_event(self, columns, base)
+            events, wrong, item = _one_event(self, columns, base, odd)
         elif isinstance(self.form, Display):
-            events, wrong, item = _displays(self, columns, base)
+            events, wrong, item = _displays(self, columns, base, odd)
         else:
-            events, wrong, item = _requests(self, columns, base)
+            events, wrong, item = _requests(self, columns, base, odd)
         reason = pl.DataFrame([s.rename(str(i)) for i, s in enumerate([*reasons, *wrong])]).select(
             reason=pl.coalesce(pl.all())
         )["reason"]
-        user_key, user_text = _keys(columns[self.user.column], self.user)
+        user_key, user_text = _keys(columns[self.user.column], self.user, odd.get(self.user.column))
         keys = pl.concat([_key_rows("user", self.user, user_key, user_text), _key_rows("note", self.item, *item)])
         clock = base.select("event_time", "ingest_time")
         events = events.with_columns(ingest_time=pl.coalesce("ingest_time", "event_time"))
         return events.select("index", *EVENT_SCHEMA.names), reason, clock, keys
 
-    def _base(self, columns: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.Series]]:
+    def _base(self, columns: pl.DataFrame, odd: Odd) -> tuple[pl.DataFrame, list[pl.Series]]:
         """What all events of a row share, and the reasons of what could not be read."""
         rows = columns.height
-        user, wrong_user = _id(columns[self.user.column], self.user, "user_id")
-        time, wrong_time = self.time.read(columns, "event_time")
+        user, wrong_user = _id(columns[self.user.column], self.user, "user_id", odd.get(self.user.column))
+        time, wrong_time = self.time.read(columns, "event_time", odd)
         ingest, wrong_ingest = (
-            self.ingest_time.read(columns, "ingest_time") if self.ingest_time else (_nothing(rows, values.UTC_US), None)
+            self.ingest_time.read(columns, "ingest_time", odd) if self.ingest_time else (_nothing(rows, values.UTC_US), None)
         )
         base = {"user_id": user, "event_time": time, "ingest_time": ingest, "context": columns[CONTEXT]}
         reasons = [wrong_user, wrong_time] + ([wrong_ingest] if wrong_ingest is not None else [])
         for name in ("request_id", "channel", "position", "dwell_ms"):
             read = values.as_int if name in ("position", "dwell_ms") else values.as_text
             if name in self.columns:
-                base[name], wrong = read(columns[self.columns[name]], name)
+                base[name], wrong = read(columns[self.columns[name]], name, odd=odd.get(self.columns[name]))
                 reasons.append(wrong)
             elif name in self.constants:
                 base[name] = pl.Series([self.constants[name]]).new_from_index(0, rows)
             else:
                 base[name] = _nothing(rows, pl.Int64 if name in ("position", "dwell_ms") else pl.String)
         base["given_id"], wrong = (
-            values.as_text(columns[self.event_id], "event_id") if self.event_id else (_nothing(rows, pl.String), None)
+            values.as_text(columns[self.event_id], "event_id", odd=odd.get(self.event_id)) if self.event_id else (_nothing(rows, pl.String), None)
         )
         reasons += [wrong] if wrong is not None else []
         return pl.DataFrame(base).with_row_index("index"), reasons
@@ -180,28 +183,30 @@ class Mapping:
 # --- the three forms --------------------------------------------------------------------------------------------------
 
 
-def _one_event(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
-    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id")
-    spelled, wrong_action = values.as_text(columns[mapping.form.column], "action")
+def _one_event(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame, odd: Odd):
+    strange = odd.get(mapping.item.column)
+    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id", strange)
+    spelled, wrong_action = values.as_text(columns[mapping.form.column], "action", odd=odd.get(mapping.form.column))
     action = spelled.replace_strict(mapping.form.names, default=None, return_dtype=pl.String)
     unknown = action.is_null() & spelled.is_not_null()
     wrong_value = _because(unknown, f"action: a value of {mapping.form.column} that the mapping does not name")
     events = base.with_columns(note_id=note, action=action).with_columns(
         dwell_ms=pl.when(pl.col("action") == "view_end").then("dwell_ms"), row_time=pl.col("event_time")
     )
-    item = _keys(columns[mapping.item.column], mapping.item)
+    item = _keys(columns[mapping.item.column], mapping.item, strange)
     return _with_ids(events), [wrong_note, wrong_action, wrong_value], item
 
 
-def _displays(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
+def _displays(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame, odd: Odd):
     """impression, a millisecond later the click, then the others, last view_end after the time looked at."""
     form = mapping.form
-    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id")
+    strange = odd.get(mapping.item.column)
+    note, wrong_note = _id(columns[mapping.item.column], mapping.item, "note_id", strange)
     base = base.with_columns(note_id=note)
     reasons = [wrong_note]
     dwell = _nothing(columns.height, pl.Int64)
     if form.dwell:
-        dwell, wrong = values.as_int(columns[form.dwell], "dwell_ms")
+        dwell, wrong = values.as_int(columns[form.dwell], "dwell_ms", odd=odd.get(form.dwell))
         reasons.append(wrong)
     did: dict[str, list[pl.Series]] = {}
     for column, meaning in form.behaviours.items():
@@ -227,7 +232,7 @@ def _displays(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
     events = events.with_columns(
         row_time=pl.col("event_time"), event_time=pl.col("event_time") + pl.duration(microseconds=pl.col("offset"))
     )
-    return _with_ids(events), reasons, _keys(columns[mapping.item.column], mapping.item)
+    return _with_ids(events), reasons, _keys(columns[mapping.item.column], mapping.item, strange)
 
 
 def _behaviours(column: pl.Series, name: str, meaning) -> tuple[dict[str, pl.Series], pl.Series]:
@@ -248,10 +253,10 @@ def _behaviours(column: pl.Series, name: str, meaning) -> tuple[dict[str, pl.Ser
     return {a: rows.fill_null(False) for a, rows in happened.items()}, _because(wrong, f"{name}: not {shown}")
 
 
-def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
+def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame, odd: Odd):
     """Each item an impression at its place in the list; the clicked ones a click, `click_after` later."""
     form = mapping.form
-    listed, wrong_text = values.as_text(columns[form.items], "items")
+    listed, wrong_text = values.as_text(columns[form.items], "items", odd=odd.get(form.items))
     base = base.drop("position").with_columns(items=listed.str.strip_chars().str.split(form.separator))
     missing = _because(listed.is_null() | (listed.str.strip_chars() == ""), "items: missing")
     items = base.explode("items").with_columns(position=pl.int_range(pl.len()).over("index"))
@@ -265,7 +270,7 @@ def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
     broken = items.filter(pl.col("items").is_null() | (pl.col("items") == ""))["index"].unique()
     shape = f"items: not like N123{form.mark}1" if form.mark else "items: an empty item"
     wrong = missing.scatter(broken.filter(missing.gather(broken).is_null()), shape) if len(broken) else missing
-    note, wrong_note = _id(items["items"], mapping.item, "note_id")
+    note, wrong_note = _id(items["items"], mapping.item, "note_id", None)
     first_wrong = (
         items.select("index", why=wrong_note).filter(pl.col("why").is_not_null()).unique("index", keep="first")
     )
@@ -278,7 +283,7 @@ def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame):
         action=pl.lit("click"), late=pl.lit(1), event_time=pl.col("event_time") + form.click_after
     )
     events = pl.concat([shown, after]).sort("index", "late", maintain_order=True)
-    return _with_ids(events), [wrong_text, wrong, wrong_items], _keys(items["items"], mapping.item)
+    return _with_ids(events), [wrong_text, wrong, wrong_items], _keys(items["items"], mapping.item, None)
 
 
 def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
@@ -297,19 +302,19 @@ def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 
-def _id(column: pl.Series, spec: IdColumn, name: str) -> tuple[pl.Series, pl.Series]:
+def _id(column: pl.Series, spec: IdColumn, name: str, odd: pl.Series | None) -> tuple[pl.Series, pl.Series]:
     if not spec.string:
-        typed, wrong = values.as_int(column, name)
+        typed, wrong = values.as_int(column, name, odd=odd)
         hint = f'{name}: not an integer of 64 bits (ids = "string" in the mapping takes any text)'
         return typed, _because(wrong.is_not_null(), hint)
-    return _keys(column, spec)[0], values.as_text(column, name)[1]
+    return _keys(column, spec, odd)[0], values.as_text(column, name, odd=odd)[1]
 
 
-def _keys(column: pl.Series, spec: IdColumn) -> tuple[pl.Series, pl.Series]:
+def _keys(column: pl.Series, spec: IdColumn, odd: pl.Series | None) -> tuple[pl.Series, pl.Series]:
     """String ids as (stable int64 key, original); an empty text is no id."""
     if not spec.string:
         return _nothing(0, pl.Int64), _nothing(0, pl.String)
-    text = values.as_text(column, "id")[0]
+    text = values.as_text(column, "id", odd=odd)[0]
     text = text.set(text == "", None)
     distinct = text.drop_nulls().unique()
     hashed = np.array([xxhash.xxh64_intdigest(value) for value in distinct], np.uint64).view(np.int64)

@@ -11,7 +11,7 @@ token: a repeat of it, from any point on, changes nothing. A batch that a window
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.counts import written
 from assets.events.contract import TIME
-from assets.lake import Lake, Table, Window, windows
+from assets.lake import EPOCH, Lake, Table, Window, windows
 from assets.metrics import loads
 from assets.metrics.client import connect
 from assets.metrics.loads import NO_MOMENT, LoadError, utc
@@ -95,6 +96,17 @@ def load_missing(lake: Lake, client: Client, part: str = FEED) -> list[dt.dateti
     for window in windows(missing):
         load_window(lake, client, window, reason="missing", part=part)
     return sorted(missing)
+
+
+def load_hours(lake: Lake, client: Client, hours: Iterable[dt.datetime], reason: str, part: str = FEED) -> None:
+    """Load those of the hours that Delta has and ClickHouse has not, or that were written since ClickHouse took them."""
+    if not (wanted := set(hours)):
+        return
+    prepare(lake, client)
+    known, changed = loads.visible(client, part), written(latest(lake), [table.name for table in PARTS[part]], wanted)
+    took = {hour: EPOCH + dt.timedelta(microseconds=one.load) for hour, one in known.items()}
+    for window in windows(hour for hour, at in changed.items() if at > took.get(hour, EPOCH)):
+        load_window(lake, client, window, reason=reason, part=part)
 
 
 def prepare(lake: Lake, client: Client) -> None:
@@ -254,9 +266,10 @@ def _source(table: Table, paths: list[str]) -> str:
 
 def _check(client: Client, lake: Lake, window: Window, load: int, tables: Sequence[Table]) -> None:
     """Raises LoadError unless each hour of the load holds as many rows as Delta's."""
+    inside = set(window.hours)
     for table in tables:
         version = lake.version(table.name) if lake.exists(table.name) else None
-        wanted = {hour: n for hour, n in delta_counts(lake, table.name, version).items() if hour in set(window.hours)}
+        wanted = {hour: n for hour, n in delta_counts(lake, table.name, version).items() if hour in inside}
         found = client.query(
             f"SELECT hour, count() FROM {table.name}_all WHERE load = {{load:UInt64}} GROUP BY hour", {"load": load}
         ).result_rows

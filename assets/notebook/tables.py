@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 from deltalake import DeltaTable
 
+from assets.hours import of
 from assets.lake import Lake, LakeError, Window
 
 # What a version may be given as: its number, or a moment (the version that was current then).
@@ -93,7 +94,7 @@ class Tables:
         """The window as given, or, where a bound is None, the newest `hours` of a table; as RFC 3339 strings."""
         if start and end:
             return bounds(start, end)
-        held = self.lake.hours(name)
+        held = of(self.lake, name).regular
         if not held:
             raise LakeError(f"`{name}` is empty; give window_start and window_end, or materialize the asset `{name}`")
         return bounds(start, end, held[-1], hours)

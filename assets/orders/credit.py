@@ -34,6 +34,7 @@ def credited(orders: pl.DataFrame, clicks: pl.DataFrame, planted: pl.DataFrame, 
         .select("order_id", "note_id", "author_id", "channel", click_time="event_time")
     )  # fmt: skip
     rows = standing.join(last, on="order_id", how="left").with_columns(placed_at="created_at", **cents(rules))
+    rows = rows.with_columns(pl.col("user_id", "product_id").fill_null(0))  # ClickHouse's table holds no null there
     rows = rows.with_columns(
         net_cents=pl.col("gross_cents") - pl.col("refunded_cents"), rules=pl.lit(rules.fingerprint)
     ).sort("placed_at", "order_id")

@@ -1,4 +1,4 @@
-"""Do the totals agree: `order_attributions` against `orders`, per hour and overall, and a summary of both.
+"""Do the totals agree: `order_attributions` against `orders`, per hour and overall, and what was refused; a summary of both.
 
 Here: counting and comparing, from the tables alone. Not here: how they were made (take.py, credit.py); the money rules
 are written once more below, in SQL, so that a mistake there does not agree with itself.
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from assets.lake import Lake
+from assets.orders.changes import Claim, claims
 from assets.orders.rules import OrderRules
 from assets.orders.tables import ORDER_ATTRIBUTIONS, ORDER_BATCHES, ORDER_CHANGES, ORDER_QUARANTINE, ORDERS
 
@@ -21,8 +22,10 @@ TOTALS = ("orders", *CENTS)
 def reconcile(lake: Lake, rules: OrderRules) -> dict[str, object]:
     """Compare both tables as of one moment.
 
-    Returns balanced (all agree), orders and attributions (TOTALS overall), hours, wrong_hours (ISO, those that differ),
-    repeated (rows of an order_id beyond its first), wrong_rules (rows made by other rules).
+    Returns balanced (all agree, and no revenue was refused), agree (all agree), orders and attributions (TOTALS overall), hours,
+    wrong_hours (ISO, those that differ), repeated (rows of an order_id beyond its first), wrong_rules (rows made by other rules),
+    refused (changes with revenue that lie in order_quarantine and that no later change of their order made good),
+    refused_cents (the sum of their amounts), refused_unread (those of them whose amount cannot be read).
     """
     now = lake.pinned()
     expected = _by_hour(_expected(_read(now, ORDERS.name, _NEEDED), rules))
@@ -32,14 +35,18 @@ def reconcile(lake: Lake, rules: OrderRules) -> dict[str, object]:
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_found")) for name in TOTALS)
     wrong = both.filter(differs)["hour"].sort()
     repeated, other_rules = len(rows) - rows["order_id"].n_unique(), int((rows["rules"] != rules.fingerprint).sum())
+    agree = not len(wrong) and not repeated and not other_rules
+    refused = _refused(now, rules)
     return {
-        "balanced": not len(wrong) and not repeated and not other_rules,
+        "balanced": agree and not refused["refused"],
+        "agree": agree,
         "orders": _overall(expected),
         "attributions": _overall(found),
         "hours": len(both),
         "wrong_hours": [hour.isoformat() for hour in wrong],
         "repeated": repeated,
         "wrong_rules": other_rules,
+        **refused,
     }
 
 
@@ -69,6 +76,26 @@ def _by_hour(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _overall(hours: pl.DataFrame) -> dict[str, int]:
     return {name: int(hours[name].sum()) for name in TOTALS}
+
+
+def _refused(now: Lake, rules: OrderRules) -> dict[str, int]:
+    """The revenue in order_quarantine. A claim is settled by a row of its order that is not older."""
+    found: dict[object, Claim] = {}  # the newest of each order; those without a key one by one
+    for batch in now.dataset(ORDER_QUARANTINE.name).to_batches(columns=["body"]):
+        for body in batch.column("body").to_pylist():
+            if b"order_id" in body.lower():
+                for one in claims(body, rules.table):
+                    key = one.order_id or one
+                    if key not in found or (found[key].time or 0) <= (one.time or 0):
+                        found[key] = one
+    if not found:
+        return {"refused": 0, "refused_cents": 0, "refused_unread": 0}
+    held = _read(now, ORDERS.name, ["order_id", "change_time"]).filter(pl.col("order_id").is_in([one.order_id for one in found.values()]))
+    known = dict(held.with_columns(pl.col("change_time").dt.epoch("us")).iter_rows())
+    revenue = (one for one in found.values() if one.status is None or one.status in rules.statuses)
+    left = [one for one in revenue if one.order_id not in known or one.time is not None and known[one.order_id] < one.time]
+    cents = [one.cents for one in left]
+    return {"refused": len(left), "refused_cents": sum(one or 0 for one in cents), "refused_unread": cents.count(None)}
 
 
 def _read(lake: Lake, name: str, columns: list[str]) -> pl.DataFrame:

@@ -24,6 +24,8 @@ POSITION = [
     _field("change_op", pa.string(), "c insert, r row of a snapshot, u update, d delete, s schema change"),
 ]
 
+PLACE = _field("change_place", pa.string(), "place in the database's log, as a text that sorts as the log does; empty: the stream names none")
+
 ORDER_CHANGES = Table(
     "order_changes",
     pa.schema(
@@ -34,6 +36,7 @@ ORDER_CHANGES = Table(
             ORDER_ID,
             *POSITION,
             _field("after", pa.string(), "the row after the change as JSON, null for a delete; of a schema change its text"),
+            PLACE,
         ]
     ),
     "Every change of the shop's table once, as received, append only. Hour of change_time.",
@@ -42,8 +45,8 @@ ORDER_CHANGES = Table(
 # What a row of the shop's table has to hold, and what it may: name -> (type, required).
 SHOP_COLUMNS = {
     "order_id": (pa.string(), True),
-    "user_id": (pa.int64(), True),
-    "product_id": (pa.int64(), True),
+    "user_id": (pa.int64(), False),
+    "product_id": (pa.int64(), False),
     "amount_cents": (pa.int64(), True),
     "refunded_cents": (pa.int64(), False),
     "status": (pa.string(), True),
@@ -57,14 +60,17 @@ ORDERS = Table(
         [
             HOUR,
             ORDER_ID,
-            _field("user_id", pa.int64(), "who ordered"),
-            _field("product_id", pa.int64(), "what"),
+            _field("user_id", pa.int64(), "who ordered; null where the shop says nothing that fits"),
+            _field("product_id", pa.int64(), "what; null likewise"),
             _field("amount_cents", pa.int64(), "price of it all"),
             _field("refunded_cents", pa.int64(), "what was given back so far; 0 where the shop says nothing"),
             _field("status", pa.string(), "as the shop spells it"),
             _field("created_at", TIME, "when it was placed"),
             _field("updated_at", TIME, "the shop's own time of the last change"),
             *POSITION,
+            PLACE,
+            _field("rescued", pa.string(), "values that do not fit their columns, by column, as JSON; null without any"),
+            _field("left_out", pa.string(), "columns that the newest change left out: by column the place that the value shown is of, as JSON"),
         ]
     ),
     "The shop's table as of the newest change, one row an order_id; a deleted order is a row with change_op d and no "
@@ -107,8 +113,8 @@ ORDER_ATTRIBUTIONS = Table(
         [
             HOUR,
             ORDER_ID,
-            _field("user_id", pa.int64(), "who ordered"),
-            _field("product_id", pa.int64(), "what"),
+            _field("user_id", pa.int64(), "who ordered; 0 where the shop says nothing that fits"),
+            _field("product_id", pa.int64(), "what; 0 likewise"),
             _field("note_id", pa.int64(), "the note that planted it; null: unattributed"),
             _field("author_id", pa.int64(), "that note's author; null where the click does not say"),
             _field("channel", pa.string(), "of the click"),
@@ -139,11 +145,15 @@ ORDER_SOURCES = Table(
             _field("name", pa.string(), "path under the folder"),
             _field("bytes", pa.int64(), "file size"),
             _field("modified_ns", pa.int64(), "the file's time: with name and size it tells a file without reading it"),
-            _field("rows", pa.int64(), "lines"),
+            _field("rows", pa.int64(), "lines that are not blank"),
             _field("landed_at", TIME, "when it was taken in"),
+            _field("skipped", pa.int64(), "of the lines: those that say nothing of the shop's table, tombstones and the like"),
+            _field("refused", pa.int64(), "of the lines: those in order_quarantine"),
+            _field("next_byte", pa.int64(), "where the next part begins, of the (unpacked) file; null: this is the last"),
+            _field("next_row", pa.int64(), "the line that begins there"),
         ]
     ),
-    "One row a change file or catalogue file that was taken.",
+    "One row a change file or catalogue file that was taken; a great one is taken in parts, a row each, bytes null but for the last.",
     partitioned=False,
 )
 
@@ -159,9 +169,14 @@ ORDER_BATCHES = Table(
             _field("files", pa.int64(), "files taken"),
             _field("changes", pa.int64(), "changes taken"),
             _field("repeats", pa.int64(), "changes that were there before"),
-            _field("quarantined", pa.int64(), "lines that could not be taken"),
+            _field("quarantined", pa.int64(), "lines that could not be taken, and files that could not be read"),
             _field("orders", pa.int64(), "orders whose row changed"),
             _field("hours", pa.int64(), "hours of order_attributions made anew"),
+            _field("lines", pa.int64(), "lines that are not blank, and files that could not be read"),
+            _field("skipped", pa.int64(), "lines that say nothing of the shop's table"),
+            _field("pairs", pa.int64(), "lines of the catalogue"),
+            _field("told", pa.int64(), "lines with changes; lines = told + pairs + skipped + quarantined"),
+            _field("rescued", pa.int64(), "changes of which a value lies in `rescued`"),
         ]
     ),
     "The book of what was taken when, and from which clicks. Hour of taken_at.",

@@ -3,6 +3,10 @@
 Here: what a batch reads, which hours it makes anew, and the one commit in which it becomes visible. Not here: the forms of
 changes (changes.py), which change wins (current.py), clicks (clicks.py), who is credited (credit.py).
 
+Every line is accounted for: lines = told (with changes) + pairs (of the catalogue) + skipped (that say nothing of the shop's table) +
+quarantined, where a file that cannot be read is one line; the changes of the lines told = changes (new) + repeats (there before).
+order_batches says so of each batch, order_sources of each file.
+
 A batch is a pure function of the files and of the lake at one moment; its commit bears the batch's number, so of two that
 took the same files the second is a repeat and begins again. A crash leaves files that nobody names, or a commit that
 the next writer finishes. Files are known by content: the same content under another name is no new file.
@@ -15,22 +19,19 @@ one looked into, and makes just these anew.
 from __future__ import annotations
 
 import datetime as dt
-import gzip
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from deltalake.exceptions import DeltaError
 
 from assets.events.contract import TIME
 from assets.lake import Lake, LakeError, Moment, Table, Window, Write, windows
-from assets.orders import clicks, credit
+from assets.orders import clicks, credit, files
 from assets.orders.changes import Broken, Change, Reader, note_product
 from assets.orders.current import Row, apply, hour_of, time_of
 from assets.orders.rules import OrderRules
@@ -49,7 +50,9 @@ from assets.orders.tables import (
 
 APP = "orders"  # the name in the commit log
 BATCH_BYTES = 32 * 2**20  # of files a batch; a greater file is a batch of its own
-SUFFIXES = (".jsonl", ".ndjson", ".json")
+PART_BYTES = 64 * 2**20  # of lines a batch, unpacked; what a file holds beyond that is left to the next
+BATCH_LINES = 100_000  # as Python's objects a change takes some kB
+BATCH_FILES = 10_000
 CATALOGUE = "note_products"  # files whose names begin so: which note plants which product
 WHOLE_FILE = 0  # row number of a quarantined file; lines count from 1
 ONE_HOUR = dt.timedelta(hours=1)
@@ -68,11 +71,16 @@ def take(
     say: Callable[[str], None] = lambda text: None,
     probe: Callable[[str], None] = lambda point: None,
     batch_bytes: int | None = None,
+    part_bytes: int | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Take all that waits in the folder, and credit anew what late clicks or other rules have changed.
 
     probe: called with the name of each point of a batch (tests kill the process there). batch_bytes: of files a batch at
-    most. Returns counts: batches, files, changes, repeats, quarantined, orders (rows changed), hours (made anew).
+    most; part_bytes: of their lines, unpacked; a file with more is taken in parts. stopped: asked often, between batches and while
+    files are read; once it says so, take returns, and what it had not committed is as if it had not begun.
+    Returns counts: batches, and COUNTS, see the table order_batches: files, changes, repeats, quarantined, orders (rows changed), hours
+    (made anew), lines, told, pairs, skipped, rescued.
     Raises OrderError where the lake has no commit log.
     """
     if lake.log is None:
@@ -80,44 +88,40 @@ def take(
     for table in TABLES:
         lake.create(table)
     lake.recover()
+    _grow(lake)
     clicks.gather(lake)
     probe("gathered")
-    totals: Counter[str] = Counter(dict.fromkeys(("batches", *_COUNTS), 0))
-    while True:
-        batch = _prepare(lake.pinned(), Path(folder), rules, batch_bytes or BATCH_BYTES, files_only=totals["batches"] > 0)
-        if batch is None:
-            return dict(totals)
-        probe("read")
-        if _commit(lake, batch, probe) is None:
-            continue  # somebody else took these files meanwhile
-        totals.update(batch.counts, batches=1)
-        say(f"orders, batch {batch.number}: " + ", ".join(f"{value:,} {name}" for name, value in batch.counts.items()))
+    totals: Counter[str] = Counter(dict.fromkeys(("batches", *COUNTS), 0))
+    limits = _Limits(batch_bytes or BATCH_BYTES, part_bytes or PART_BYTES)
+    with _Intake(Path(folder), limits, stopped) as intake:
+        while not stopped():
+            try:
+                batch = _prepare(lake.pinned(), intake, rules, files_only=totals["batches"] > 0)
+            except files.Stopped:
+                break
+            if batch is None:
+                break
+            probe("read")
+            if _commit(lake, batch, probe) is None:
+                continue  # somebody else took these files meanwhile
+            intake.pass_over(batch.names)
+            totals.update(batch.counts, batches=1)
+            say(f"orders, batch {batch.number}: " + ", ".join(f"{value:,} {name}" for name, value in batch.counts.items()))
+    return dict(totals)
 
 
-_COUNTS = ("files", "changes", "repeats", "quarantined", "orders", "hours")
+COUNTS = ("files", "changes", "repeats", "quarantined", "orders", "hours", "lines", "told", "pairs", "skipped", "rescued")
+
+
+def _grow(lake: Lake) -> None:
+    """Give tables of an older lake the columns that were declared since."""
+    for table in (ORDER_CHANGES, ORDERS, ORDER_SOURCES, ORDER_BATCHES):
+        there = {item.name for item in lake.open(table.name).schema().fields}
+        if missing := [item for item in table.schema if item.name not in there]:
+            lake.add_columns(table.name, missing, by=APP)
 
 
 # --- a batch ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    name: str
-    bytes: int
-    modified_ns: int
-    source: str
-    again: bool  # this content was taken before
-
-
-@dataclass
-class _Given:
-    """What files hold. changes: with the source and line of each, in order of arrival; rows of the other tables."""
-
-    changes: list[tuple[str, int, Change]] = field(default_factory=list)
-    planted: list[dict] = field(default_factory=list)
-    quarantine: list[dict] = field(default_factory=list)
-    lines: Counter = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -127,26 +131,28 @@ class _Batch:
     writes: list[Write]
     hours: list[dt.datetime]
     counts: dict[str, int]
+    names: list[str]  # of the files that are taken to their end
 
 
-def _prepare(now: Lake, folder: Path, rules: OrderRules, batch_bytes: int, files_only: bool) -> _Batch | None:
+def _prepare(now: Lake, intake: _Intake, rules: OrderRules, files_only: bool) -> _Batch | None:
     """The next batch by the lake's moment, nothing of it written; None where there is nothing to do."""
-    files = _waiting(now, folder, batch_bytes)
     last, actions = _last(now), now.version(PLANTING_ACTIONS.name)
-    if not files and (files_only or last is None or (last["actions_version"], last["rules"]) == (actions, rules.fingerprint)):
-        return None
     taken_at = dt.datetime.now(dt.UTC)
     table = orders_table(now)
     reader = Reader(rules.table, rules.time_zone, {f.name: f.type for f in table.schema if f.name not in ORDERS.schema.names})
-    given = _read(files, reader, taken_at)
+    given = intake.read(now, reader, taken_at)
+    looked = last is not None and (last["actions_version"], last["rules"]) == (actions, rules.fingerprint)
+    if not given.sources and (files_only or last is None or looked):
+        return None
     fresh = _unseen(now, given.changes)
     wider = _wider(table, reader)
     rows, hours, after = _orders(now, wider, [change for *_, change in fresh])
     planted, new_pairs = _planted(now, given.planted)
     credits, hours_credited = _credits(now, rules, last, actions, after, hours, planted, new_pairs)
     counts = {
-        "files": len(files), "changes": len(fresh), "repeats": len(given.changes) - len(fresh),
-        "quarantined": len(given.quarantine), "orders": rows, "hours": len(hours_credited),
+        "files": sum(row["next_byte"] is None for row in given.sources), "changes": len(fresh),
+        "repeats": len(given.changes) - len(fresh), "quarantined": len(given.quarantine), "orders": rows,
+        "hours": len(hours_credited), **{name: given.counts[name] for name in ("lines", "told", "pairs", "skipped", "rescued")},
     }  # fmt: skip
     number = now.moment.apps.get(APP, -1) + 1
     book = {
@@ -156,14 +162,15 @@ def _prepare(now: Lake, folder: Path, rules: OrderRules, batch_bytes: int, files
     writes = [
         Write(ORDER_CHANGES, _change_rows(fresh)),
         Write(ORDER_QUARANTINE, pa.Table.from_pylist(given.quarantine, ORDER_QUARANTINE.schema)),
-        Write(ORDER_SOURCES, _source_rows(files, given.lines, taken_at)),
+        Write(ORDER_SOURCES, pa.Table.from_pylist(given.sources, ORDER_SOURCES.schema)),
         Write(NOTE_PRODUCTS, pa.Table.from_pylist(new_pairs, NOTE_PRODUCTS.schema)),
         Write(wider, after, windows(hours)),
         Write(ORDER_ATTRIBUTIONS, credits, windows(hours_credited)),
         Write(ORDER_BATCHES, pa.Table.from_pylist([{**book, **counts}], ORDER_BATCHES.schema)),
     ]
     gained = [item for item in wider.schema if item.name not in table.schema.names]
-    return _Batch(number, gained, writes, hours_credited, counts)
+    names = [row["name"] for row in given.sources if row["next_byte"] is None]
+    return _Batch(number, gained, writes, hours_credited, counts, names)
 
 
 def _commit(lake: Lake, batch: _Batch, probe: Callable[[str], None]) -> Moment | None:
@@ -195,69 +202,192 @@ def _last(now: Lake) -> dict | None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _waiting(now: Lake, folder: Path, batch_bytes: int) -> list[_File]:
-    """Files that are new by name, size and time, a batch of them in order of their names."""
-    if not folder.is_dir():
-        return []
-    known = now.read(ORDER_SOURCES.name, columns=["source", "name", "bytes", "modified_ns"])
-    seen = set(zip(*(known[name].to_pylist() for name in ("name", "bytes", "modified_ns")), strict=True))
-    sources = set(known["source"].to_pylist())
-    found, size = [], 0
-    for path in sorted(path for path in folder.rglob("*") if _is_changes(path)):
-        stat, name = path.stat(), str(path.relative_to(folder))
-        if (name, stat.st_size, stat.st_mtime_ns) in seen:
-            continue
-        size += stat.st_size
-        if found and size > batch_bytes:
-            break
-        source = xxhash.xxh3_64(path.read_bytes()).hexdigest()
-        found.append(_File(path, name, stat.st_size, stat.st_mtime_ns, source, source in sources))
-        sources.add(source)
-    return found
+@dataclass(frozen=True)
+class _Limits:
+    batch_bytes: int
+    part_bytes: int
 
 
-def _is_changes(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.name.removesuffix(".gz").endswith(SUFFIXES)
+@dataclass
+class _Given:
+    """What files hold. changes: with the source and line of each, in order of arrival; rows of the other tables."""
+
+    changes: list[tuple[str, int, Change]] = field(default_factory=list)
+    planted: list[dict] = field(default_factory=list)
+    quarantine: list[dict] = field(default_factory=list)
+    sources: list[dict] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+
+    def add(self, other: _Given) -> None:
+        for name in ("changes", "planted", "quarantine", "sources"):
+            getattr(self, name).extend(getattr(other, name))
+        self.counts.update(other.counts)
 
 
-def _read(files: Sequence[_File], reader: Reader, taken_at: dt.datetime) -> _Given:
-    given = _Given()
+@dataclass
+class _Known:
+    """What order_sources knows: files by name, size and time; contents; where the next part of a content begins."""
 
-    def refuse(file: _File, row: int, body: bytes, reason: str) -> None:
-        broken = {"hour": hour_of(taken_at), "source": file.source, "row": row, "body": body, "reason": reason}
-        given.quarantine.append(broken)
+    files: set[tuple[str, int, int]]
+    contents: set[str]
+    parts: dict[str, tuple[int, int]]
 
-    for file in files:
-        if file.again:
-            continue
-        try:
-            data = file.path.read_bytes()
-            data = gzip.decompress(data) if file.name.endswith(".gz") else data
-        except (EOFError, OSError, zlib.error) as error:
-            refuse(file, WHOLE_FILE, b"", f"file: cannot be read ({error}); land it again, mended, under another name")
-            continue
-        for row, body in enumerate(data.split(b"\n"), 1):
-            if not body.strip():
-                continue
-            given.lines[file.source] += 1
+
+class _Intake:
+    """The folder, batch after batch of one take; it goes on within a great file where the last batch has left it."""
+
+    def __init__(self, folder: Path, limits: _Limits, stopped: Callable[[], bool]) -> None:
+        self._folder, self._limits, self._stopped = folder, limits, stopped
+        # Names that this take has no more to do with: gone, written to just now, or taken: a file that grows all the time would keep it for ever.
+        self._passed: set[str] = set()
+        self._open: tuple[files.Source, Iterator[files.Line], tuple[int, int]] | None = None  # a great file, and where it stands
+
+    def __enter__(self) -> _Intake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def pass_over(self, names: Iterable[str]) -> None:
+        self._passed.update(names)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open[0].close()
+        self._open = None
+
+    def read(self, now: Lake, reader: Reader, taken_at: dt.datetime) -> _Given:
+        """The next batch: waiting files in order of their names, up to the limits; empty where none waits."""
+        known, given, size = _known_files(now), _Given(), 0
+        for number, entry in enumerate(self._waiting(known)):
+            size += max(0, entry.bytes)
+            if given.sources and (size > self._limits.batch_bytes or number >= BATCH_FILES or self._is_full(given)):
+                break
+            kinds = reader.kinds
             try:
-                if Path(file.name).name.startswith(CATALOGUE):
-                    pairs = note_product(body)
-                    given.planted += [{"note_id": n, "product_id": p, "source": file.source} for n, p in pairs]
-                else:
-                    given.changes += [(file.source, row, change) for change in reader.line(body)]
-            except Broken as error:
-                refuse(file, row, body, str(error))
-    return given
+                given.add(self._file(entry, known, reader, taken_at, given))
+            except files.Moved:
+                self._close()
+                reader.kinds = kinds
+                self._passed.add(entry.name)
+        return given
+
+    def _waiting(self, known: _Known) -> Iterator[files.Entry]:
+        for entry in files.listed(self._folder):
+            if (entry.name, entry.bytes, entry.modified_ns) not in known.files and entry.name not in self._passed:
+                yield entry
+
+    def _file(self, entry: files.Entry, known: _Known, reader: Reader, taken_at: dt.datetime, before: _Given) -> _Given:
+        """What a file, or the next part of it, holds. Raises files.Moved where there is nothing to tell of it."""
+        try:
+            if entry.trouble:
+                raise entry.trouble
+            return self._lines(entry, known, reader, taken_at, before)
+        except OSError as error:
+            self._close()
+            entry = files.troubled(entry, error)
+            if (entry.name, entry.bytes, entry.modified_ns) in known.files:
+                raise files.Moved(entry.name) from None  # told before; it is tried again each time, since rights may change
+            why = f"file: cannot be read ({error.strerror or error}); mend it, it is tried again each time, and told once"
+            return _refused(entry, files.told_apart(entry), why, taken_at)
+
+    def _lines(self, entry: files.Entry, known: _Known, reader: Reader, taken_at: dt.datetime, before: _Given) -> _Given:
+        source, lines = self._resumed(entry, known) or self._opened(entry, known)
+        booked, is_catalogue = _booked(entry, source.fingerprint, taken_at), _is_catalogue(entry)
+        given = _Given(sources=[booked])
+        if source.fingerprint in known.contents:
+            self._close()
+            return given
+        most_bytes = self._limits.part_bytes - before.counts["bytes"]
+        most_lines = BATCH_LINES - before.counts["lines"]
+        try:
+            for line in lines:
+                _take_line(line, booked, is_catalogue, reader, given)
+                if given.counts["bytes"] >= most_bytes or booked["rows"] >= most_lines:
+                    self._open = source, lines, (line.row + 1, line.after)
+                    booked |= {"bytes": None, "next_row": line.row + 1, "next_byte": line.after}
+                    return given
+        except files.Unreadable as error:
+            given = _refused(entry, source.fingerprint, str(error), taken_at)
+        self._close()
+        known.contents.add(source.fingerprint)
+        return given
+
+    def _is_full(self, given: _Given) -> bool:
+        return given.counts["bytes"] >= self._limits.part_bytes or given.counts["lines"] >= BATCH_LINES
+
+    def _resumed(self, entry: files.Entry, known: _Known) -> tuple[files.Source, Iterator[files.Line]] | None:
+        """The file that the last batch has left open, if it is this one and that batch was committed."""
+        if self._open is None or self._open[0].entry != entry:
+            return None
+        source, lines, place = self._open
+        return (source, lines) if known.parts.get(source.fingerprint) == place else None
+
+    def _opened(self, entry: files.Entry, known: _Known) -> tuple[files.Source, Iterator[files.Line]]:
+        """The file, and its lines from where order_sources has left it."""
+        self._close()
+        source = files.Source(entry, self._stopped)
+        lines = source.lines(*known.parts.get(source.fingerprint, (1, 0)))
+        self._open = source, lines, (0, 0)
+        return source, lines
 
 
-def _source_rows(files: Sequence[_File], lines: Counter, taken_at: dt.datetime) -> pa.Table:
-    rows = [
-        {"source": file.source, "name": file.name, "bytes": file.bytes, "modified_ns": file.modified_ns,
-         "rows": 0 if file.again else lines[file.source], "landed_at": taken_at}
-        for file in files
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, ORDER_SOURCES.schema)
+def _is_catalogue(entry: files.Entry) -> bool:
+    return entry.name.rsplit("/", 1)[-1].lower().startswith(CATALOGUE)
+
+
+def _booked(entry: files.Entry, source: str, taken_at: dt.datetime) -> dict:
+    """A row of order_sources, without lines so far."""
+    return {
+        "source": source, "name": entry.name, "bytes": entry.bytes, "modified_ns": entry.modified_ns, "rows": 0,
+        "landed_at": taken_at, "skipped": 0, "refused": 0, "next_byte": None, "next_row": None,
+    }  # fmt: skip
+
+
+def _refused(entry: files.Entry, source: str, reason: str, taken_at: dt.datetime) -> _Given:
+    """A file of which nothing is taken: one row of quarantine."""
+    booked = _booked(entry, source, taken_at) | {"rows": 1, "refused": 1}
+    broken = {"hour": hour_of(taken_at), "source": source, "row": WHOLE_FILE, "body": b"", "reason": reason}
+    return _Given(quarantine=[broken], sources=[booked], counts=Counter(lines=1))
+
+
+def _take_line(line: files.Line, booked: dict, is_catalogue: bool, reader: Reader, given: _Given) -> None:
+    """Add what a line holds, and count it: in its file's row of order_sources, and in the batch."""
+    given.counts["bytes"] += len(line.body) + 1
+    if not line.body.strip():
+        return
+    booked["rows"] += 1
+    given.counts["lines"] += 1
+    try:
+        if line.digest:
+            raise Broken(f"line: longer than {files.LINE_BYTES:,} bytes")
+        if is_catalogue:
+            given.planted += [{"note_id": n, "product_id": p, "source": booked["source"]} for n, p in note_product(line.body)]
+            given.counts["pairs"] += 1
+            return
+        changes = reader.line(line.body)
+    except Broken as error:
+        kept, more = line.kept
+        booked["refused"] += 1
+        broken = {"hour": hour_of(booked["landed_at"]), "source": booked["source"], "row": line.row, "body": kept}
+        given.quarantine.append({**broken, "reason": f"{error}{more}"})
+        return
+    given.changes += [(booked["source"], line.row, change) for change in changes]
+    given.counts["told" if changes else "skipped"] += 1
+    booked["skipped"] += not changes
+    given.counts["rescued"] += sum(bool(change.values and change.values["rescued"]) for change in changes)
+
+
+def _known_files(now: Lake) -> _Known:
+    names = ["source", "name", "bytes", "modified_ns", "next_byte", "next_row"]
+    table = now.read(ORDER_SOURCES.name, columns=names)
+    source, name, size, modified, next_byte, next_row = (table[one].to_pylist() for one in names)
+    contents = {one for one, place in zip(source, next_byte, strict=True) if place is None}
+    parts: dict[str, tuple[int, int]] = {}
+    for one, row, place in zip(source, next_row, next_byte, strict=True):
+        if place is not None and one not in contents:
+            parts[one] = max(parts.get(one, (0, 0)), (row, place))
+    return _Known(set(zip(name, size, modified, strict=True)), contents, parts)
 
 
 # --- changes and orders -----------------------------------------------------------------------------------------------
@@ -284,13 +414,15 @@ def _identity(change: Change) -> tuple:
 def _unseen(now: Lake, changes: Sequence[tuple[str, int, Change]]) -> list[tuple[str, int, Change]]:
     """The changes that the log does not have yet, each once."""
     hours = {hour_of(time_of(change.time)) for *_, change in changes}
-    columns = ["order_id", "change_time", "change_position", "change_item", "change_op", "after"]
+    columns = ["order_id", "change_time", "change_position", "change_item", "change_op", "after", "change_place"]
     held = _read_hours(now, ORDER_CHANGES, hours).select(columns)
     seen = set(zip(*(column.to_pylist() for column in held.columns), strict=True)) if held.num_rows else set()
     fresh = []
     for one in changes:
-        if (identity := _identity(one[-1])) not in seen:
-            seen.add(identity)
+        change, identity = one[-1], _identity(one[-1])
+        # Of a row that was written before there were places, the place is null.
+        if (*identity, change.place) not in seen and (*identity, None) not in seen:
+            seen.add((*identity, change.place))
             fresh.append(one)
     return fresh
 
@@ -299,7 +431,7 @@ def _change_rows(changes: Sequence[tuple[str, int, Change]]) -> pa.Table:
     rows = [
         {"hour": hour_of(time_of(c.time)), "source": source, "row": row, "order_id": c.order_id,
          "change_time": time_of(c.time), "change_position": c.position, "change_item": c.item, "change_op": c.op,
-         "after": c.after}
+         "after": c.after, "change_place": c.place}
         for source, row, c in changes
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, ORDER_CHANGES.schema)
@@ -328,7 +460,8 @@ def _known(now: Lake, table: Table, order_ids: set[str]) -> dict[str, Row]:
 
 def _complete(change: Change, table: Table) -> Change:
     """The change with every column of the table: a row of before a column was added has none in it."""
-    values = {name: None for name in table.schema.names if name not in ORDERS.schema.names or name in SHOP_COLUMNS}
+    ours = set(ORDERS.schema.names) - {*SHOP_COLUMNS, "rescued"}
+    values = {name: None for name in table.schema.names if name not in ours}
     return replace(change, values={**values, **(change.values or {})})
 
 

@@ -83,7 +83,7 @@ class Log:
 
 def make(root: Path, events: int = EVENTS, seed: int = 7, say=print) -> Log:
     """The log of about so many events under `root`, made if it is not there."""
-    folder = Path(root) / f"labeler-{events}-{seed}"
+    folder = Path(root) / f"labeler-{events}-{seed}-received"  # by which rule late rows were left out
     if not folder.exists():
         say(f"generating {events:,} events, once; {folder.name} keeps them")
         beside = folder.with_suffix(".part")
@@ -102,13 +102,13 @@ def _generate(folder: Path, events: int, seed: int) -> None:
     generate(config, folder / "landing", folder / "truth")
     (folder / "parquet").mkdir()
     (folder / "flink").mkdir()
-    greatest, sizes, watermarks = np.iinfo(np.int64).min, [], []
+    moved, sizes, watermarks = np.iinfo(np.int64).min, [], []
     for minute, landed in enumerate(sorted((folder / "landing").iterdir())):
-        rows, greatest = _accepted(pl.read_parquet(landed), greatest)
+        rows, moved = _accepted(pl.read_parquet(landed), moved)
         _write_parquet(folder / "parquet" / f"minute-{minute:03}.parquet", rows)
         _write_binary(folder / "flink", minute, rows, first=sum(sizes))
         sizes.append(rows.height)
-        watermarks.append(greatest - _us(Rules().delay))
+        watermarks.append(moved - _us(Rules().delay))
     for name in ("landing", "truth", "orders"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "index.json").write_text(json.dumps({"sizes": sizes, "watermarks": watermarks}))
@@ -118,11 +118,11 @@ def _us(span: dt.timedelta) -> int:
     return span // dt.timedelta(microseconds=1)
 
 
-def _accepted(rows: pl.DataFrame, greatest: int) -> tuple[pl.DataFrame, int]:
-    """Rows in order of arrival without wrong clocks and late ones, and the greatest event time so far."""
+def _accepted(rows: pl.DataFrame, moved: int) -> tuple[pl.DataFrame, int]:
+    """Rows in order of arrival without wrong clocks and late ones, and the greatest min(event_time, ingest_time) so far."""
     rows = rows.filter(pl.col("event_time") - pl.col("ingest_time") <= _us(MAX_CLOCK_AHEAD))
     time = rows["event_time"].to_numpy()
-    seen = np.maximum.accumulate(np.concatenate([[greatest], time]))
+    seen = np.maximum.accumulate(np.concatenate([[moved], np.minimum(time, rows["ingest_time"].to_numpy())]))
     # Not `seen - delay`: before the first event that would leave int64.
     return rows.filter(time + _us(Rules().delay) >= seen[:-1]), int(seen[-1])
 

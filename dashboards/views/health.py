@@ -16,6 +16,10 @@ def body(zone: str) -> None:
     except lakeside.StateUnreadable as error:
         st.warning(f"The labeler's state cannot be read: {error}.", icon=":material/warning:")
         status, batches = None, []
+    for warning in (status or {}).get("warnings", ()):
+        st.warning(f"{warning[0].upper()}{warning[1:]}.", icon=":material/schedule:")
+    for warning in lakeside.stray_hours(lake):
+        st.caption(f":orange[{warning[0].upper()}{warning[1:]}.]")
     tiles(status)
     if status:
         over_batches(batches, zone)

@@ -144,19 +144,32 @@ def _session(key, start, window, bearer):
     return session
 
 
+AHEAD = 5 * MINUTE
+
+
+def wrong_clock(event):
+    """Whether the live line refuses the event. Its ingest_time may be missing; landed_at: when its file landed."""
+    ingest = event.get("ingest_time") or event["event_time"]
+    landed = event.get("landed_at", FOREVER)
+    return event["event_time"] > ingest + AHEAD or max(event["event_time"], ingest) > landed + AHEAD
+
+
+FOREVER = 2**62
+
+
 def stream(events, window=20 * MINUTE, delay=2 * MINUTE):
-    """Live labeling of events in arrival order.
+    """Live labeling of events in arrival order. An event without landed_at landed long after it happened.
 
     Returns (impression sessions, click sessions, orphans, late events) that are out when the last event has arrived.
     """
-    on_time, late, greatest = [], [], None
-    for event in first_of_each_id(events):
-        if greatest is not None and event["event_time"] < greatest - delay:
+    on_time, late, watermark = [], [], None
+    for event in first_of_each_id(one for one in events if not wrong_clock(one)):
+        if watermark is not None and event["event_time"] < watermark:
             late.append(event)
         else:
             on_time.append(event)
-        greatest = event["event_time"] if greatest is None else max(greatest, event["event_time"])
-    watermark = None if greatest is None else greatest - delay
+        received = min(event["event_time"], event.get("ingest_time") or event["event_time"], event.get("landed_at", FOREVER))
+        watermark = received - delay if watermark is None else max(watermark, received - delay)
     impressions, clicks, orphans = label(on_time, window)
     return (
         [row for row in impressions if row["session_end"] <= watermark],

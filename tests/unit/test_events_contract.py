@@ -82,3 +82,5 @@ def test_the_page_names_every_action_in_order_and_every_rule():
     listed = [line.removeprefix("- ") for line in DOC.splitlines() if line.startswith("- ")]
     rules = [why for _, why in contract.RULES]
     assert [line for line in listed if line in rules] == rules
+    landing = [why for _, why in contract.LANDING_RULES]
+    assert [line for line in listed if line in landing] == landing

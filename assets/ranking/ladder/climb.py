@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from assets.hours import of
 from assets.lake import Lake, Window
 from assets.ranking import evaluate, features, samples
 from assets.ranking.config import HEADS, RankerConfig, RankerError, load
@@ -196,8 +197,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def span_of(lake: Lake) -> Window:
-    """All hours of training_samples. Raises RankerError where there are none."""
-    hours = lake.hours(samples.TABLE) if lake.exists(samples.TABLE) else []
-    if not hours:
+    """All hours of training_samples, strays apart. Raises RankerError where there are none."""
+    found = of(lake, samples.TABLE).span
+    if found is None:
         raise RankerError(f"the lake at {lake.root} holds no `{samples.TABLE}`; run `make demo`, or leave --home away")
-    return Window(hours[0], hours[-1] + dt.timedelta(hours=1))
+    return found

@@ -1,0 +1,314 @@
+"""Parquet as JSON lines: the form in which its rows are landed, so that every way in reads the same.
+
+Here: row groups to rows of bytes, within a bound of memory, each Arrow type as JSON that keeps its value. Not here: what
+the rows mean (they are read as any JSON line).
+
+A time with a zone becomes RFC 3339 in UTC, one without has no zone; a decimal, a date and a time of day are texts; binary
+is base64; a duration is microseconds; NaN and infinities stay (NaN, Infinity). A text that is not UTF-8 stays as its
+bytes, so its row is refused as any such row. Files that expand without measure (a few bytes for a million rows of a
+megabyte) are read in as small steps as it takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import decimal
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from assets.events import json_lines
+
+STEP_BYTES = 16 * 2**20
+STEP_ROWS = 65_536
+_FIRST, _LAST = (np.datetime64(text, "us").astype(np.int64) for text in ("0001-01-01", "9999-12-31T23:59:59.999999"))
+
+
+def names(path: Path) -> list[str]:
+    """The columns' names. Raises pa.ArrowException or OSError where it is no Parquet file."""
+    with path.open("rb") as bytes_, pq.ParquetFile(bytes_) as file:
+        return file.schema_arrow.names
+
+
+class Rows:
+    """Some rows of a file, some MB at the most."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.size, self.batch = batch.num_rows, batch
+        self.plain = {name: _plain(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+    @cached_property
+    def usual(self) -> bool:
+        """Whether polars writes every value as JSON that keeps it."""
+        return bool(self.plain) and all(_polars_writes(column) and not odd.any() for column, odd in self.plain.values())
+
+    @cached_property
+    def lines(self) -> pl.Series:
+        """The rows as JSON lines (Binary)."""
+        if self.usual:
+            return _encoded(pl.DataFrame(self.series)).cast(pl.Binary)
+        return _lines(self.size, {name: column for name, (column, _) in self.plain.items()}, self._odd())
+
+    @cached_property
+    def series(self) -> dict[str, pl.Series]:
+        return {name: pl.from_arrow(_as_text(column)) for name, (column, _) in self.plain.items()}
+
+    def _odd(self) -> np.ndarray:
+        odd = np.zeros(self.size, bool)
+        for column, strange in self.plain.values():
+            odd |= strange | (not _polars_writes(column))
+        return odd
+
+    def typed(self, wanted: tuple[str, ...]) -> pl.DataFrame | None:
+        """The wanted columns as they are typed, where that is what their JSON is read as too; else None.
+
+        Integers, texts and times with a zone: the columns of most logs, which need not be written and read again.
+        """
+        if not self.usual:
+            return None
+        columns = {}
+        for name in wanted:
+            if name not in self.plain:
+                columns[name] = pl.Series([None], dtype=pl.String).new_from_index(0, self.size)
+                continue
+            column, given = self.plain[name][0], self.batch.schema.field(name).type
+            if pa.types.is_timestamp(given) and given.tz:
+                columns[name] = pl.from_arrow(self.batch.column(name).cast(pa.timestamp(given.unit, "UTC")))
+                continue
+            if not (pa.types.is_integer(column.type) or pa.types.is_large_string(column.type)) or pa.types.is_timestamp(given) \
+                    or pa.types.is_duration(given):
+                return None
+            columns[name] = self.series[name]
+        return pl.DataFrame(columns)
+
+    def further(self, wanted: tuple[str, ...]) -> pl.Series | None:
+        """The columns beyond the wanted ones as one JSON object a row; None where there are none. Of usual rows."""
+        more = {name: values for name, values in self.series.items() if name not in wanted}
+        if not more:
+            return None
+        frame = pl.DataFrame(more)
+        if list(more) == ["context"] and frame["context"].dtype == pl.String and json_lines.whole_objects(frame["context"]):
+            return frame["context"]
+        rows = _encoded(frame)
+        return json_lines.merged(rows) if "context" in more else rows
+
+
+def rows(path: Path, after: int = 0) -> Iterator[Rows]:
+    """The rows after the first `after`, some MB at a time, in order. Raises as `names` does."""
+    # Opened here: pyarrow takes no name that is not UTF-8.
+    with path.open("rb") as bytes_, pq.ParquetFile(bytes_) as file:
+        schema = file.schema_arrow
+        texts = [field.name for field in schema if _is_text(field.type)]
+        metadata, step = file.metadata, _step(file.metadata)
+    with path.open("rb") as bytes_, pq.ParquetFile(
+        bytes_, metadata=metadata, read_dictionary=texts, pre_buffer=False
+    ) as file:
+        for batch in file.iter_batches(batch_size=step):
+            passed = min(after, batch.num_rows)
+            after -= passed
+            for piece in _pieces(batch.slice(passed)):
+                if piece.num_rows:
+                    yield Rows(piece)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+
+
+def _step(metadata: pq.FileMetaData) -> int:
+    """Rows at a time: by the bytes and values that the file says its rows have."""
+    most = 0.0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = [group.column(place) for place in range(group.num_columns)]
+        sizes = sum(max(column.total_uncompressed_size, 16 * column.num_values) for column in columns)
+        most = max(most, sizes / max(1, group.num_rows))
+    return int(max(1, min(STEP_ROWS, STEP_BYTES / max(most, 1))))
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in pieces of about STEP_BYTES once its dictionaries are written out."""
+    size = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and len(column.dictionary):
+            lengths = pc.binary_length(column.dictionary).fill_null(0).to_numpy(zero_copy_only=False)
+            size += lengths[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+    if size.sum() <= STEP_BYTES:
+        yield batch
+        return
+    first, held = 0, 0
+    for row, more in enumerate(size.tolist()):
+        if row > first and held + more > STEP_BYTES:
+            yield batch.slice(first, row - first)
+            first, held = row, 0
+        held += more
+    yield batch.slice(first)
+
+
+def _lines(size: int, columns: dict[str, pa.Array], odd: np.ndarray) -> pl.Series:
+    if not columns:
+        return pl.Series([b"{}"] * size, dtype=pl.Binary)
+    strange = np.flatnonzero(odd)
+    written = [_written({name: column[row] for name, column in columns.items()}) for row in strange.tolist()]
+    if strange.size == size:
+        return pl.Series("body", written, pl.Binary)
+    if strange.size:
+        usual = pa.array(np.flatnonzero(~odd))
+        columns = {name: column.take(usual) for name, column in columns.items()}
+    frame = pl.DataFrame({name: pl.from_arrow(_as_text(column)) for name, column in columns.items()})
+    lines = _encoded(frame).cast(pl.Binary)
+    if not strange.size:
+        return lines
+    order = np.argsort(np.concatenate([np.flatnonzero(~odd), strange]), kind="stable")
+    return pl.concat([lines, pl.Series("body", written, pl.Binary)]).gather(order)
+
+
+def _encoded(frame: pl.DataFrame) -> pl.Series:
+    return frame.select(pl.struct(pl.all()).struct.json_encode().alias("row"))["row"]
+
+
+def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """A column in a type that JSON has, and which rows polars would not write as they are."""
+    nothing = np.zeros(len(column), bool)
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(column.storage)
+    if pa.types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(column))
+    if pa.types.is_null(kind):
+        return pa.nulls(len(column), pa.string()), nothing
+    if pa.types.is_float16(kind):
+        return _plain(column.cast(pa.float32()))
+    if pa.types.is_floating(kind):
+        finite = pc.is_finite(column).fill_null(True).to_numpy(zero_copy_only=False)
+        return column, ~finite
+    if pa.types.is_timestamp(kind):
+        return _times(column), nothing
+    if pa.types.is_decimal(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
+        return pa.array([None if value is None else str(value) for value in _values(column)], pa.string()), nothing
+    if pa.types.is_duration(kind):
+        return pc.cast(column, pa.duration("us"), safe=False).cast(pa.int64()), nothing
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
+        column = column.cast(pa.large_string())
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            column = column.cast(pa.large_binary())
+            return column, _not_text(column)
+        return column, nothing
+    if _is_text(kind) or pa.types.is_fixed_size_binary(kind) or kind == pa.binary_view():
+        encoded = [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
+        return pa.array(encoded, pa.string()), nothing
+    return column, nothing
+
+
+def _values(column: pa.Array) -> list:
+    if pa.types.is_time64(column.type):
+        return [value and _time_of_day(value) for value in pc.cast(column.cast(pa.int64()), pa.string()).to_pylist()] \
+            if column.type.unit == "ns" else column.to_pylist()
+    return column.to_pylist()
+
+
+def _time_of_day(nanoseconds: str) -> str:
+    seconds, rest = divmod(int(nanoseconds), 10**9)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:09d}"
+
+
+def _times(column: pa.Array) -> pa.Array:
+    """Times as RFC 3339; those outside of the years 1 to 9999 as their microseconds, which the contract refuses."""
+    zone = column.type.tz is not None
+    ticks = column.cast(pa.timestamp(column.type.unit, "UTC" if zone else None)).cast(pa.int64())
+    series = pl.from_arrow(ticks)
+    per_us = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[column.type.unit]
+    unit = "ns" if column.type.unit == "ns" else "us"
+    low, high = (_FIRST // per_us + 1, _LAST // per_us - 1) if unit == "us" else (-(2**63) + 1, 2**63 - 1)
+    inside = series.is_between(low, high)
+    clipped = series.clip(low, high) * per_us
+    text = clipped.cast(pl.Datetime(unit)).dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("Z" if zone else ""))
+    frame = pl.DataFrame({"inside": inside, "text": text, "ticks": series})
+    found = frame.select(pl.when("inside").then("text").otherwise(pl.col("ticks").cast(pl.String)))["text"]
+    return found.to_arrow().cast(pa.large_string())
+
+
+def _not_text(column: pa.Array) -> np.ndarray:
+    try:
+        pl.from_arrow(column).cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return np.array([value is not None and not _decodes(value) for value in column.to_pylist()], bool)
+    return np.zeros(len(column), bool)
+
+
+def _decodes(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    return column.cast(pa.large_string()) if pa.types.is_large_binary(column.type) else column
+
+
+def _polars_writes(column: pa.Array) -> bool:
+    """Whether polars writes the column's values as JSON that keeps them."""
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = kind.value_type
+        if pa.types.is_string(inner) or pa.types.is_large_string(inner):
+            return not _not_text(column.flatten().cast(pa.large_string()).cast(pa.large_binary())).any()
+        return pa.types.is_integer(inner) or pa.types.is_boolean(inner)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind) \
+        or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+
+
+def _written(row: dict[str, pa.Scalar]) -> bytes:
+    """One row as JSON; bytes of a text that is not UTF-8 stay as they are."""
+    values = {name: _value(scalar) for name, scalar in row.items()}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
+
+
+def _value(scalar: pa.Scalar):
+    if not scalar.is_valid:
+        return None
+    kind = scalar.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        scalar = scalar.cast(pa.large_binary())
+    if pa.types.is_large_binary(scalar.type):  # a text, see _plain
+        return scalar.as_py().decode("utf-8", "surrogateescape")
+    if pa.types.is_map(kind):
+        return [{"key": _json(key), "value": _json(value)} for key, value in scalar.as_py()]
+    if pa.types.is_struct(kind):
+        return {name: _value(value) for name, value in scalar.items()}
+    if isinstance(scalar, pa.ListScalar):
+        return [_value(value) for value in scalar.values] if scalar.values is not None else None
+    return _json(scalar.as_py())
+
+
+def _json(value):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(one) for one in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is not None:
+            return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value // dt.timedelta(microseconds=1)
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    return str(value)
