@@ -189,7 +189,7 @@ def drop_stale_hint(table: Path) -> bool:
     hint = table / LOG / HINT
     try:
         version = json.loads(hint.read_bytes())["version"]
-        if checkpoint(table, version).exists():
+        if isinstance(version, int) and checkpoint(table, version).exists():
             return False
     except FileNotFoundError:
         return False
@@ -234,18 +234,24 @@ def added(found: list[dict[str, Any]]) -> list[str]:
     return [unquote(one["add"]["path"]) for one in found if "add" in one]
 
 
-def drop_broken_end(table: Path, after: int) -> None:
-    """Remove entries above a version that a power cut left empty or torn: no moment names them, their writers are dead.
+def drop_broken_end(table: Path, after: int, app: str, decided: int | None) -> None:
+    """Remove entries above a version from the first on that a power cut left empty or torn: no moment names them.
 
-    Only for who holds the lake's lock. Raises DamagedError where a whole entry follows a torn one.
+    What stands on a torn entry goes with it: a compaction, or a commit that is decided (moment `decided`, under `app`) and is
+    made once more. Only for who holds the lake's lock. Raises DamagedError where one belongs to another moment, which is gone.
     """
-    version, torn = after + 1, []
+    version, ends = after + 1, []
     while entry(table, version).exists():
         if not is_whole(entry(table, version)):
-            torn.append(version)
-        elif torn:
-            raise DamagedError(entry(table, torn[0]), f"is empty or damaged, and {entry(table, version).name} stands on it")
+            ends.append(version)
+        elif ends:
+            seen = transactions(actions(table, version)).get(app)
+            if seen is not None and seen != decided:
+                raise DamagedError(entry(table, ends[0]), f"is empty or damaged, and {entry(table, version).name} stands on it")
+            ends.append(version)
         version += 1
-    for version in reversed(torn):
+    for version in reversed(ends):
         checkpoint(table, version).unlink(missing_ok=True)
-        set_aside(entry(table, version), "was left torn by a crash and never counted", "what it was to add is written again or was never told of")
+        set_aside(entry(table, version), "was left torn by a crash, or stands on one that was", "never counted: it is written again, or was never told of")
+    if ends:
+        drop_stale_hint(table)

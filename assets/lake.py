@@ -574,7 +574,7 @@ class Lake:
         except DamagedError as error:
             intent = self._without_intent(newest, error)
         try:
-            self._drop_broken_ends(newest)
+            self._drop_broken_ends(newest, intent["moment"] if intent else None)
         except DamagedError as error:
             raise LakeError(f"{error}; {RESTORE}") from error
         if intent is not None and newest and newest.number >= intent["moment"]:
@@ -599,11 +599,11 @@ class Lake:
                 version += 1
         durable.set_aside(error.path, error.why, "nothing of its commit was done yet: who made it makes it again")
 
-    def _drop_broken_ends(self, newest: Moment | None) -> None:
+    def _drop_broken_ends(self, newest: Moment | None, decided: int | None) -> None:
         for name, version in newest.tables.items() if newest else ():
             table = Path(self.path(name))
             if deltalog.entry(table, version + 1).exists():
-                deltalog.drop_broken_end(table, version)
+                deltalog.drop_broken_end(table, version, COMMIT_APP, decided)
 
     def _finish(self, intent: dict[str, Any], before: Moment | None, probe: Probe) -> Moment:
         versions, steps = {}, intent["steps"]
