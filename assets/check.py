@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,8 +52,12 @@ def check(lake: Lake, say: Say = lambda text: None) -> Found:
         raise LakeError(f"there is no lake at {lake.root}")
     for part, look in (("commits", _commits), ("table", _tables), ("live", _live), ("backfill", _backfills), ("models", _models)):
         say(part)
-        for path, why in look(lake, found):
-            found.damages.append(Damage(part, str(path), why))
+        try:
+            for path, why in look(lake, found):
+                found.damages.append(Damage(part, str(path), why))
+        except (CommitError, LakeError) as error:  # the newest moment is damaged: listed with the commits, and nothing can be opened
+            if not found.damages:
+                found.damages.append(Damage(part, str(lake.log.root), str(error)))
     return found
 
 
@@ -179,6 +184,7 @@ def _backfills(lake: Lake, found: Found) -> Damages:
         if (root / "rows").is_dir():
             yield from _commits(run.rows, found)
             yield from _tables(run.rows, found)
+        yield from _before(lake, run)
         for place in sorted((root / "before").rglob("*.parquet")):
             found.files += 1
             table = place.relative_to(root / "before").parts[0]
@@ -186,6 +192,32 @@ def _backfills(lake: Lake, found: Found) -> Damages:
                 found.checksums += lake.check_files(table, [str(place.relative_to(root / "before" / table))], str(root / "before" / table))
             except LakeError as error:
                 yield place, _why(error, place)
+
+
+def _before(lake: Lake, run) -> Damages:
+    """Files that undo needs, and are gone; a journal that says less than the commit log does."""
+    from assets.backfill import store
+
+    try:
+        journal = run.read("journal")
+    except store.BackfillError:
+        return
+    done = [moment.note["what"] for moment in _moments(lake) if moment.note.get("plan") == run.plan_id]
+    if done and journal["status"] in (store.COMPUTING, store.PLANNED):
+        yield run.root / "journal.json", f"is an older copy: it says {journal['status']}, the commit log knows an {done[-1]}"
+    if journal["status"] in (store.APPLIED, store.UNDOING):
+        for name, adds in journal["before"].items():
+            for add in adds:
+                if not (run.root / "before" / name / add["path"]).exists():
+                    yield run.root / "before" / name / add["path"], "is gone"
+
+
+def _moments(lake: Lake) -> Iterator[Any]:
+    for number in lake.log.numbers():
+        try:
+            yield lake.log.moment(number)
+        except CommitError:
+            continue
 
 
 def _computing(run) -> bool:

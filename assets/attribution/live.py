@@ -251,6 +251,9 @@ class _Live:
         for table in TABLES:
             self.lake.create(table)
         self.lake.recover()
+        now = self.lake.pinned()
+        for table in TABLES:  # a log that is not what was committed is found now, not when a repeat is looked for
+            now.open(table.name)
         create_sources(self.lake)
         register(self.lake, self.rules)
         resident.warm_up()

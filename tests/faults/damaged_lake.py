@@ -119,7 +119,7 @@ def follow_late(folder: Path):
 def undo(folder: Path):
     lake = Lake(str(folder / "lake"))
     listed = [one["status"] for one in store.listed(lake)]
-    (plan_id,) = store.ids(lake)
+    (plan_id,) = (path.name for path in store.folder(lake).iterdir() if path.is_dir() and path.name != "running")
     shown = store.shown(lake, plan_id)
     swap.undo(lake, plan_id)
     return listed, shown["window"], shown["rows"], rows(lake), store.next_number(lake)

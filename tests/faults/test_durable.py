@@ -96,7 +96,7 @@ def test_an_emptied_log_entry_is_not_read_as_a_commit_that_did_nothing(copied):
     with pytest.raises(LakeError, match=f"{entry.name} is empty; put it back"):
         Lake(str(folder / "lake")).read("events")
     with pytest.raises(LakeError, match=entry.name):
-        go(Lake(str(folder / "lake")), folder / "landing")
+        go(Lake(str(folder / "lake")), folder / "landing")  # a labeler that starts, with nothing to do
 
 
 @pytest.mark.slow
