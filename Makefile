@@ -16,7 +16,7 @@ endif
 # Some machines ask Python to keep no compiled files: every process of a run would then compile the whole project anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo up notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
+.PHONY: help setup demo up down notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -29,8 +29,11 @@ setup:  ## install everything into .venv (done by the other verbs too)
 demo: setup  ## the whole line, from traffic (or LOG=FILE MAPPING=FILE) to a model and the pages' numbers
 	@$(BIN)/glasshouse demo $(if $(LOG),--log $(LOG)) $(if $(MAPPING),--mapping $(MAPPING)) $(DEMO_ARGS)
 
-up: setup  ## everything to live with: ClickHouse, live labeler on traffic, Dagster, Streamlit; Ctrl-C stops all
+up: setup  ## everything to live with, kept up: ClickHouse, live labeler on traffic, Dagster, Streamlit; Ctrl-C stops all
 	@exec $(BIN)/glasshouse up
+
+down: setup  ## end what the home has running, whoever started it
+	@$(BIN)/glasshouse down
 
 notebook: setup  ## JupyterLab with SQL cells on the lake and on ClickHouse
 	@exec $(BIN)/glasshouse notebook

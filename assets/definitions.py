@@ -27,8 +27,12 @@ class Definition:
 
 @cache
 def load(path: Path = FILE) -> dict[str, Definition]:
-    """Every definition by name. Raises DefinitionError for an entry without a text or with an unknown store."""
-    return {name: _definition(name, entry) for name, entry in tomllib.loads(path.read_text()).items()}
+    """Every definition by name. Raises DefinitionError for a file that is no TOML, an entry without a text or with an unknown store."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"{path} cannot be read: {error}") from error
+    return {name: _definition(name, entry) for name, entry in found.items()}
 
 
 def texts() -> dict[str, str]:
@@ -38,6 +42,8 @@ def texts() -> dict[str, str]:
 def _definition(name: str, entry) -> Definition:
     if isinstance(entry, str):
         entry = {"text": entry}
+    if not isinstance(entry, dict):
+        raise DefinitionError(f"`{name}` in definitions.toml is a text or a table, not {entry!r}")
     stores = {key: value for key, value in entry.items() if key != "text"}
     if not entry.get("text") or set(stores) - {"clickhouse", "spark"}:
         raise DefinitionError(f"`{name}` in definitions.toml needs a text, and beside it only clickhouse and spark")

@@ -11,6 +11,7 @@ age. Compaction changes no row: a reader sees the same with fewer files.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from assets.backfill.store import forget
 from assets.lake import EPOCH, TIME, Lake
 
 KEEP = dt.timedelta(days=7)
+FLOOR = dt.timedelta(hours=1)  # what no version names is kept so long in any case: a writer at work has staged it
 SMALL_BYTES = 8 * 2**20  # an hour with two files smaller than this is worth compacting
 TARGET_BYTES = 128 * 2**20
 
@@ -39,6 +41,7 @@ def tidy(
     Returns by table: files_before, files_after, hours_compacted, files_deleted; and under "moments": forgotten. A table
     that somebody writes to meanwhile is left for the next time (skipped: 1). Plans of backfills hold links of their own to
     what they need; they go when nothing was done with them for keep_plans (None: keep), and can then no longer be undone.
+    Whatever `keep` says, files that no version has named yet stay for FLOOR.
     """
     now = now or dt.datetime.now(dt.UTC)
     moment = lake.recover()
@@ -64,10 +67,12 @@ def _tidy_table(lake: Lake, name: str, keep: dt.timedelta, open_hours: int) -> d
             counts["hours_compacted"] += 1
         if counts["hours_compacted"]:
             lake.publish("tidy", [name])  # durable, before what it took the place of is deleted
-        gone = lake.open_newest(name).vacuum(
-            retention_hours=int(keep / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=True
-        )
-        counts["files_deleted"] = len(gone)
+        # What a version has named and a later one no more, then what none names.
+        for age, every in ((keep, False), (max(keep, FLOOR), True)):
+            gone = lake.open_newest(name).vacuum(
+                retention_hours=math.ceil(age / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=every
+            )
+            counts["files_deleted"] += len(gone)
     except DeltaError as error:  # CommitFailedError: somebody replaced those files just now
         counts["skipped"] = 1
         counts["why"] = str(error)[:200]

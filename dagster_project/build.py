@@ -5,11 +5,13 @@ Here: putting together. Not here: any single definition.
 
 import datetime as dt
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dagster as dg
 
-from dagster_project import checks, jobs, schedules, sensors, sql_jobs
+from assets.notebook.files import is_scratch
+from dagster_project import checks, code_location, jobs, schedules, sensors, sql_jobs
 from dagster_project import settings as environment
 from dagster_project.backfill_assets import backfill_asset
 from dagster_project.line_assets import TABLES, line_assets
@@ -36,7 +38,8 @@ def build_defs(
 
     settings: default from the environment. first: first partition, default by the settings and the lake.
     overrides: resources by name that take the place of the settings' own.
-    Raises SettingsError, SqlJobError or NotebookError where something is wrong with an environment variable or a file.
+    A file of these folders that is no job is left out, and the check of the asset `code_location` says why.
+    Raises SettingsError where something is wrong with an environment variable or with a file that it names.
     """
     with warnings.catch_warnings():
         # Backfill policies are marked beta; what we use of them is pinned with Dagster's version, and tested.
@@ -47,18 +50,27 @@ def build_defs(
 def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Definitions:
     partitions = hourly(first or first_hour(settings))
     tables = (*TABLES, *ORDER_TABLES)
-    found = sql_jobs.sql_jobs(tables, sql_folder)
-    sql = [sql_jobs.sql_asset(job, partitions) for job in found]
-    assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *ranker_assets(), *sql]
-    known = {table.name for table in tables} | {key.to_user_string() for asset in assets for key in asset.keys}
-    assets += notebook_assets(notebook_folder, partitions, known)
+    assets = [*line_assets(partitions), backfill_asset(partitions), *order_assets(), *ranker_assets()]
+    taken = {code_location.NAME, *_names(assets)}
+    made, broken = sql_jobs.sql_assets(tables, partitions, sql_folder, taken)
+    found, sql = [job for job, _ in made], [asset for _, asset in made]
+    # A notebook may read the table of a file that is being mended.
+    known = taken | {table.name for table in tables} | set(_names(sql)) | {path.stem for path in broken if path.suffix == ".sql"}
+    notebooks, wrong = notebook_assets(notebook_folder, partitions, known)
+    missing = code_location.left_out(broken | wrong, [path for path in wrong if is_scratch(path)])
+    code_location.tell(missing)
+    assets += [*sql, *notebooks, code_location.code_location(missing)]
     line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job(), jobs.FRESH: jobs.fresh_job()}
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.checks(found),
         jobs=list(line_jobs.values()),
         schedules=schedules.schedules(line_jobs, settings),
-        sensors=sensors.sensors(line_jobs, settings),
+        sensors=[*sensors.sensors(line_jobs, settings), code_location.sensor(missing)],
         resources={**resources(settings), **overrides},
         executor=dg.in_process_executor if settings.executor == "in_process" else dg.multiprocess_executor,
     )
+
+
+def _names(assets: Iterable[dg.AssetsDefinition]) -> Iterator[str]:
+    return (key.to_user_string() for asset in assets for key in asset.keys)

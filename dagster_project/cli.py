@@ -48,57 +48,86 @@ def demo(
 ) -> None:
     """Run the whole line: events, labels, profiles, samples, model, ClickHouse."""
     from dagster_project import demo as line
+    from dagster_project.processes import registered
 
-    line.run(_settings(), log, mapping, hours, events, seed)
+    settings = _settings()
+    with registered(settings.home, "demo"):
+        line.run(settings, log, mapping, hours, events, seed)
 
 
 @app.command()
 def up() -> None:
-    """Start ClickHouse's endpoint, traffic, the live labeler, orders, Dagster and Streamlit; Ctrl-C stops all."""
+    """Keep ClickHouse's endpoint, traffic, the live labeler, orders, Dagster and Streamlit up; Ctrl-C stops all."""
     from dagster_project import services
 
     raise SystemExit(services.up(_settings()))
 
 
 @app.command()
-def clickhouse() -> None:
-    """Serve the embedded ClickHouse of this home on loopback."""
-    from assets.metrics import endpoint
+def down() -> None:
+    """Stop everything that runs in this home, whoever started it: asked to, then killed."""
+    from dagster_project import processes, show
 
     settings = _settings()
-    endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port)
+    locks = [settings.clickhouse_folder / "endpoint.lock", Path(str(settings.lake.root)) / "_live" / "lock"]
+    if not processes.down(settings.home, locks, show.plain):
+        show.plain(f"nothing runs in {settings.home}")
 
 
 @app.command()
-def traffic() -> None:
+def clickhouse() -> None:
+    """Serve the embedded ClickHouse of this home on loopback."""
+    from assets.metrics import endpoint
+    from dagster_project.processes import registered
+
+    settings = _settings()
+    with registered(settings.home, "clickhouse"):
+        endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port)
+
+
+Heartbeat = Annotated[Optional[Path], typer.Option(hidden=True, help="File to touch while all is well; `up` looks at it.")]
+
+
+@app.command()
+def traffic(heartbeat: Heartbeat = None) -> None:
     """Let generated traffic land in real time, until stopped."""
     from dagster_project import services
+    from dagster_project.processes import registered
 
-    services.traffic(_settings())
+    settings = _settings()
+    with registered(settings.home, "traffic"):
+        services.traffic(settings, heartbeat)
 
 
 @app.command()
 def live(
     take_over: Annotated[bool, typer.Option(help="of a labeler that hangs: it can no longer commit")] = False,
     reset_watermark: Annotated[bool, typer.Option(help="set a watermark back that a wrong clock has moved ahead of this machine's")] = False,
+    heartbeat: Heartbeat = None,
 ) -> None:
     """Label what lands, in micro-batches, until stopped (after the batch in hand)."""
     from dagster_project import services
+    from dagster_project.processes import registered
 
-    services.live(_settings(), take_over, reset_watermark)
+    settings = _settings()
+    with registered(settings.home, "live"):
+        services.live(settings, take_over, reset_watermark, heartbeat)
 
 
 @app.command()
 def orders(
     follow: Annotated[bool, typer.Option(help="go on until stopped, every GLASSHOUSE_ORDERS_INTERVAL")] = False,
+    heartbeat: Heartbeat = None,
 ) -> None:
     """Take the shop's changes that have landed, attribute the orders to notes, and show the totals."""
     from assets.orders import reconcile, rules, take
     from dagster_project import services, show
+    from dagster_project.processes import registered
 
     settings = _settings()
     if follow:
-        services.orders(settings)
+        with registered(settings.home, "orders"):
+            services.orders(settings, heartbeat)
         return
     chosen = rules.load_rules(settings.order_rules)
     with show.working("taking orders"):
@@ -360,6 +389,7 @@ def ranker_fresh(
     from assets.attribution.rules import parse_duration
     from assets.ranking import fresh
     from dagster_project import services, show
+    from dagster_project.processes import registered
 
     settings = _settings()
     config = fresh.FreshConfig(longest=dt.timedelta(minutes=longest), keep=keep)
@@ -372,7 +402,8 @@ def ranker_fresh(
         seconds = parse_duration(every).total_seconds()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--every") from None
-    fresh.follow(settings.lake, seconds, services.stop_on_signals(), config, settings.rules, show.fresh)
+    with registered(settings.home, "ranker-fresh"):
+        fresh.follow(settings.lake, seconds, services.stop_on_signals(), config, settings.rules, show.fresh)
 
 
 @app.command()
@@ -387,12 +418,13 @@ def tidy() -> None:
 
 @app.command()
 def status() -> None:
-    """What the live labeler did last: watermark, lag, throughput, open sessions."""
+    """What runs in this home, and what the live labeler did last: watermark, lag, throughput, open sessions."""
     from assets import hours
     from assets.attribution import live as labeler
-    from dagster_project import show
+    from dagster_project import processes, show
 
     settings = _settings()
+    show.processes(processes.running(settings.home), processes.read_states(settings.home))
     show.live_status(labeler.status(settings.lake, settings.landing))
     show.warnings(hours.warnings(hours.of(settings.lake), datetime.now(timezone.utc)))
 
@@ -401,8 +433,11 @@ def status() -> None:
 def notebook() -> None:
     """Open JupyterLab on notebooks/, with SQL cells on the lake and on ClickHouse."""
     from dagster_project import services
+    from dagster_project.processes import registered
 
-    raise SystemExit(services.notebook(_settings()))
+    settings = _settings()
+    with registered(settings.home, "notebook"):
+        raise SystemExit(services.notebook(settings))
 
 
 @app.command()
@@ -446,9 +481,17 @@ def _mapping(path: Path | None):
 
 def main() -> None:
     """Entry point: errors that a person can act on are one line, anything else is a traceback (a bug)."""
+    import signal
+
     from assets.memory import give_back
+    from dagster_project.processes import heard
     from dagster_project.show import expected_errors
 
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
     give_back()
+    for number in filter(heard, (signal.SIGTERM, signal.SIGHUP)):  # who is asked to end takes back what he has begun; loops have their own way
+        signal.signal(number, leave)
     with expected_errors():
         app()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,45 @@ def prepare(settings: Settings) -> str:
         fcntl.flock(handle, fcntl.LOCK_EX)
         config, made = home / "dagster.yaml", home / MADE
         if not config.exists():
-            write_durably(config, DAGSTER_YAML.format(events=json.dumps(str(home / "history" / "runs"))).encode())
+            write_durably(config, DAGSTER_YAML.format(events=_quoted(home / EVENTS)).encode())
+        _stay_home(config)
         if not made.exists():
             _make_storage(home)
             made.touch()
     return str(home)
+
+
+EVENTS = Path("history", "runs")  # below the Dagster home
+_BASE_DIR = re.compile(r"(?m)^(\s+class:\s*BatchedSqliteEventLog\s*\n\s+config:\s*\n\s+base_dir:\s*)(\S.*)$")
+
+
+def _stay_home(config: Path) -> None:
+    """A home that was copied or moved still names the folder that it was made in: it keeps its log in its own.
+
+    One that a user has put elsewhere, outside any Dagster home, stays there.
+    """
+    import yaml
+
+    text, events = config.read_text(), config.parent / EVENTS
+    found = _BASE_DIR.search(text)
+    named = yaml.safe_load(found[2]) if found else None
+    if not isinstance(named, str) or Path(named) == events or Path(named).parts[-3:] != events.parts[-3:]:
+        return
+    write_durably(config, (text[: found.start(2)] + _quoted(events) + text[found.end(2) :]).encode())
+    print(f"{config}: the home was copied or moved; its event log is {events} from now on, no longer {named}", flush=True)
+
+
+def _quoted(path: Path) -> str:
+    """A path as YAML, which knows no pairs of surrogates as JSON writes them."""
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def run_database(settings: Settings) -> Path | None:
+    """The SQLite file of runs and daemons' heartbeats; None where a dagster.yaml of the user's own names another storage."""
+    import yaml
+
+    found = yaml.safe_load((settings.dagster_home / "dagster.yaml").read_text()) or {}
+    return None if {"storage", "run_storage"} & set(found) else settings.dagster_home / "history" / "runs.db"
 
 
 def _make_storage(home: Path) -> None:

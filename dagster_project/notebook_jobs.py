@@ -17,6 +17,7 @@ import dagster as dg
 
 from assets.notebook import files
 from assets.notebook.tables import format_time
+from assets.samples.sql_job import files_of
 from dagster_project.partitions import window_of
 from dagster_project.settings import Settings
 
@@ -26,27 +27,31 @@ FOLDER = "notebooks"  # below the home folder: the executed notebooks, NAME/WIND
 
 def notebook_assets(
     folder: Path, partitions: dg.TimeWindowPartitionsDefinition, known: Iterable[str] | None = None
-) -> list[dg.AssetsDefinition]:
-    """An asset for each *.ipynb of a folder.
+) -> tuple[list[dg.AssetsDefinition], dict[Path, Exception]]:
+    """An asset for each *.ipynb of a folder, and why the other files are none.
 
     known: all other assets, as `name` or `prefix/name`; where given, a notebook that reads something else, or that is
-    named like one of them, is an error. Raises NotebookError, naming the file, for a notebook that cannot be a job.
+    named like one of them, is no job.
     """
-    found = [files.load(path) for path in sorted(Path(folder).glob("*.ipynb"))]
-    if known is not None:
-        _check_names(found, set(known))
-    return [_asset(notebook, partitions) for notebook in found]
+    made: list[dg.AssetsDefinition] = []
+    broken: dict[Path, Exception] = {}
+    for path in files_of(folder, "ipynb"):
+        try:
+            notebook = files.load(path)
+            if known is not None:
+                _check_names(notebook, set(known))
+            made.append(_asset(notebook, partitions))
+        except Exception as error:  # whatever is wrong with one notebook, the others are jobs
+            broken[path] = error
+    return made, broken
 
 
-def _check_names(notebooks: list[files.Notebook], known: set[str]) -> None:
-    for notebook in notebooks:
-        if notebook.name in known:
-            raise files.NotebookError(f"{notebook.path}: `{notebook.name}` is already an asset; rename the file")
-        if unknown := sorted(set(notebook.deps) - known):
-            names = ", ".join(sorted(known))
-            raise files.NotebookError(
-                f"{notebook.path}: reads {', '.join(unknown)}, which no asset writes; known are: {names}"
-            )
+def _check_names(notebook: files.Notebook, known: set[str]) -> None:
+    if notebook.name in known:
+        raise files.NotebookError(f"{notebook.path}: `{notebook.name}` is already an asset; rename the file")
+    if unknown := sorted(set(notebook.deps) - known):
+        names = ", ".join(sorted(known))
+        raise files.NotebookError(f"{notebook.path}: reads {', '.join(unknown)}, which no asset writes; known are: {names}")
 
 
 def _asset(notebook: files.Notebook, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:

@@ -1,32 +1,41 @@
-"""The long-running processes: which there are, how they start and stop together.
+"""The long-running processes: which there are, what each is started by, how it is known to be well.
 
-Here: commands, ports, signals. Not here: what the processes do (assets/), the batch line (demo.py, jobs.py).
+Here: commands, ports, heartbeats' places. Not here: restarts and signals (supervisor.py), who runs in a home (processes.py), what the
+processes do (assets/), the batch line (demo.py, jobs.py).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from dagster_project import instance
+from assets.metrics.client import masked
+from dagster_project import heartbeats, instance, processes
+from dagster_project.processes import CLICKHOUSE, STOP_SECONDS
 from dagster_project.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from dagster_project.supervisor import Service
 
 BIN = Path(sys.executable).parent
 TRAFFIC_SEED = 7  # the demo's: the same users and notes go on
 ABUSERS = 60  # of the generator's 20,000 users
-CLICKHOUSE = "clickhouse"  # a process of `make up`
+WATCH = "watch"  # the process that asks the others for signs of life
 CODE_SOCKET, CODE_WORKSPACE = "code.sock", "workspace.yaml"  # in the folder where Dagster's processes meet
-STOP_SECONDS = 20  # the live labeler finishes the batch in hand
+LONGEST_SOCKET = 100  # of 107 characters; Dagster's are put beside ours
+# JupyterLab's own defaults, said here so that no configuration of the user's opens them: a token, no other names or origins.
+NOTEBOOK_DOORS = (
+    "--ServerApp.allow_remote_access=False", "--ServerApp.allow_origin=", "--ServerApp.allow_origin_pat=",
+    "--ServerApp.disable_check_xsrf=False", "--ServerApp.allow_unauthenticated_access=False",
+    "--ServerApp.allow_credentials=False",
+)  # fmt: skip
 
 
 class ServiceError(Exception):
@@ -47,7 +56,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def streamlit_command(settings: Settings) -> list[str]:
     return [
-        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "app.py"),
+        str(BIN / "streamlit"), "run", str(ROOT / "dashboards" / "server.py"),
         "--server.address=127.0.0.1", f"--server.port={settings.streamlit_port}", "--server.headless=true",
         "--browser.gatherUsageStats=false", "--server.fileWatcherType=none",
     ]  # fmt: skip
@@ -69,11 +78,11 @@ def dagster_commands(settings: Settings, meeting: Path) -> dict[str, list[str]]:
     wait = ["sh", "-c", 'until [ -S "$0" ]; do sleep 0.2; done; exec "$@"', str(socket_path)]
     return {
         "code": [
-            str(BIN / "dagster"), "code-server", "start", "-m", location["module_name"], "-s", str(socket_path),
-            "--location-name", name, "--use-python-environment-entry-point", "--log-level", "warning",
+            sys.executable, "-m", "dagster_project.code_server", str(socket_path), "-m", location["module_name"], "--location-name", name,
+            "--use-python-environment-entry-point", "--log-level", "warning",
         ],
         "dagster": [
-            *wait, str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(settings.dagster_port), "-w", str(workspace),
+            *wait, sys.executable, "-m", "dagster_project.webserver", "-p", str(settings.dagster_port), "-w", str(workspace),
         ],
         "daemon": [*wait, str(BIN / "dagster-daemon"), "run", "-w", str(workspace)],
     }  # fmt: skip
@@ -101,7 +110,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     return {
         "Dagster": f"http://127.0.0.1:{settings.dagster_port}",
         "Pages": f"http://127.0.0.1:{settings.streamlit_port}",
-        "ClickHouse": settings.clickhouse,
+        "ClickHouse": masked(settings.clickhouse),
     }
 
 
@@ -132,64 +141,93 @@ def _check_ports(settings: Settings) -> None:
             )
 
 
-def _manager() -> Any:
-    """A manager of honcho's that stops ClickHouse last: the others hand on to it what they have in hand."""
-    import honcho.manager
-
-    class Manager(honcho.manager.Manager):
-        def terminate(self) -> None:
-            if self._terminating:
-                return
-            last = self._processes.pop(CLICKHOUSE, None)
-            super().terminate()
-            if last is not None:
-                self._processes[CLICKHOUSE] = last
-                threading.Thread(target=self._stop_last, args=(last,), daemon=True).start()
-
-        def _stop_last(self, last: dict) -> None:
-            others = [process for process in self._processes.values() if process is not last]
-            while any(process.get("returncode") is None for process in others):
-                time.sleep(0.05)
-            if "returncode" not in last:
-                self._procmgr.terminate(last["pid"])
-
-    honcho.manager.KILL_WAIT = STOP_SECONDS
-    return Manager()
-
-
 def up(settings: Settings) -> int:
-    """Run every service until Ctrl-C, SIGTERM or the first one that dies; returns the exit status."""
-    _check_ports(settings)
-    with tempfile.TemporaryDirectory(prefix="glasshouse-") as meeting:
-        return _run_all(settings, commands(settings, Path(meeting)))
+    """Keep every service up until Ctrl-C, SIGTERM or SIGHUP; returns the exit status.
+
+    Raises ProcessError where the home is up already, ServiceError where a port is taken.
+    """
+    with processes.only_up(settings.home):
+        for one in processes.sweep(lambda: processes.marked(home=settings.home), STOP_SECONDS):
+            print(f"{one} was left by an earlier `make up`: ended", flush=True)
+        _check_ports(settings)
+        with tempfile.TemporaryDirectory(prefix="glasshouse-", dir=_short_folder(), ignore_cleanup_errors=True) as meeting:
+            return _run_all(settings, Path(meeting))
 
 
-def _run_all(settings: Settings, processes: dict[str, list[str]]) -> int:
-    manager = _manager()
+def _short_folder() -> str:
+    """Where the folder lies in which the processes meet: the system's for such, unless a socket's name gets too long there."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(f"{usual}/glasshouse-xxxxxxxx/{CODE_SOCKET}")) <= LONGEST_SOCKET else "/tmp"
+
+
+def _run_all(settings: Settings, meeting: Path) -> int:
+    from dagster_project import show
+    from dagster_project.supervisor import Supervisor
+
     # To be looked at, not to be thrifty: a batch a minute would look like a standstill.
     often = {"GLASSHOUSE_LIVE_INTERVAL": "5s", **environment(settings)}
-    for name, command in processes.items():
-        # exec: the shell that honcho starts would die of the signal before its child has finished
-        manager.add_process(name, f"exec {shlex.join(command)}", env=often, cwd=str(ROOT))
-    from dagster_project import show
-
+    supervisor = Supervisor(services(settings, meeting), settings.home, often, ROOT, meeting)
     show.addresses(addresses(settings), "Starting. Ctrl-C stops everything.")
     if settings.own_log.exists():
         show.console.print(f"This home holds a log of your own: no traffic is generated; what lands in {settings.landing} goes live.")
-    manager.loop()
-    stopped_by_hand = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-    return 0 if stopped_by_hand else manager.returncode or 0
+    supervisor.run()
+    return 0
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set, for loops that finish what they have in hand."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+def services(settings: Settings, meeting: Path) -> list[Service]:
+    """The services of `up` as the supervisor wants them: with their heartbeats, which lie in `meeting`."""
+    from dagster_project.supervisor import Service
+
+    hang, beats = settings.hang_after.total_seconds(), meeting / "beats"
+    beats.mkdir()
+    asked = questions(settings, meeting)
+    found = []
+    for name, command in commands(settings, meeting).items():
+        path = beats / name
+        if name in OWN_BEAT:
+            found.append(Service(name, [*command, "--heartbeat", str(path)], path, hang, works=True))
+        elif name in asked:
+            # The daemons' own beats are that far apart.
+            limit = max(hang, 3 * heartbeats.DAEMON_SECONDS) if name == "daemon" else hang
+            found.append(Service(name, command, path, limit, watched_by=WATCH, last=name == CLICKHOUSE))
+        else:
+            found.append(Service(name, command))
+    watch = [sys.executable, "-m", "dagster_project.heartbeats", str(beats / WATCH)]
+    for name, questioned in asked.items():
+        for kind, where in questioned:
+            watch += ["--ask", str(beats / name), kind, where]
+    return [*found, Service(WATCH, watch, beats / WATCH, hang)]
+
+
+OWN_BEAT = ("traffic", "live", "orders")  # their loops touch the file themselves
+
+
+def questions(settings: Settings, meeting: Path) -> dict[str, list[tuple[str, str]]]:
+    """What `watch` asks of whom: kind and place, see heartbeats.PROBES."""
+    asked = {
+        "code": [("code", str(meeting / CODE_SOCKET))],
+        "dagster": [("http", f"http://127.0.0.1:{settings.dagster_port}/server_info")],
+        "pages": [("http", f"http://127.0.0.1:{settings.streamlit_port}/_stcore/health")],
+    }
+    if not settings.clickhouse_url:
+        asked[CLICKHOUSE] = [("http", f"http://127.0.0.1:{settings.clickhouse_port}/ping"), ("query", "")]
+    if database := instance.run_database(settings):
+        asked["daemon"] = [("daemon", str(database))]
+    return asked
+
+
+def stop_on_signals(heartbeat: Path | None = None) -> heartbeats.BeatingStop:
+    """An event that SIGTERM, SIGHUP and Ctrl-C set, for loops that finish what they have in hand.
+
+    heartbeat: a file that is touched whenever the loop looks at the event.
+    """
+    stop = heartbeats.BeatingStop(heartbeats.Beat(heartbeat))
+    for number in filter(processes.heard, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
         signal.signal(number, lambda *_: stop.set())
     return stop
 
 
-def traffic(settings: Settings) -> None:
+def traffic(settings: Settings, heartbeat: Path | None = None) -> None:
     from assets.events import generator
 
     start = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
@@ -197,17 +235,19 @@ def traffic(settings: Settings) -> None:
         seed=TRAFFIC_SEED, start=start, events_per_hour=settings.traffic_rate * 3600, abusers=ABUSERS
     )
     interval = min(5.0, settings.live_interval.total_seconds())
-    generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals())
+    generator.follow(config, settings.landing, settings.truth, interval_s=interval, stop=stop_on_signals(heartbeat))
 
 
-def live(settings: Settings, take_over: bool = False, reset_watermark: bool = False) -> None:
+def live(
+    settings: Settings, take_over: bool = False, reset_watermark: bool = False, heartbeat: Path | None = None
+) -> None:
     """Label what lands until stopped; ClickHouse and Dagster follow the commits in threads of their own."""
     from assets.attribution import live as labeler
     from assets.followers import Follower
     from assets.metrics import loader
     from dagster_project import live_reports
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(heartbeat)
     following = [
         Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days), by=labeler.APP),
         Follower(settings.lake, "dagster", live_reports.Reporter(settings), by=labeler.APP),
@@ -218,14 +258,14 @@ def live(settings: Settings, take_over: bool = False, reset_watermark: bool = Fa
         labeler.run(
             settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
             take_over=take_over, batch_bytes=settings.live_batch_bytes, memory_bytes=settings.live_memory_bytes,
-            sessions=_on_spark(settings), reset_watermark=reset_watermark,
+            sessions=_on_spark(settings), reset_watermark=reset_watermark, probe=stop.beat,
         )  # fmt: skip
     finally:
         for follower in following:
             follower.stop()
 
 
-def orders(settings: Settings) -> None:
+def orders(settings: Settings, heartbeat: Path | None = None) -> None:
     """Take the shop's changes as they land, until stopped; Dagster and ClickHouse follow in threads of their own."""
     from assets.followers import Follower
     from assets.lake import LakeError
@@ -233,7 +273,7 @@ def orders(settings: Settings) -> None:
     from assets.orders import rules, take
     from dagster_project import live_reports
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(heartbeat)
     chosen = rules.load_rules(settings.order_rules)  # a wrong file stops the start, not the night
     following = [
         Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP),
@@ -244,7 +284,7 @@ def orders(settings: Settings) -> None:
     try:
         while not stop.is_set():
             try:
-                take.take(settings.lake, settings.orders, chosen, say=print, stopped=stop.is_set)
+                take.take(settings.lake, settings.orders, chosen, say=print, probe=stop.beat, stopped=stop.is_set)
             except LakeError as error:  # another writer held the lock for long, or tidied just then: the next time
                 print(f"orders: {error}")
             stop.wait(settings.orders_interval.total_seconds())
@@ -264,11 +304,17 @@ def _on_spark(settings: Settings):
 
 
 def notebook(settings: Settings) -> int:
+    from dagster_project.supervisor import die_with_parent
+
     command = [
         str(BIN / "jupyter"), "lab", "--notebook-dir", str(ROOT / "notebooks"), "--ip=127.0.0.1",
-        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False",
+        f"--port={settings.notebook_port}", "--ServerApp.open_browser=False", *NOTEBOOK_DOORS,
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
     # That folder switches off JupyterLab's news, update checks and extension catalogue, which call home.
     quiet = {"JUPYTER_CONFIG_PATH": str(ROOT / "notebooks" / ".jupyter")}
-    return subprocess.call(command, env={**environment(settings), **quiet}, cwd=ROOT)
+    lab = subprocess.Popen(command, env={**environment(settings), **quiet}, cwd=ROOT, preexec_fn=die_with_parent)
+    for number in filter(processes.heard, (signal.SIGTERM, signal.SIGHUP)):
+        signal.signal(number, lambda *_: lab.terminate())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches JupyterLab too, which asks
+    return lab.wait()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
+from assets.metrics.client import HIDDEN, masked
 from assets.spark import SparkSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,12 +43,14 @@ KNOWN = {
     "CLICKHOUSE_AGGREGATE_DAYS": ("", "days after which ClickHouse forgets minute and hour aggregates. Default: never"),
     "DAGSTER_PORT": ("3000", "port of the Dagster UI, on loopback"),
     "STREAMLIT_PORT": ("8501", "port of the Streamlit pages, on loopback"),
+    "ORIGINS": ("", "addresses under which a reverse proxy of yours shows Dagster or the pages, like https://boards.example.org, with commas"),
     "NOTEBOOK_PORT": ("8888", "port of JupyterLab, on loopback"),
     "TRAFFIC_RATE": ("300", "events a second that `make up` lets flow"),
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
     "LIVE_MEMORY_MB": ("4096", "MB the live labeler may take: state beyond it lies in files, batches get smaller"),
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
+    "HANG_AFTER": ("2m", "silence after which `make up` takes a process for hung and starts it again"),
     "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
     "ORDER_RULES": ("", "rules file of orders (TOML); default assets/orders/rules.toml"),
     "KEEP_DAYS": ("7", "days for which old files, moments and plans are kept: how far back a version can be read, a backfill undone"),
@@ -54,6 +60,12 @@ KNOWN = {
     "RANKER_LIMITS": ("", "limits of the ranker's gate (TOML); default assets/ranking/promotion.toml"),
     "RANKER_VALUE": ("", "weights of the heads in a display's value (TOML); default assets/ranking/value.toml"),
 }
+
+
+COMMON = ("CLICKHOUSE_URL", "SPARK_MASTER")  # honoured under their common names too
+KEY_LENGTH = 16  # of a user key: a shorter one can be guessed, and then ids can be counted
+SECRET = ("USER_KEY",)  # never printed
+URLS = ("LAKE", "CLICKHOUSE_URL", "PAGES_CLICKHOUSE_URL")  # printed without their passwords
 
 
 class SettingsError(Exception):
@@ -68,21 +80,23 @@ class Settings:
     first_hour: dt.datetime | None
     rules: Rules
     spark: SparkSettings
-    clickhouse_url: str | None
-    pages_clickhouse_url: str | None
-    user_key: str
+    clickhouse_url: str | None = field(repr=False)
+    pages_clickhouse_url: str | None = field(repr=False)
+    user_key: str = field(repr=False)
     show_user_ids: bool
     clickhouse_port: int
     clickhouse_row_days: int | None
     clickhouse_aggregate_days: int | None
     dagster_port: int
     streamlit_port: int
+    origins: tuple[str, ...]
     notebook_port: int
     traffic_rate: int
     live_interval: dt.timedelta
     live_batch_bytes: int
     live_memory_bytes: int
     live_buckets: int
+    hang_after: dt.timedelta
     orders_interval: dt.timedelta
     order_rules: Path
     keep: dt.timedelta
@@ -132,9 +146,17 @@ class Settings:
 
 
 def listed(env: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    """Every setting as (variable, value in force, what it does)."""
+    """Every setting as (variable, value in force, what it does); secrets are masked."""
     env = dict(os.environ) if env is None else env
-    return [(PREFIX + name, env.get(PREFIX + name) or default, what) for name, (default, what) in KNOWN.items()]
+    given = {name: env.get(PREFIX + name) or (env.get(name) if name in COMMON else "") for name in KNOWN}
+    return [(PREFIX + name, shown(name, given[name] or default), what) for name, (default, what) in KNOWN.items()]
+
+
+def shown(name: str, value: str) -> str:
+    """A setting's value as it may be printed. name: without GLASSHOUSE_."""
+    if name in SECRET and value:
+        return HIDDEN
+    return masked(value) if name in URLS else value
 
 
 def load(env: dict[str, str] | None = None) -> Settings:
@@ -144,8 +166,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
     if unknown := sorted(set(given) - set(KNOWN)):
         names = ", ".join(PREFIX + name for name in unknown)
         raise SettingsError(f"unknown setting {names}; `glasshouse settings` lists those that exist")
-    # CLICKHOUSE_URL and SPARK_MASTER are honoured under their common names too.
-    for name in ("CLICKHOUSE_URL", "SPARK_MASTER"):
+    for name in COMMON:
         if env.get(name):
             given.setdefault(name, env[name])
     value = {name: given.get(name, default) for name, (default, _) in KNOWN.items()}
@@ -153,53 +174,62 @@ def load(env: dict[str, str] | None = None) -> Settings:
     def parsed(name, parse, what):
         try:
             return parse(value[name])
-        except (ValueError, TypeError) as error:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not {what}") from error
+        except (ValueError, TypeError, OverflowError, OSError, RuntimeError) as error:
+            why = f": {error}" if isinstance(error, NotADirectoryError) else ""
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not {what}{why}") from error
 
     def choice(name, allowed):
         if value[name] not in allowed:
-            raise SettingsError(f"{PREFIX}{name}={value[name]!r} is not one of: {', '.join(allowed)}")
+            raise SettingsError(f"{PREFIX}{name}={shown(name, value[name])!r} is not one of: {', '.join(allowed)}")
         return value[name]
 
-    home = (ROOT / value["HOME"]).resolve()
-    return Settings(
+    for name in given:
+        _check_text(name, value[name])
+    home = parsed("HOME", _home, FOLDER_WANTED)
+    found = Settings(
         home=home,
-        lake=Lake(value["LAKE"] or str(home / "lake")),
-        landing=Path(value["LANDING"] or home / "landing"),
-        first_hour=parsed("FIRST_HOUR", parse_hour, "an hour like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
+        lake=Lake(parsed("LAKE", _lake, "a folder, or a URI like s3://bucket/lake") if value["LAKE"] else str(home / "lake")),
+        landing=parsed("LANDING", _folder, FOLDER_WANTED) if value["LANDING"] else home / "landing",
+        first_hour=parsed("FIRST_HOUR", _first_hour, "an hour from 2000 to 2100, like 2026-01-31T05:00 (UTC)") if value["FIRST_HOUR"] else None,
         rules=_rules(Path(value["RULES"] or SHIPPED), {
-            name.lower(): parsed(name, parse_duration, f"a duration like {like}")
+            name.lower(): parsed(name, _span(MICROSECOND, LONGEST), f"a duration above zero and up to 720h, like {like}")
             for name, like in (("WINDOW", "20m"), ("DELAY", "2m"), ("LONG_VIEW", "10s")) if value[name]
         }),
         spark=SparkSettings(
-            master=value["SPARK_MASTER"],
+            master=parsed("SPARK_MASTER", _master, "a Spark master: local, local[N], local[*], spark://host:port, yarn or k8s://..."),
             delta=choice("SPARK_DELTA", ("jar", "maven", "provided")),
-            memory=value["SPARK_MEMORY"],
+            memory=parsed("SPARK_MEMORY", _heap, "a heap for a JVM from 512m to 16384g, like 3g"),
         ),
-        clickhouse_url=value["CLICKHOUSE_URL"] or None,
-        pages_clickhouse_url=value["PAGES_CLICKHOUSE_URL"] or None,
-        user_key=value["USER_KEY"],
+        clickhouse_url=_url("CLICKHOUSE_URL", value["CLICKHOUSE_URL"]),
+        pages_clickhouse_url=_url("PAGES_CLICKHOUSE_URL", value["PAGES_CLICKHOUSE_URL"]),
+        user_key=parsed("USER_KEY", _key, f"a key: {KEY_LENGTH} characters at least") if value["USER_KEY"] else "",
         show_user_ids=choice("SHOW_USER_IDS", ("0", "1")) == "1",
-        clickhouse_port=parsed("CLICKHOUSE_PORT", int, "a port number"),
-        clickhouse_row_days=parsed("CLICKHOUSE_ROW_DAYS", _days, "a whole number of days"),
-        clickhouse_aggregate_days=parsed("CLICKHOUSE_AGGREGATE_DAYS", _days, "a whole number of days"),
-        dagster_port=parsed("DAGSTER_PORT", int, "a port number"),
-        streamlit_port=parsed("STREAMLIT_PORT", int, "a port number"),
-        notebook_port=parsed("NOTEBOOK_PORT", int, "a port number"),
-        traffic_rate=parsed("TRAFFIC_RATE", int, "a whole number"),
-        live_interval=parsed("LIVE_INTERVAL", parse_duration, "a duration like 10s"),
-        live_batch_bytes=parsed("LIVE_BATCH_MB", int, "a whole number of MB") * 2**20,
-        live_memory_bytes=parsed("LIVE_MEMORY_MB", int, "a whole number of MB") * 2**20,
-        live_buckets=parsed("LIVE_BUCKETS", int, "a whole number"),
-        orders_interval=parsed("ORDERS_INTERVAL", parse_duration, "a duration like 60s"),
-        order_rules=Path(value["ORDER_RULES"] or ROOT / "assets" / "orders" / "rules.toml"),
-        keep=dt.timedelta(days=parsed("KEEP_DAYS", float, "a number of days")),
+        clickhouse_port=parsed("CLICKHOUSE_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
+        clickhouse_row_days=parsed("CLICKHOUSE_ROW_DAYS", _days, f"a whole number of days from 1 to {MOST_DAYS}, or empty: never"),
+        clickhouse_aggregate_days=parsed("CLICKHOUSE_AGGREGATE_DAYS", _days, f"a whole number of days from 1 to {MOST_DAYS}, or empty: never"),
+        dagster_port=parsed("DAGSTER_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
+        streamlit_port=parsed("STREAMLIT_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
+        origins=parsed("ORIGINS", _origins, "a list of addresses like https://boards.example.org"),
+        notebook_port=parsed("NOTEBOOK_PORT", _whole(1, 65_535), "a port: a whole number from 1 to 65535"),
+        traffic_rate=parsed("TRAFFIC_RATE", _whole(1, 100_000), "a whole number from 1 to 100000"),
+        live_interval=parsed("LIVE_INTERVAL", _span(SHORTEST, DAY), "a duration from 100ms to 24h, like 10s"),
+        live_batch_bytes=parsed("LIVE_BATCH_MB", _whole(1, MOST_MB), f"a whole number of MB from 1 to {MOST_MB}") * 2**20,
+        live_memory_bytes=parsed("LIVE_MEMORY_MB", _whole(1, MOST_MB), f"a whole number of MB from 1 to {MOST_MB}") * 2**20,
+        live_buckets=parsed("LIVE_BUCKETS", _whole(0, 10_000), "a whole number from 0 to 10000"),
+        hang_after=parsed("HANG_AFTER", _span(10 * SECOND, DAY), "a duration from 10s to 24h, like 2m"),
+        orders_interval=parsed("ORDERS_INTERVAL", _span(SHORTEST, DAY), "a duration from 100ms to 24h, like 60s"),
+        order_rules=parsed("ORDER_RULES", _file, "a file that exists") if value["ORDER_RULES"] else ROOT / "assets" / "orders" / "rules.toml",
+        keep=parsed(
+            "KEEP_DAYS", _keep, f"a number of days from 0.042 (an hour: files of writers that are at work are kept so long) to {MOST_DAYS}"
+        ),
         executor=choice("EXECUTOR", ("in_process", "multiprocess")),
-        ranker_processes=parsed("RANKER_PROCESSES", int, "a whole number"),
-        ranker_epochs=parsed("RANKER_EPOCHS", int, "a whole number"),
-        ranker_limits=Path(value["RANKER_LIMITS"] or ROOT / "assets" / "ranking" / "promotion.toml"),
-        ranker_value=Path(value["RANKER_VALUE"] or ROOT / "assets" / "ranking" / "value.toml"),
+        ranker_processes=parsed("RANKER_PROCESSES", _whole(0, 1024), "a whole number from 0 to 1024"),
+        ranker_epochs=parsed("RANKER_EPOCHS", _whole(1, 1000), "a whole number from 1 to 1000"),
+        ranker_limits=parsed("RANKER_LIMITS", _file, "a file that exists") if value["RANKER_LIMITS"] else ROOT / "assets" / "ranking" / "promotion.toml",
+        ranker_value=parsed("RANKER_VALUE", _file, "a file that exists") if value["RANKER_VALUE"] else ROOT / "assets" / "ranking" / "value.toml",
     )
+    _check_ports(found, set(given))
+    return found
 
 
 def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
@@ -214,18 +244,176 @@ def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
         raise SettingsError(f"{PREFIX}RULES={str(path)!r}: there is no such file") from None
     except RulesError as error:
         raise SettingsError(f"{PREFIX}RULES: {error}") from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}RULES={str(path)!r} cannot be read: {error}") from error
+
+
+# --- checks of single values: a ValueError (or what Python raises) for one that cannot be used -------------------------------
+
+MICROSECOND, SECOND, DAY = dt.timedelta(microseconds=1), dt.timedelta(seconds=1), dt.timedelta(days=1)
+SHORTEST, LONGEST = dt.timedelta(milliseconds=100), 30 * DAY
+LEAST_KEPT = dt.timedelta(hours=1)  # tidy.py's floor
+MOST_DAYS, MOST_MB = 36_500, 2**20
+FOLDER_WANTED = "a folder, or a name for one in a folder that exists and may be written to"
+_AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+def _check_text(name: str, value: str) -> None:
+    """Of any setting: blanks around a value, and characters that no name or number has, are mistakes."""
+    if value != value.strip():
+        raise SettingsError(f"{PREFIX}{name} has blanks around its value; write it without")
+    if not value.isprintable():  # control characters, bytes that are no UTF-8
+        raise SettingsError(f"{PREFIX}{name} holds characters that cannot be printed, at place {_unprintable(value)}; write it anew")
+
+
+def _unprintable(value: str) -> int:
+    return next(place for place, one in enumerate(value, 1) if not one.isprintable())
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:  # int() takes digits of other scripts too
+            raise ValueError(text)
+        return int(text)
+
+    return parse
+
+
+def _span(least: dt.timedelta, most: dt.timedelta) -> Callable[[str], dt.timedelta]:
+    def parse(text: str) -> dt.timedelta:
+        if not text.isascii() or not least <= (found := parse_duration(text)) <= most:
+            raise ValueError(text)
+        return found
+
+    return parse
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from dagster_project.guard import origin
+
+    return tuple(origin(one) for one in text.split(",") if one.strip())
+
+
+def _key(text: str) -> str:
+    if len(text.strip()) < KEY_LENGTH:
+        raise ValueError
+    return text.strip()
 
 
 def _days(text: str) -> int | None:
-    if text and int(text) < 1:
+    return _whole(1, MOST_DAYS)(text) if text else None
+
+
+def _keep(text: str) -> dt.timedelta:
+    if not _AMOUNT.fullmatch(text) or not 0.0416 <= float(text) <= MOST_DAYS:  # 0.0417 is as near an hour as people write
         raise ValueError(text)
-    return int(text) if text else None
+    return max(LEAST_KEPT, dt.timedelta(days=float(text)))
+
+
+def _heap(text: str) -> str:
+    found = re.fullmatch(r"([0-9]{1,9})([mg])b?", text, re.ASCII | re.IGNORECASE)
+    if not found or not 512 <= int(found[1]) * (1024 if found[2] in "gG" else 1) <= 2**24:
+        raise ValueError(text)
+    return text
+
+
+def _master(text: str) -> str:
+    """The forms that Spark knows; what only a cluster can tell, it tells."""
+    local = re.fullmatch(r"local(\[(\*|[0-9]{1,4})(,[0-9]{1,4})?\])?", text, re.ASCII)
+    if local and (local[2] is None or local[2] == "*" or int(local[2])):
+        return text
+    if re.fullmatch(r"local-cluster\[[0-9]+,[0-9]+,[0-9]+\]|yarn|k8s://\S+|spark://[^\s:,]+:[0-9]{1,5}(,[^\s:,]+:[0-9]{1,5})*", text, re.ASCII):
+        return text
+    raise ValueError(text)
+
+
+def _url(name: str, text: str) -> str | None:
+    """A server's address. The message leaves the value out: there may be a password in it."""
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", text)
+    except ValueError:  # a port that is none, a bracket that is not closed
+        good = False
+    if not good:
+        raise SettingsError(f"{PREFIX}{name} is not a ClickHouse URL: http(s)://user:password@host:port/database")
+    return text
+
+
+def _home(text: str) -> Path:
+    found = _folder(str(ROOT / text)).resolve()
+    _check_path("HOME", str(found))
+    return found
+
+
+# delta-rs and SQLite take a path for a URL, Dagster looks for (and wipes) its files by a pattern.
+_UNFIT = re.compile(r"[?\\*\[\]]|%[0-9A-Fa-f]{2}")
+
+
+def _check_path(name: str, path: str) -> None:
+    if not path.isprintable():
+        raise SettingsError(f"{PREFIX}{name}={path!r} holds characters that cannot be printed; choose a folder without")
+    if found := _UNFIT.search(path):
+        raise SettingsError(
+            f"{PREFIX}{name}={path!r} holds {found[0]!r}, which one of Delta, SQLite and Dagster takes for something else in a path; "
+            "choose a folder without"
+        )
+
+
+def _folder(text: str) -> Path:
+    """A folder, or what can become one: the nearest that exists above it is a folder."""
+    found = Path(text).resolve()
+    nearest = next(one for one in (found, *found.parents) if one.exists())  # or what Python raises, for a name that is too long
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file where a folder is expected")
+    return Path(text)
+
+
+def _lake(text: str) -> str:
+    if "://" not in text:
+        _check_path("LAKE", str(_folder(text).resolve()))
+        return text
+    parts = urlsplit(text)
+    if not re.fullmatch("[a-z][a-z0-9+.-]*", parts.scheme) or not (parts.netloc or parts.path.strip("/")):
+        raise ValueError(text)
+    return text
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise ValueError(text)
+    return Path(text)
+
+
+def _check_ports(found: Settings, given: set[str]) -> None:
+    """Two services cannot have one port; JupyterLab's counts where it was set, for it may never be started."""
+    ports = {"DAGSTER_PORT": found.dagster_port, "STREAMLIT_PORT": found.streamlit_port}
+    if not found.clickhouse_url:
+        ports["CLICKHOUSE_PORT"] = found.clickhouse_port
+    if "NOTEBOOK_PORT" in given:
+        ports["NOTEBOOK_PORT"] = found.notebook_port
+    names: dict[int, str] = {}
+    for name, port in ports.items():
+        if port in names:
+            raise SettingsError(f"{PREFIX}{names[port]} and {PREFIX}{name} are both {port}: give each service a port of its own")
+        names[port] = name
+
+
+def _first_hour(text: str) -> dt.datetime:
+    found = parse_hour(text)
+    if not 2000 <= found.year <= 2100:
+        raise ValueError(text)
+    return found
 
 
 def parse_hour(text: str) -> dt.datetime:
     """An hour like 2026-01-31T05:00, UTC where it names no zone. Raises ValueError for any other text."""
     time = dt.datetime.fromisoformat(text)
-    time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    try:
+        time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    except OverflowError:  # the first or last day there is
+        raise ValueError(text) from None
     if time.minute or time.second or time.microsecond:
         raise ValueError(text)
     return time

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from assets.metrics.client import masked
+
 if TYPE_CHECKING:
     from assets.ranking.serving import Scores
     from assets.spam import Found
@@ -82,7 +84,7 @@ def expected_errors() -> Iterator[None]:
         if not is_expected(error):
             raise
         errors.print("[red]error:[/red]", end=" ")
-        errors.print(str(error), markup=False, soft_wrap=True)
+        errors.print(masked(str(error)), markup=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -157,6 +159,30 @@ def checked(root: Any, found: Any) -> bool:
             "name are made anew by whoever needs them", soft_wrap=True,
         )  # fmt: skip
     return not found.damages
+
+
+def plain(text: str) -> None:
+    """A line as it is: a path in it is no markup, and is not folded."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def processes(running: list[Any], services: list[Mapping[str, Any]]) -> None:
+    """What runs in a home: who has told of itself (processes.Registered), and the services of `up`."""
+    up = next((one for one in running if one.name == "up"), None)
+    if services:
+        def ago(beat: float | None) -> str:
+            return "–" if beat is None else f"{max(0.0, time.monotonic() - beat):.0f} s ago"
+
+        rows = [(one["name"], one["state"], str(one["pid"] or "–"), str(one["restarts"]), ago(one["beat_at"]), one["said"] or "–") for one in services]
+        table(f"Processes of `up` (pid {up.pid})", rows, ("process", "state", "pid", "restarts", "sign of life", "last end"))
+    elif up:
+        console.print(f"`up` (pid {up.pid}) is starting or stopping")
+    known = {one["pid"] for one in services}
+    for one in running:
+        if one is not up and one.pid not in known:
+            console.print(f"{one} runs beside `up`" if up else f"{one} runs")
+    if not running:
+        console.print("nothing runs in this home")
 
 
 def live_status(found: Mapping[str, Any] | None) -> None:
@@ -359,7 +385,7 @@ def backfill_done(done: Mapping[str, Any], without: str | None) -> None:
          "models trained on other rows": ", ".join(done["models"]) or "none"},
     )  # fmt: skip
     if without:
-        console.print(f"\nClickHouse at {without} does not answer; start it and run the same command again")
+        console.print(f"\nClickHouse at {masked(without)} does not answer; start it and run the same command again")
 
 
 def backfills(found: list[Mapping[str, Any]]) -> None:

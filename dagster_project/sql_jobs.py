@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.lake import Table
-from assets.samples.sql_job import SqlJob, load_jobs, run_job
+from assets.samples.sql_job import SqlJob, load_sound_jobs, run_job
 from dagster_project.line_assets import SINGLE_RUN
 from dagster_project.partitions import window_of
 from dagster_project.reports import job_metadata, report
@@ -18,9 +18,18 @@ from dagster_project.settings import ROOT, Settings
 FOLDER = ROOT / "sql" / "lake"
 
 
-def sql_jobs(tables: Iterable[Table], folder: Path = FOLDER) -> list[SqlJob]:
-    """The folder's jobs. Raises SqlJobError, with file and line, for one that could not run."""
-    return load_jobs(folder, tables)
+def sql_assets(
+    tables: Iterable[Table], partitions: dg.PartitionsDefinition, folder: Path = FOLDER, taken: Iterable[str] = ()
+) -> tuple[list[tuple[SqlJob, dg.AssetsDefinition]], dict[Path, Exception]]:
+    """Each job of the folder with its asset, and why the other files are none. taken: names that other assets have."""
+    jobs, broken = load_sound_jobs(folder, tables, taken=taken)
+    made = []
+    for job in jobs:
+        try:
+            made.append((job, sql_asset(job, partitions)))
+        except dg.DagsterInvalidDefinitionError as error:  # a name that Dagster keeps for itself
+            broken[job.path] = error
+    return made, broken
 
 
 def sql_asset(job: SqlJob, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -6,12 +6,15 @@ frame around a page (frame.py), the pages (views/).
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import zoneinfo
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +23,7 @@ import pandas as pd
 import streamlit as st
 
 from assets import hours
+from assets.commits import sync_folder
 from assets.metrics import ranges
 from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
@@ -163,18 +167,60 @@ def user_parameters() -> dict:
 
 @cache
 def _user_key(given: str, folder: str) -> str:
-    """The setting, else a key drawn once and kept in the home: links to a user stay good, and no one can guess ids."""
+    """The setting, else a key drawn once and kept in the home: links to a user stay good, and no one can guess ids.
+
+    Raises SettingsError for a key that could be guessed, or that cannot be kept.
+    """
     if given:
         return given
     path = Path(folder, "user_key")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(16))
-    return path.read_text().strip()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.parent):
+            found = _kept(path)
+            if not found:  # none yet, or nothing in it, as a full disk left it: no link was ever made with that
+                _keep(path, secrets.token_hex(16))
+                found = _kept(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise settings.SettingsError(f"the key of users' codes cannot be kept in {path}: {error}") from error
+    if len(found) < settings.KEY_LENGTH:
+        raise settings.SettingsError(
+            f"the key in {path} has {len(found)} characters and could be guessed; remove the file, and a new one is drawn "
+            "(links to users made before will find nobody)"
+        )
+    return found
+
+
+def _keep(path: Path, key: str) -> None:
+    """Write the key for its owner alone; its name never stands for half of it, not even after a power cut."""
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _kept(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip("\0 \t\r\n")
+    except FileNotFoundError:
+        return ""
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: two that drew a key at once would show a user by two codes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def shown_user(user_id: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import zoneinfo
 
 import altair as alt
@@ -36,6 +37,24 @@ DECADES = [0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
 def meaning(name: str) -> str:
     """What a metric means; KeyError for one that sql/definitions.toml does not explain."""
     return definitions.load()[name].text
+
+
+JOINER = "\u2060"  # has no width; parts what Streamlit looks for after Markdown is read: emoji, icons, addresses, arrows
+SHOWN = 200  # characters of a text from data or from the address
+_MARKS = re.compile(r"[\\`*{}\[\]<>#!|$~&^@]|:(?=\S)|(?<!\w)[-+=_]|[-+=_](?!\w)")  # a hyphen within a word is one, a colon at its end too
+_PARTED = re.compile(r"\A(?=\d{1,9}[.)])|(?<=[:@])(?=\S)|(?<=www)(?=\.)|(?<=[<>~=-])(?=[<>~=-])", re.IGNORECASE)
+
+
+def plain(text: object, most: int = SHOWN) -> str:
+    """Any text as Markdown that shows just this text, on one line: no image, link, formula, colour, icon or emoji of it works.
+
+    What no person sees (control characters, marks that turn the direction of writing) becomes U+FFFD; beyond `most` it is cut.
+    """
+    words = " ".join(str(text).split())
+    words = words if len(words) <= most else f"{words[: most - 1]}…"
+    words = "".join(character if character.isprintable() else "\ufffd" for character in words)
+    # A number that stands first would begin a list: a joiner before it. Joiners come first: a backslash must stand beside its mark.
+    return _MARKS.sub(r"\\\g<0>", _PARTED.sub(JOINER, words))
 
 
 def number(value: float | None) -> str:

@@ -22,7 +22,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from assets.metrics.client import ClickHouseDown
+from assets.metrics.client import ClickHouseDown, masked
 from dagster_project.settings import SettingsError
 from dashboards import data, design
 
@@ -96,8 +96,8 @@ def _comparable(choice: data.Choice, span: data.Span) -> data.Choice:
 
 def _told(choice: data.Choice, span: data.Span) -> str:
     words = [design.span_words(choice.start, choice.end, choice.zone)]
-    chosen = [", ".join(values) for values in (choice.channels, choice.devices) if values]
-    words += chosen + ([f"positions {', '.join(choice.bands)}"] if choice.bands else [])
+    chosen = [", ".join(map(design.plain, values)) for values in (choice.channels, choice.devices) if values]
+    words += chosen + ([f"positions {', '.join(map(design.plain, choice.bands))}"] if choice.bands else [])
     if choice.other and _comparable(choice, span).other:
         words.append(f"compared with {data.COMPARE[choice.compare]}")
     elif choice.other:
@@ -120,9 +120,8 @@ def worded() -> Iterator[None]:
     try:
         yield
     except ClickHouseDown as error:
-        words = str(error)
         st.warning(
-            f"ClickHouse does not answer, so there is nothing to show. {words[:1].upper()}{words[1:]}. "
+            f"ClickHouse does not answer, so there is nothing to show. {said(error)}. "
             "This page asks again by itself.",
             icon=":material/cloud_off:",
         )  # fmt: skip
@@ -137,13 +136,19 @@ def worded() -> Iterator[None]:
         _again()
     except data.TooMuch as error:
         st.warning("That is more than a page may ask of ClickHouse. Choose a shorter range or fewer things at once.", icon=":material/hourglass_disabled:")
-        st.caption(str(error)[:300])
+        st.caption(said(error))
     except SettingsError as error:
-        st.error(f"A setting cannot be used: {error}.", icon=":material/settings:")
+        st.error(f"A setting cannot be used: {said(error)}.", icon=":material/settings:")
     except DatabaseError as error:
         st.error("ClickHouse refused a question of this page. Its words are below.", icon=":material/error:")
-        st.code(str(error)[:2000], language=None, wrap_lines=True)
+        st.code(masked(str(error))[:2000], language=None, wrap_lines=True)
         _again()
+
+
+def said(error: Exception) -> str:
+    """An error's words for a page: as text, without passwords."""
+    words = masked(str(error))
+    return design.plain(f"{words[:1].upper()}{words[1:]}", 400)
 
 
 def _again() -> None:
@@ -211,7 +216,7 @@ def _zone() -> str:
     zones = data.zones()
     chosen = _remembered("zone", "UTC")
     if not data.is_zone(chosen):
-        st.caption(f"No time zone is called {chosen}; times are UTC.")
+        st.caption(f"No time zone is called {design.plain(chosen)}; times are UTC.")
         chosen = "UTC"
     here = st.context.timezone
     first = [zone for zone in dict.fromkeys(["UTC", here, chosen]) if zone and data.is_zone(zone)]
@@ -427,6 +432,23 @@ def _wall(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**moved)
 
 
+# A spreadsheet runs a cell that begins so; in some countries it parts cells at `;` besides, whatever stands in quotes.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[\s\u200b\ufeff]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+
+
+def csv(table: pd.DataFrame) -> str:
+    """A table as a CSV file to download: numbers and times as they are; in a text, a quote before what could be a formula."""
+    def inert(value: object) -> object:
+        return _FORMULA.sub("'", value) if isinstance(value, str) else value
+
+    texts = {name: table[name].map(inert) for name in table.columns if not _counts_or_times(table[name])}
+    return table.assign(**texts).rename(columns=inert).to_csv(index=False, lineterminator="\r\n")  # so that a carriage return is quoted
+
+
+def _counts_or_times(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)
+
+
 def draw(chart: alt.TopLevelMixin, name: str) -> None:
     """Draw a chart, its rows beside the spec under names that stay: the spec is the same while only rows change."""
     datasets: dict[str, pd.DataFrame] = {}
@@ -450,7 +472,7 @@ def heading(title: str, meaning: str, table: pd.DataFrame, name: str) -> None:
         st.markdown(f"**{title}**", help=design.meaning(meaning), width="content")
         if len(table):
             st.download_button(
-                "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:",
+                "CSV", csv(table), f"{name}.csv", "text/csv", icon=":material/download:",
                 type="tertiary", on_click="ignore", key=f"csv_{re.sub(r'[^a-z0-9_]', '_', name)}",
                 help="These rows as a CSV file",
             )  # fmt: skip

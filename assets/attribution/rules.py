@@ -26,14 +26,16 @@ _IMPOSSIBLE = {
 }  # fmt: skip
 _UNITS = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 NO_TIME = dt.timedelta(0)
+LONGEST = dt.timedelta(days=30)  # of any span in the rules: a window of years would hold every session open
 
 
 def parse_duration(text: str) -> dt.timedelta:
-    """`20m`, `90s`, `1h`, `500ms` as a timedelta. Raises ValueError for anything else, and for zero."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text.strip())
-    if not match or float(match[1]) == 0:
-        raise ValueError(f"not a duration: {text!r}; write a positive number with ms, s, m or h, like 20m")
-    return dt.timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    """`20m`, `90s`, `1h`, `500ms` as a timedelta of 1 µs to LONGEST. Raises ValueError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)", text.strip())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1e-6 <= seconds <= LONGEST.total_seconds():
+        raise ValueError(f"not a duration: {text!r}; write a positive number with ms, s, m or h, like 20m, and at most {LONGEST.days} days")
+    return dt.timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)

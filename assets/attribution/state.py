@@ -4,7 +4,7 @@ Here: the files, written so that a crash leaves either none or all of each, and 
 them. Not here: what a batch does (live.py), when it counts (the commit log of the lake says which batch is the last).
 
     _live/stream.json         the stream's name, drawn once
-    _live/epochs/N.json       who labels since when; only the newest may commit
+    _live/epochs/N.json       who labels since when; only the newest may commit, and holds its lock (flock) while it lives
     _live/plans/K.json        which landing files batch K reads, and the versions of the tables that it looks into
     _live/segments/K.arrow    the accepted events of batch K, in order of arrival: the log from which the state is rebuilt
     _live/batches/K.json      watermark, segments and hours after batch K; its figures
@@ -204,7 +204,8 @@ class Store:
     def owned(self, take_over: bool = False):
         """Be the lake's labeler: yields the epoch, with which `fence` tells whether we still are.
 
-        Raises LiveError where another process is, unless take_over: then that one can no longer commit.
+        Raises LiveError where another process is, unless take_over: then that one can no longer commit. A lock of its own on the
+        epoch says that its labeler lives: who has taken over does not hold the lake's, which the hung one keeps.
         """
         with self._lock() as lock:
             end = time.monotonic() + LANDING_PATIENCE_S
@@ -217,10 +218,13 @@ class Store:
                 else:
                     raise LiveError(self._held_by_another() if labeling else self._held_by_landing())
             with lock.left(ours):
-                yield self._next_epoch()
+                if ours and not take_over and self._labeler() is not None:
+                    raise LiveError(self._held_by_another())
+                with self._living(self._next_epoch()) as epoch:
+                    yield epoch
 
     def _held_by_another(self) -> str:
-        holder = self._epoch(self.epochs()[-1]) if self.epochs() else {}
+        holder = self._labeler() or {}
         return (
             f"another live labeler (process {holder.get('pid', 'unknown')} on {holder.get('host', 'this machine')}, "
             f"since {holder.get('since', '?')}) works on {self.lake.root}; stop it, give this one another lake, or "
@@ -234,7 +238,7 @@ class Store:
     def idle(self) -> Iterator[bool]:
         """Keep the live labeler from starting; False where one is at work. For who lands files: two would land them twice."""
         with self._lock() as lock, lock.left(lock.taken_by(LANDING)) as ours:
-            yield ours
+            yield ours and self._labeler() is None
 
     @contextmanager
     def _lock(self) -> Iterator[_Lock]:
@@ -250,6 +254,29 @@ class Store:
             return self._read_json(f"epochs/{number:012d}.json") or {}
         except LiveError:  # who held it is not known then; that somebody did is in the name
             return {}
+
+    def _labeler(self) -> dict | None:
+        """Who labels: of the newest epoch whose process lives, or None."""
+        for number in reversed(self.epochs()):
+            with open(self._epoch_path(number)) as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return self._epoch(number)
+        return None
+
+    @contextmanager
+    def _living(self, epoch: int) -> Iterator[int]:
+        """Hold the epoch's own lock."""
+        with open(self._epoch_path(epoch)) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield epoch
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)  # at once, though a child may have inherited the file
+
+    def _epoch_path(self, number: int) -> Path:
+        return self.root / "epochs" / f"{number:012d}.json"
 
     def _next_epoch(self) -> int:
         durable.make_folder(self.root / "epochs")

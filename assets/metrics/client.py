@@ -5,6 +5,7 @@ Here: the connection and its errors. Not here: SQL, tables (schema.py), where th
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,20 @@ from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+
+HIDDEN = "***"
+# A password may hold what it should not (`/`, `@`): all up to the last @ before a blank is taken for the user and password.
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s:@/?#]*):[^\s\"'<>]*@")  # among words
+_ONE = re.compile(r"\A\s*(?P<before>[\w.+-]+://)(?P<user>[^\s:@/?#]*):.*@", re.DOTALL)  # a URL alone: blanks and quotes too
+_QUERY = re.compile(r"(?<=[?&;#])(?P<name>[\w.\[\]%-]+)=[^\s&;#\"'<>]*")
+
+
+def masked(text: str) -> str:
+    """A URL, or words with URLs in them, as it may be printed: passwords and the values after `?` are hidden."""
+    text = _ONE.sub(rf"\g<before>\g<user>:{HIDDEN}@", str(text))
+    text = _PASSWORD.sub(rf"\g<user>:{HIDDEN}@", text)
+    return _QUERY.sub(rf"\g<name>={HIDDEN}", text) if "://" in text else text
 
 
 class ClickHouseDown(ConnectionError):

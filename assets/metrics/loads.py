@@ -60,12 +60,18 @@ def publish(
 ) -> None:  # fmt: skip
     """Show `load` (of each hour its own, in a mapping) in these hours, in all tables and aggregates of the part at once; what
     was shown stays for GRACE."""
-    seq = time.time_ns()
+    seq = _next_seq(client)
     of = load.__getitem__ if isinstance(load, Mapping) else lambda hour: load
     rows = [[part, hour, of(hour), moment, seq, reason] for hour in hours]
     if rows:  # one block into one part: it is there or not
         client.insert("loads", rows, column_names=["part", "hour", "load", "moment", "seq", "reason"],
                       settings={"max_insert_block_size": len(rows) + 1})  # fmt: skip
+
+
+def _next_seq(client: Client) -> int:
+    """Greater than any before: the clock's ns, as it always was, unless the clock was set back since."""
+    (newest,) = client.query("SELECT max(seq) FROM loads").result_rows[0]
+    return max(time.time_ns(), newest + 1)
 
 
 def drop(client: Client, tables: Iterable[str], hours: Iterable[dt.datetime], load: int) -> None:

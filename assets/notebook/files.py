@@ -25,6 +25,9 @@ RESULTS_MIME = "application/vnd.glasshouse.results+json"
 SQL_MAGIC = re.compile(r"\A\s*%%sql[ \t]+(?P<engine>\w+)(?:[ \t]+--as[ \t]+(?P<name>\w+))?[ \t]*(?P<rest>[^\n]*)\n?")
 TEMPLATED = re.compile(r"\{\{.*?\}\}")
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+DEP = re.compile(r"\w+(?:/\w+)*", re.ASCII)
+OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+")  # as of a SQL job
+MAX_BYTES = 64 * 2**20  # of a notebook that is read when the code location loads
 
 
 class NotebookError(Exception):
@@ -78,11 +81,21 @@ class Notebook:
 def read_cells(path: Path) -> tuple[dict, tuple[Cell, ...]]:
     """The notebook's metadata and its cells. Raises NotebookError where the file is no notebook of format 4."""
     try:
+        if not path.is_file():
+            raise NotebookError(f"{path}: not a file; rename or remove it")
+        if path.stat().st_size > MAX_BYTES:
+            raise NotebookError(f"{path}: larger than {MAX_BYTES:,} bytes; clear its outputs")
         body = json.loads(path.read_text(encoding="utf-8"))
-        metadata, cells = body["metadata"], body["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+        metadata, cells = body["metadata"], tuple(_numbered(body["cells"]))
+        if not isinstance(metadata, dict):
+            raise TypeError("its metadata is no object")
+    except NotebookError:
+        raise
+    except KeyError as error:
+        raise NotebookError(f"{path}: not a Jupyter notebook (format 4): it lacks {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NotebookError(f"{path}: not a Jupyter notebook (format 4): {error}") from error
-    return metadata, tuple(_numbered(cells))
+    return metadata, cells
 
 
 def _numbered(cells: list[dict]):
@@ -93,7 +106,10 @@ def _numbered(cells: list[dict]):
         code = cell["cell_type"] == "code"
         position += bool(code and source.strip())
         number = cell.get("execution_count") if saved else position if code and source.strip() else None
-        yield Cell(cell["cell_type"], source, tuple(cell.get("metadata", {}).get("tags", ())), number)
+        tags = cell.get("metadata", {}).get("tags") or ()
+        if not isinstance(tags, (list, tuple)) or not all(isinstance(tag, str) for tag in tags):
+            raise TypeError("a cell's tags are no list of texts")
+        yield Cell(str(cell["cell_type"]), source, tuple(tags), number)
 
 
 def load(path: Path) -> Notebook:
@@ -107,11 +123,35 @@ def load(path: Path) -> Notebook:
         raise NotebookError(f"{path}: the file's name becomes an asset's: lower case letters, digits and _ only")
     _check_parameters(path, cells)
     own = metadata.get("glasshouse", {})
-    if not own.get("description"):
-        wanted = '"glasshouse": {"description": ..., "owner": ..., "deps": [...]}'
+    wanted = '"glasshouse": {"description": ..., "owner": ..., "deps": [...]}'
+    if not isinstance(own, dict) or not own.get("description"):
         raise NotebookError(f"{path}: its metadata lacks {wanted}")
-    deps = dict.fromkeys([*own.get("deps", ()), *tables_read(path, cells)])
+    _check_declared(path, own, wanted)
+    deps = dict.fromkeys([*(own.get("deps") or ()), *tables_read(path, cells)])
     return Notebook(path, path.stem, own["description"], own.get("owner"), tuple(deps), cells)
+
+
+def _check_declared(path: Path, own: dict, wanted: str) -> None:
+    deps = own.get("deps") or []
+    texts = [own["description"], own.get("owner") or "", *(deps if isinstance(deps, list) else [None])]
+    if not all(isinstance(text, str) for text in texts):
+        raise NotebookError(f"{path}: its metadata is to be texts and a list of texts: {wanted}")
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise NotebookError(f"{path}: its metadata holds half a character: {error}") from error
+    if own.get("owner") and not OWNER.fullmatch(own["owner"]):
+        raise NotebookError(f"{path}: an owner is an e-mail address or team:NAME, not {own['owner']!r}")
+    if wrong := [name for name in deps if not DEP.fullmatch(name)]:
+        raise NotebookError(f"{path}: `deps` are names of assets, not {wrong[0]!r}")
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a notebook does not ask to be a job: a new one, somebody's sheet of paper."""
+    try:
+        return not read_cells(path)[0].get("glasshouse")
+    except NotebookError:
+        return path.is_file() and not path.stat().st_size
 
 
 def _check_parameters(path: Path, cells: tuple[Cell, ...]) -> None:
@@ -129,7 +169,7 @@ def assigned(path: Path, cell: Cell) -> dict[str, Any]:
     """Names that a parameters cell assigns, with their values where they are literals."""
     try:
         tree = ast.parse(cell.source)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise NotebookError(f"{path}: the parameters cell is not plain Python: {error}") from error
     found = {}
     for node in tree.body:
@@ -143,7 +183,7 @@ def assigned(path: Path, cell: Cell) -> dict[str, Any]:
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
 
 
@@ -174,6 +214,8 @@ def tables_of(text: str, dialect: str = "spark") -> list[str]:
         tree = sqlglot.parse_one(TEMPLATED.sub("x", text), dialect=dialect)
     except sqlglot.errors.SqlglotError as error:
         raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("the query is nested too deep") from error
     own = {cte.alias_or_name for cte in tree.find_all(exp.CTE)}
     return list(dict.fromkeys(table.name for table in tree.find_all(exp.Table) if table.name not in own))
 

@@ -20,10 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-import jinja2.meta
 import polars as pl
 
+from assets import templates
 from assets.attribution.rules import Rules
 from assets.lake import Lake, Window
 from assets.notebook.files import SQL_MAGIC, tables_of
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 # What a SQL job's template may use; the same names mean the same in a cell.
 JOB_VARIABLES = {"window_start", "window_end", "lookback_start", "window_ms", "delay_ms", "long_view_ms"}
 
-_TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # SQL, not HTML
 _BOUND = re.compile(r"\{(\w+):([^{}]+)\}")
 _SPARK_LOG = "SQLQueryContextLogger"  # pyspark 4 logs each refused query as a page of JSON besides raising it
 _LOOKBACK = re.compile(r"^--\s*lookback:\s*(\S+)", re.MULTILINE)
@@ -57,12 +55,12 @@ def render(text: str, values: Mapping[str, Any], rules: Rules) -> str:
     Raises SqlError for a variable that is not there or cannot be a literal.
     """
     try:
-        wanted = jinja2.meta.find_undeclared_variables(_TEMPLATES.parse(text))
+        wanted = templates.names(text)
         job = _job_variables(text, values, rules) if wanted & JOB_VARIABLES else {}
         filled = {name: job[name] if name in job else _literal(name, values) for name in wanted}
-        return _TEMPLATES.from_string(text).render(filled)
-    except jinja2.TemplateError as error:
-        raise SqlError(f"template: {error}") from error
+        return templates.render(text, filled)
+    except templates.TemplateRefused as error:
+        raise SqlError(f"template, line {error.lineno or 1}: {error.message}") from error
 
 
 def _job_variables(text: str, values: Mapping[str, Any], rules: Rules) -> dict[str, str | int]:

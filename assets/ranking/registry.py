@@ -19,6 +19,7 @@ import datetime as dt
 import getpass
 import json
 import os
+import re
 import shutil
 import subprocess
 from bisect import bisect_left
@@ -49,10 +50,10 @@ def folder(lake: Lake) -> Path:
 
 
 def versions(lake: Lake) -> list[str]:
-    """Complete versions, oldest first (a name begins with its time)."""
+    """Complete versions, oldest first (names ascend, see `publish`). A folder that lacks a file of FILES is none."""
     if not folder(lake).is_dir():
         return []
-    return sorted(p.name for p in folder(lake).iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and all((p / file).is_file() for file in FILES))
 
 
 def latest(lake: Lake) -> str | None:
@@ -66,7 +67,7 @@ def publish(lake: Lake, write: Callable[[Path], None]) -> str:
     Raises RankerError where a file of FILES is missing afterwards. A failure leaves no version behind.
     """
     root = folder(lake)
-    name = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S%f")
+    name = _next_name(root)
     hidden = root / f".writing-{name}"
     durable.make_folder(root)
     hidden.mkdir()
@@ -82,6 +83,18 @@ def publish(lake: Lake, write: Callable[[Path], None]) -> str:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
     return name
+
+
+def _next_name(root: Path) -> str:
+    """The time, or where the clock was set back since the newest version: a microsecond after that one."""
+    taken = [found[1] for path in root.glob("*") if (found := _NAME.fullmatch(path.name.removeprefix(".writing-")))]
+    now = dt.datetime.now(dt.UTC)
+    if taken:
+        now = max(now, dt.datetime.strptime(max(taken) + "+0000", f"{_NAME_TIME}%z") + dt.timedelta(microseconds=1))
+    return now.strftime(_NAME_TIME)
+
+
+_NAME, _NAME_TIME = re.compile(r"(\d{8}T\d{12})"), "%Y%m%dT%H%M%S%f"
 
 
 def write_json(path: Path, values: dict) -> None:

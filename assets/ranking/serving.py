@@ -291,9 +291,12 @@ def sources(columns: Sequence[str]) -> dict[str, tuple[tuple[str, ...], dict[str
     Raises RankerError for a column that training_samples.sql does not make of one column of one keyed table.
     """
     from assets.notebook.promote import LINE_TABLES
-    from assets.samples.sql_job import load_jobs
+    from assets.samples.sql_job import load_sound_jobs
 
-    jobs = {job.name: job for job in load_jobs(JOBS, LINE_TABLES)}
+    sound, broken = load_sound_jobs(JOBS, LINE_TABLES)
+    jobs = {job.name: job for job in sound}
+    if SAMPLES not in jobs or not jobs[SAMPLES].columns:
+        raise RankerError(f"{SAMPLES} cannot be served as it is now: {'; '.join(map(str, broken.values()))}")
     made = {column.name: column.sources for column in jobs[SAMPLES].columns}
     found: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
     for name in columns:

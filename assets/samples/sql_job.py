@@ -7,16 +7,15 @@ Everything that can be wrong with a file is found by `load_jobs`, without Spark,
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-import jinja2.meta
 import jinja2.nodes
 import pyarrow as pa
 import sqlglot
@@ -28,7 +27,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
-from assets import definitions
+from assets import definitions, templates
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
 from assets.lake import Lake, Table, Window
@@ -43,6 +42,8 @@ OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+")
 LOOKBACK = re.compile(r"(\d+)([hd])")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+MAX_BYTES = 2**20  # of a job's file
+
 # Any hour does for reading a template; the values never reach a table.
 EXAMPLE = Window(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, 1, tzinfo=dt.UTC))
 
@@ -53,8 +54,9 @@ TYPES = {**Spark.EXPRESSION_METADATA, exp.TimestampTrunc: {"returns": exp.DType.
 class SqlJobError(Exception):
     """A file of sql/lake/ that cannot be a job; the message begins with file:line."""
 
-    def __init__(self, path: Path, line: int, message: str) -> None:
+    def __init__(self, path: Path, line: int, message: str, jobs: tuple[str, ...] = ()) -> None:
         super().__init__(f"{path}:{line}: {message}")
+        self.jobs = jobs  # those that the error is about, where there are more than one
 
 
 @dataclass(frozen=True)
@@ -125,21 +127,79 @@ def load_jobs(folder: Path, tables: Iterable[Table], words: Mapping[str, str] | 
     alone; those of sql/definitions.toml by default. Raises SqlJobError for anything that would fail later: a wrong head, a
     template variable that does not exist, a syntax error, an unknown table or column, a cycle.
     """
+    jobs, broken = load_sound_jobs(folder, tables, words)
+    for error in broken.values():
+        raise error
+    return jobs
+
+
+def load_sound_jobs(
+    folder: Path, tables: Iterable[Table], words: Mapping[str, str] | None = None, taken: Iterable[str] = ()
+) -> tuple[list[SqlJob], dict[Path, Exception]]:
+    """As `load_jobs`, without the files that cannot be jobs: (jobs, why not by file).
+
+    taken: names that other assets have. A job that reads the table of a broken file is there, without columns: what they are made of
+    is not known until that file is mended.
+    """
     known = {table.name: {f.name: spark_type(f.type) for f in table.schema} for table in tables}
-    words = definitions.texts() if words is None else words
-    parsed = [_parse(path) for path in sorted(Path(folder).glob("*.sql"))]
-    by_name = {job.name: (job, query) for job, query in parsed}
-    for job, query in parsed:
-        if job.name in known:
-            raise SqlJobError(job.path, _head_line(job, "name"), f"`{job.name}` is already a table of the line")
-        _check_tables(job, query, set(known) | set(by_name))
+    broken: dict[Path, Exception] = {}
+    if words is None:
+        words = {}
+        with _noted(broken, definitions.FILE):
+            words = definitions.texts()
+    by_name: dict[str, tuple[SqlJob, exp.Query]] = {}
+    for path in files_of(folder, "sql"):
+        with _noted(broken, path):
+            job, query = _parse(path)
+            if job.name in known:
+                raise SqlJobError(path, _head_line(job, "name"), f"`{job.name}` is already a table of the line")
+            if job.name in taken:
+                raise SqlJobError(path, _head_line(job, "name"), f"`{job.name}` is already an asset; rename the job")
+            by_name[job.name] = job, query
+    tables_there = set(known) | set(by_name) | {path.stem for path in broken if path.suffix == ".sql"}
+    for job, query in list(by_name.values()):
+        with _noted(broken, job.path):
+            _check_tables(job, query, tables_there)
+    _leave_out(by_name, broken)
     done = []
-    for name in _ordered(by_name):
+    for name in _order_without_cycles(by_name, broken):
         job, query = by_name[name]
-        columns = _columns(job, query, known, words)
-        known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
-        done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
-    return done
+        with _noted(broken, job.path):
+            columns: tuple[Column, ...] = ()
+            if all(known.get(table) for table in job.inputs):
+                columns = _columns(job, query, known, words)
+                known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
+            done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
+    return done, broken
+
+
+def files_of(folder: Path, suffix: str) -> list[Path]:
+    """What of a folder is to be loaded, by name; hidden files (of editors) are not."""
+    return sorted(path for path in Path(folder).glob(f"*.{suffix}") if not path.name.startswith("."))
+
+
+@contextlib.contextmanager
+def _noted(broken: dict[Path, Exception], path: Path) -> Iterator[None]:
+    """What is wrong with one file is noted, whatever a parser makes of it, and the others go on."""
+    try:
+        yield
+    except Exception as error:
+        broken[path] = error
+
+
+def _leave_out(by_name: dict[str, tuple[SqlJob, exp.Query]], broken: Mapping[Path, Exception]) -> None:
+    for name in [name for name, (job, _) in by_name.items() if job.path in broken]:
+        del by_name[name]
+
+
+def _order_without_cycles(by_name: dict[str, tuple[SqlJob, exp.Query]], broken: dict[Path, Exception]) -> list[str]:
+    while True:
+        try:
+            return _ordered(by_name)
+        except SqlJobError as error:  # a cycle: all of it is left out, what reads from it stays
+            for name in error.jobs:
+                broken[by_name[name][0].path] = error
+            _leave_out(by_name, broken)
 
 
 def read_head(path: Path, text: str) -> Head:
@@ -199,8 +259,23 @@ def _lookback(text: str | None, refuse: Callable[[str], SqlJobError]) -> dt.time
     return dt.timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
 
 
+def _read(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise SqlJobError(path, 1, "not a file; rename or remove it")
+        if path.stat().st_size > MAX_BYTES:
+            raise SqlJobError(path, 1, f"larger than {MAX_BYTES:,} bytes, which no query is")
+        body = path.read_bytes()
+        return body.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise SqlJobError(path, line, f"not UTF-8 (byte 0x{body[error.start]:02x}); save the file as UTF-8") from error
+    except OSError as error:
+        raise SqlJobError(path, 1, f"cannot be read: {error.strerror}") from error
+
+
 def _parse(path: Path) -> tuple[SqlJob, exp.Query]:
-    text = path.read_text(encoding="utf-8")
+    text = _read(path)
     job = SqlJob(path, read_head(path, text), text, inputs=())
     _check_template(job)
     try:
@@ -210,6 +285,8 @@ def _parse(path: Path) -> tuple[SqlJob, exp.Query]:
         raise SqlJobError(path, first["line"] or 1, f"{first['description']} (near `{first['highlight']}`)") from error
     except TokenError as error:
         raise SqlJobError(path, len(text.splitlines()), f"{error}: is a quote or a comment left open?") from error
+    except RecursionError as error:
+        raise SqlJobError(path, 1, "the query is nested too deep") from error
     if len(found) != 1 or not isinstance(found[0], exp.Query):
         raise SqlJobError(path, 1, "a job is one SELECT; its result becomes the table")
     query = found[0]
@@ -240,7 +317,7 @@ def _ordered(by_name: Mapping[str, tuple[SqlJob, exp.Query]]) -> list[str]:
         cycle = error.args[1]  # each name reads the one before it; the first is also the last
         job, query = by_name[cycle[1]]
         line = next(table.this.meta.get("line", 1) for table in _tables(query) if table.name == cycle[0])
-        raise SqlJobError(job.path, line, f"a cycle, each reading the one before: {' -> '.join(cycle)}") from error
+        raise SqlJobError(job.path, line, f"a cycle, each reading the one before: {' -> '.join(cycle)}", tuple(cycle[1:])) from error
 
 
 def _head_line(job: SqlJob, key: str) -> int:
@@ -330,10 +407,6 @@ class Lineage:
 # --- templates ----------------------------------------------------------------------------------------------------
 
 
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-
-
 def variables(head: Head, window: Window, rules: Rules) -> dict[str, str | int]:
     """What a template may use: the window's bounds as SQL timestamps, the rules in milliseconds."""
     values: dict[str, str | int] = {
@@ -357,17 +430,20 @@ def _milliseconds(duration: dt.timedelta) -> int:
 
 
 def render(job: SqlJob, window: Window, rules: Rules) -> str:
-    """The job's SQL for a window. The lines stay where they are in the file."""
-    return _environment().from_string(job.template).render(variables(job.head, window, rules))
+    """The job's SQL for a window. The lines stay where they are in the file. Raises SqlJobError for what a template may not do."""
+    try:
+        return templates.render(job.template, variables(job.head, window, rules))
+    except templates.TemplateRefused as error:
+        raise SqlJobError(job.path, error.lineno or 1, f"template: {error.message}") from error
 
 
 def _check_template(job: SqlJob) -> None:
     try:
-        tree = _environment().parse(job.template)
-    except jinja2.TemplateSyntaxError as error:
-        raise SqlJobError(job.path, error.lineno, f"template: {error.message}") from error
+        tree, names = templates.parse(job.template), templates.names(job.template)
+    except templates.TemplateRefused as error:
+        raise SqlJobError(job.path, error.lineno or 1, f"template: {error.message}") from error
     allowed = variables(job.head, EXAMPLE, Rules())
-    for name in sorted(jinja2.meta.find_undeclared_variables(tree) - set(allowed)):
+    for name in sorted(names - set(allowed)):
         line = next(node.lineno for node in tree.find_all(jinja2.nodes.Name) if node.name == name)
         hint = "; say `-- lookback: 7d` in the head" if name == "lookback_start" else ""
         raise SqlJobError(job.path, line, f"no template variable `{name}`{hint}; there are: {', '.join(allowed)}")

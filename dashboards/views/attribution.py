@@ -118,7 +118,7 @@ def back(what: str) -> None:
 
 
 def of_note(choice: data.Choice, text: str) -> None:
-    back(f"Note {text}")
+    back(f"Note {design.plain(text)}")
     try:
         note_id = int(text)
     except ValueError:
@@ -158,7 +158,7 @@ FOLLOWED = (
 
 
 def of_user(choice: data.Choice, code: str) -> None:
-    back(f"User {code}")
+    back(f"User {design.plain(code)}")
     if not data.USER_CODE.fullmatch(code):
         st.info("A user's code is twelve hexadecimal digits; this is not one.", icon=":material/search:")
         return

@@ -36,7 +36,7 @@ def body(zone: str) -> None:
     names = [one["plan"] for one in reversed(found)]
     asked = st.query_params.get("plan", "")
     if asked and asked not in names:
-        st.warning(f"No plan is called {asked}; it was tidied away, or never was. This is the newest one.", icon=":material/search_off:")
+        st.warning(f"No plan is called {design.plain(asked)}; it was tidied away, or never was. This is the newest one.", icon=":material/search_off:")
     words = {one["plan"]: f"{one['plan']} · {one['status']}" for one in found}
     chosen = st.selectbox("Plan", names, index=names.index(asked) if asked in names else 0, format_func=words.get, width=420)
     st.query_params["plan"] = chosen
@@ -44,7 +44,7 @@ def body(zone: str) -> None:
     report = lakeside.backfill(data.lake(), chosen)
     if report is None:
         st.info(
-            f"Plan {chosen} of {_range(one['window'], zone)} is being computed, or was cut short. The same command again goes on where it was.",
+            f"Plan {design.plain(chosen)} of {_range(one['window'], zone)} is being computed, or was cut short. The same command again goes on where it was.",
             icon=":material/hourglass_top:",
         )  # fmt: skip
     else:
@@ -53,7 +53,7 @@ def body(zone: str) -> None:
 
 
 def of_plan(report: dict, zone: str) -> None:
-    st.subheader(f"{_range(report['window'], zone)}: {report['status']}", anchor=False)
+    st.subheader(f"{_range(report['window'], zone)}: {design.plain(report['status'])}", anchor=False)
     st.caption(rules_words(report))
     rows = {f"rows_{kind}": sum(one[kind] for one in report["rows"].values()) for kind in KINDS}
     values = {**rows, "hours_changed": len(report["hours_changed"]), "late_used": report["late_used"], "plan_seconds": report["cost"]["seconds"]}
@@ -95,7 +95,7 @@ def rules_words(report: dict) -> str:
         said.append(f"against {was['version']} ({was['fingerprint']}): {changes or 'the same'}")
     if report["edge_before"] or report["edge_after"]:
         said.append(f"rows of sessions over the edges: {report['edge_before']:,} before the range, {report['edge_after']:,} after it")
-    return " · ".join(said)
+    return " · ".join(design.plain(one, 600) for one in said)
 
 
 def commands(report: dict) -> None:
@@ -109,7 +109,7 @@ def commands(report: dict) -> None:
     with st.container(border=True):
         st.markdown(f"**{words}**", help=design.meaning("backfill_commands"))
         st.code(f"glasshouse backfill {verb} {plan}", language="bash")
-        st.caption(f"In Dagster: the asset `label_backfill`, the same partitions, `mode: {verb}`, `plan: {plan}`. This page changes nothing.")
+        st.caption(f"In Dagster: the asset `label_backfill`, the same partitions, `mode: {verb}`, plan {design.plain(plan)}. This page changes nothing.")
 
 
 def _sides(rows: dict, names: dict, of: str) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def rates(report: dict) -> None:
 def _changes(rows: pd.DataFrame) -> str:
     moved = rows[rows["change"].abs() >= 0.0005]
     said = ", ".join(f"{row.rate} {row.before:.2%} → {row.after:.2%} ({row.change:+.1%})" for row in moved.itertuples())
-    return said or "No rate changes."
+    return design.plain(said, 600) or "No rate changes."
 
 
 def funnel(report: dict) -> None:
@@ -197,7 +197,8 @@ def examples(report: dict, zone: str) -> None:
 def _example(one: dict) -> dict:
     row = one["row"]
     start = pd.Timestamp(row.get("session_start") or row["event_time"])
-    changes = ", ".join(f"{key} {_plain(old)} → {_plain(new)}" for key, (old, new) in one["changed"].items())
+    changes = ", ".join(f"{key} {_plain(old)} → {_plain(new)}" for key, (old, new) in one["changed"].items()
+                        if key != "user_id" or data.show_user_ids())  # fmt: skip
     return {"table": one["table"], "user": data.shown_user(row["user_id"]), "note_id": row["note_id"], "start": start, "change": changes,
             "events": " · ".join(_event(event, start) for event in one["events"])}  # fmt: skip
 
@@ -221,7 +222,7 @@ def stale(report: dict, zone: str) -> None:
     for column in ("first", "last"):
         rows[column] = pd.to_datetime(rows[column], utc=True)
     models = report["seen_by"]["models"]
-    note = f"Model versions trained on rows that change: {', '.join(models)}." if models else "No model version was trained on rows that change."
+    note = f"Model versions trained on rows that change: {design.plain(', '.join(models), 600)}." if models else "No model version was trained on rows that change."
     frame.sheet("Made of the old rows", "backfill_stale", data.in_zone(rows, zone), "backfill_stale", note,
                 f"Nothing downstream was made of rows that change. {note}")  # fmt: skip
 
@@ -258,7 +259,7 @@ def _range(window: list[str], zone: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return design.plain(f"{text[:1].upper()}{text[1:]}.", 600)
 
 
 frame.plain_page("Backfills", "Hours labeled anew beside the tables: what would change, what it costs, how to take it back.", body)

@@ -14,7 +14,7 @@ def body(zone: str) -> None:
     try:
         status, batches = lakeside.live(lake, data.landing(), BATCHES)
     except lakeside.StateUnreadable as error:
-        st.warning(f"The labeler's state cannot be read: {error}.", icon=":material/warning:")
+        st.warning(f"The labeler's state cannot be read: {frame.said(error)}.", icon=":material/warning:")
         status, batches = None, []
     for warning in (status or {}).get("warnings", ()):
         st.warning(f"{warning[0].upper()}{warning[1:]}.", icon=":material/schedule:")
@@ -78,7 +78,7 @@ def following(lake) -> None:
     left = list(rows.loc[rows["behind"] > MOMENTS, "follower"])
     note = "Everyone has heard of every commit." if len(rows) and not rows["behind"].any() else ""
     if left:
-        note = f":orange[{' and '.join(left)}: far behind. It tries again by itself; what `make up` prints says why it fails.]"
+        note = f":orange[{design.plain(' and '.join(left), 600)}: far behind. It tries again by itself; what `make up` prints says why it fails.]"
     frame.sheet("Followers of the commits", "followers", rows, "followers", note,
                 "Nobody follows the commits yet; `make up` starts the followers.")  # fmt: skip
 
@@ -87,7 +87,7 @@ def loads(zone: str) -> None:
     try:
         rows = data.in_zone(data.fresh("loads"), zone)
     except data.ClickHouseDown as error:
-        st.warning(f"ClickHouse does not answer. {str(error).capitalize()}.", icon=":material/cloud_off:")
+        st.warning(f"ClickHouse does not answer. {frame.said(error)}.", icon=":material/cloud_off:")
         return
     rows["bytes"] = [design.size(value) for value in rows["bytes"]]
     frame.sheet("What ClickHouse holds", "loads", rows, "loads", empty="ClickHouse holds no rows yet.")

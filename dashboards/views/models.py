@@ -43,7 +43,8 @@ def told(serves: str | None, past: list[dict], zone: str) -> None:
         return
     entry = next(one for one in reversed(past) if one["action"] in MOVES)
     at = pd.Timestamp(entry["at"]).tz_convert(zone)
-    st.markdown(f"**{serves}** serves since {at:%Y-%m-%d %H:%M:%S} {zone} ({entry['action']} by {entry['by']}: {entry['why']}).")
+    why = design.plain(f"({entry['action']} by {entry['by']}: {entry['why']})", 600)
+    st.markdown(f"**{design.plain(serves)}** serves since {at:%Y-%m-%d %H:%M:%S} {zone} {why}.")
 
 
 def verdict(chosen: str, past: list[dict]) -> None:
@@ -55,6 +56,7 @@ def verdict(chosen: str, past: list[dict]) -> None:
         beside = f"beside {found['compared_with']}" if found["compared_with"] else "; ".join(found["notes"])
         said = "passed" if found["passed"] else f"refused for {len(found['reasons'])} reasons"
         note = f"{said}, {beside}, on {found['samples']:,} samples of {found['held_out'][0][:16]} to {found['held_out'][1][:16]} UTC"
+        note = design.plain(note, 600)
     if found and not found["compared_with"]:  # nothing stands beside it
         rows = rows.dropna(axis="columns", how="all")
     digits = {name: st.column_config.NumberColumn(format="%.4f") for name in VERDICT if name not in ("head", "positives", "verdict")}

@@ -26,7 +26,7 @@ def body(choice: data.Choice, span: data.Span) -> None:
         outside = data.ask("outside_sessions", choice).sort_values("rows", ascending=False)
         frame.sheet("By kind and action", "outside", outside, "quality_outside")
     with right:
-        reasons = data.ask("quarantine_reasons", choice)
+        reasons = data.ask("quarantine_reasons", choice, show_ids=int(data.show_user_ids()))
         empty = "Nothing was refused in this range."
         frame.sheet("Quarantine, by reason", "quarantine_reasons", reasons, "quarantine_reasons", empty=empty)
     examples = data.ask("quarantine_examples", choice, show_ids=int(data.show_user_ids()))

@@ -21,7 +21,7 @@ from tests.integration.test_pages_apptest import frame, tiles
 from tests.pages import VIEWS
 
 pytestmark = pytest.mark.slow
-KEY = "a key"
+KEY = "a key of sixteen characters at least"
 
 
 @pytest.fixture(scope="module")

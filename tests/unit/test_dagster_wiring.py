@@ -13,7 +13,6 @@ from assets.attribution.rules import Rules
 from assets.events.contract import RAW_EVENTS
 from assets.events.landing import batches
 from assets.lake import Window
-from assets.samples.sql_job import SqlJobError
 from dagster_project import partitions, schedules
 from dagster_project import settings as environment
 from dagster_project.build import build_defs
@@ -42,7 +41,7 @@ def test_asset_keys(repository):
     assert sorted(key.to_user_string() for key in repository.asset_graph.executable_asset_keys) == [
         "account_actions", "account_hours", "click_sessions", "clickhouse/click_sessions", "clickhouse/events", "clickhouse/impression_sessions",
         "clickhouse/late_events", "clickhouse/order_attributions", "clickhouse/orphan_actions", "clickhouse/quarantine",
-        "clickhouse/spam_accounts", "compare_versions", "daily_active_users", "events",
+        "clickhouse/spam_accounts", "code_location", "compare_versions", "daily_active_users", "events",
         "hourly_funnel", "impression_sessions", "label_backfill", "labels", "late_events", "metrics", "note_products", "note_profiles",
         "order_attributions", "order_changes", "order_quarantine", "orders", "orphan_actions", "planting_actions", "quarantine", "ranker", "raw_events",
         "serving_ranker", "spam_accounts", "training_samples", "try_a_rule", "user_histories", "user_profiles", "user_topic_profiles",
@@ -59,6 +58,7 @@ def test_jobs_checks_schedules_and_sensors(repository):
         "clickhouse/events:equals_delta",
         "clickhouse/order_attributions:equals_delta",
         "clickhouse/spam_accounts:equals_delta",
+        "code_location:every_file_loads",
         "daily_active_users:grain_is_unique",
         "events:event_id_is_unique",
         "events:raw_is_events_quarantine_and_repeats",
@@ -80,16 +80,16 @@ def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(s.name for s in repository.schedule_defs) == [
         "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
     ]  # fmt: skip
-    assert sorted(s.name for s in repository.sensor_defs) == ["closed_samples", "landing_folder"]
+    assert sorted(s.name for s in repository.sensor_defs) == ["closed_samples", "files_left_out", "landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
     running = [s.name for s in started if s.default_status.value != "STOPPED"]
-    assert running == ["hourly_tidy"], "the housekeeping alone starts by itself"
+    assert running == ["hourly_tidy", "files_left_out"], "the housekeeping alone starts by itself, and who says which files are broken"
 
 
 def test_every_check_blocks_but_one_and_every_backfill_is_one_run(repository):
     graph = repository.asset_graph
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"spam_precision_recall"}, "rules about people may err: that warns, and stops nothing"
+    assert warning == {"spam_precision_recall", "every_file_loads"}, "rules about people may err, and nothing stands after a file: that stops nothing"
     policies = {key: graph.get(key).backfill_policy for key in graph.executable_asset_keys}
     assert {policy.policy_type.value for policy in policies.values()} == {"SINGLE_RUN"}
 
@@ -98,7 +98,7 @@ def test_a_range_over_the_line_needs_one_run(repository):
     graph = repository.asset_graph
     by_hour = {key for key in graph.executable_asset_keys if graph.get(key).is_partitioned}
     assert graph.executable_asset_keys - by_hour == {
-        *(dg.AssetKey(name) for name in ("ranker", "serving_ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
+        *(dg.AssetKey(name) for name in ("code_location", "ranker", "serving_ranker", *ORDER_KEYS)), dg.AssetKey(["clickhouse", "order_attributions"])
     }  # fmt: skip
     assert len({graph.get(key).partitions_def for key in by_hour}) == 1
 
@@ -115,12 +115,6 @@ def test_lineage_of_tables_and_columns_is_told(repository):
     assert columns["label_like"].type == "INT"
     assert columns["label_like"].description.endswith("← click_sessions.like")
     assert graph.get(dg.AssetKey("user_profiles")).owners == ["team:feed"]
-
-
-def test_a_broken_sql_file_stops_the_load(settings, tmp_path):
-    (tmp_path / "broken.sql").write_text("select 1")
-    with pytest.raises(SqlJobError, match=r"broken\.sql:1: the head"):
-        build_defs(settings, sql_folder=tmp_path)
 
 
 # --- partitions -------------------------------------------------------------------------------------------------------

@@ -265,3 +265,12 @@ def test_a_table_gains_columns_and_old_rows_have_none_in_them(lake):
     assert sorted(map(str, lake.read("thing")["y"].to_pylist())) == ["4", "None", "None"]
     tidy(lake, open_hours=0)
     assert sorted(map(str, lake.read("thing")["y"].to_pylist())) == ["4", "None", "None"]
+
+
+def test_tidying_leaves_what_a_writer_has_staged(lake):
+    """Its files are named by no version yet, and it commits them after the tidying, whatever `keep` says."""
+    both(lake, 1)
+    staged = lake.stage(Write(THING, rows((0, 2))))
+    tidy(lake, keep=dt.timedelta(0), open_hours=0)
+    lake.commit([staged], by="test")
+    assert content(lake) == [(hour(0), 1), (hour(0), 2)]

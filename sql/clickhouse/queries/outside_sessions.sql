@@ -11,7 +11,7 @@ WHERE subject IN ('late events', 'orphan actions', 'stray clicks')
 GROUP BY kind, detail
 HAVING rows > 0
 UNION ALL
-SELECT 'quarantined row', reason, count()
+SELECT 'quarantined row', replaceRegexpAll(reason, '\'[^\']*\'|"[^"]*"', '·') AS what, count()
 FROM quarantine
 WHERE hour >= toStartOfHour({minutes_start:DateTime('UTC')}) AND hour < {minutes_end:DateTime('UTC')}
-GROUP BY reason
+GROUP BY what
