@@ -50,10 +50,15 @@ def folder(lake: Lake) -> Path:
 
 
 def versions(lake: Lake) -> list[str]:
-    """Complete versions, oldest first (names ascend, see `publish`). A folder that lacks a file of FILES is none."""
+    """Versions, oldest first (names ascend, see `publish`). A folder that never was complete is none; one that was, and
+    has lost a file since, is refused by name when it is read."""
     if not folder(lake).is_dir():
         return []
-    return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and all((p / file).is_file() for file in FILES))
+    return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and _was_complete(p))
+
+
+def _was_complete(place: Path) -> bool:
+    return (place / SUMS).is_file() or all((place / file).is_file() for file in FILES)
 
 
 def latest(lake: Lake) -> str | None:
