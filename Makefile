@@ -69,7 +69,7 @@ chaos-metrics: setup  ## 100 kills of ClickHouse and of what loads it, then ever
 fuzz: setup  ## a million rows that nobody sends on purpose, by every way in and in every format (20 minutes)
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
-chaos-hostile:  ## what a hostile page, client, file, clock or signal does to what `make up` starts, here and on 82b1db2 (half an hour; sets up Chromium too)
+chaos-hostile:  ## what a hostile page, client, file, clock or signal does to what `make up` starts, here and on 82b1db2 (three quarters of an hour; sets up Chromium too)
 	@$(SETUP) --browser
 	@$(BIN)/python -m tests.chaos.hostile $(CHAOS_ARGS)
 

@@ -75,14 +75,25 @@ def down() -> None:
 
 
 @app.command()
-def clickhouse() -> None:
+def clickhouse(
+    url: Annotated[bool, typer.Option("--url", help="Print the endpoint's URL with the writer's password, and end.")] = False,
+    reader: Annotated[bool, typer.Option("--reader", help="With --url: the password of a reader.")] = False,
+) -> None:
     """Serve the embedded ClickHouse of this home on loopback."""
     from assets.metrics import endpoint
-    from dagster_project.processes import registered
+    from dagster_project import processes
 
     settings = _settings()
-    with registered(settings.home, "clickhouse"):
-        endpoint.serve(str(settings.clickhouse_folder), port=settings.clickhouse_port)
+    if url:
+        user = "reader" if reader else "writer"
+        print(endpoint.running(settings.clickhouse_folder, user) or settings.embedded_clickhouse(user))
+        return
+    reads = [settings.lake.root] if settings.lake.log is not None else []
+    with processes.registered(settings.home, "clickhouse"):
+        endpoint.serve(
+            str(settings.clickhouse_folder), port=settings.clickhouse_port, confined=True, reads=reads,
+            writes=[processes._folder(settings.home)],
+        )  # fmt: skip
 
 
 Heartbeat = Annotated[Optional[Path], typer.Option(hidden=True, help="File to touch while all is well; `up` looks at it.")]
@@ -188,13 +199,14 @@ def backfill_undo(plan: PlanId) -> None:
 
 
 def _swap(verb, plan: str) -> None:
+    from assets.metrics.client import masked
     from dagster_project import show
 
     settings = _settings()
     client = _clickhouse(settings)
     with show.progressing() as progress:
         done = verb(settings.lake, plan, client, progress=progress)
-    show.backfill_done(done, settings.clickhouse if client is None else None)
+    show.backfill_done(done, masked(settings.clickhouse) if client is None else None)
 
 
 @backfill.command("list")
@@ -369,10 +381,12 @@ def _range(start: str, end: str):
 
 def _clickhouse(settings):
     """A client, or None where ClickHouse does not answer: Delta is the truth, and the same command again finishes it."""
-    from assets.metrics.client import ClickHouseDown, connect
+    from assets.metrics.client import LOAD_S, ClickHouseDown, OtherHome, connect
 
     try:
-        return connect(settings.clickhouse)
+        return connect(settings.clickhouse, timeout_s=LOAD_S, folder=settings.embedded_folder)
+    except OtherHome:
+        raise
     except ClickHouseDown:
         return None
 

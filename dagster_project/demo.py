@@ -127,11 +127,12 @@ def _own_log(settings: Settings, log: Path, mapping_file: Path | None, say) -> W
 def clickhouse(settings: Settings, say: show.Steps) -> Iterator[str]:
     """URL of a ClickHouse that holds this home's metrics: the server, a running endpoint, or one started for now."""
     from assets.metrics import endpoint
+    from assets.metrics.client import masked
 
     if settings.clickhouse_url:
         yield settings.clickhouse_url
     elif url := endpoint.running(settings.clickhouse_folder):
-        say(f"ClickHouse's endpoint is running at {url}")
+        say(f"ClickHouse's endpoint is running at {masked(url)}")
         yield url
     else:
         with endpoint.started(settings.clickhouse_folder) as url:

@@ -21,7 +21,7 @@ _settings = load()
 lake = Tables(_settings.lake)
 rules = _settings.rules  # those in force
 lake_sql = LakeSql(_settings.lake, _settings.spark, _settings.rules)
-clickhouse = ClickHouseSql(_settings.clickhouse)
+clickhouse = ClickHouseSql(_settings.notebook_clickhouse)
 
 
 def load_ipython_extension(shell) -> None:

@@ -76,7 +76,7 @@ def _asset(notebook: files.Notebook, partitions: dg.TimeWindowPartitionsDefiniti
         output = settings.home / FOLDER / notebook.name / f"{start}_{end}.ipynb".replace(":", "")
         environment = {"GLASSHOUSE_HOME": str(settings.home), "GLASSHOUSE_LAKE": settings.lake.root}
         if notebook.reads_clickhouse:
-            environment["GLASSHOUSE_CLICKHOUSE_URL"] = clickhouse.address()
+            environment["GLASSHOUSE_CLICKHOUSE_URL"] = clickhouse.address("notebook")
         shown = {"Executed notebook": dg.MetadataValue.notebook(str(output)), "window": f"{start} to {end}"}
         try:
             found = files.run(notebook.path, output, {"window_start": start, "window_end": end}, environment)

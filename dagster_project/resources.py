@@ -30,13 +30,15 @@ class ClickHouse:
 
     def client(self):
         """A clickhouse-connect client. Raises ClickHouseDown where a server that was named does not answer."""
-        from assets.metrics.client import connect
+        from assets.metrics.client import LOAD_S, connect
 
-        return connect(self.address())
+        return connect(self.address(), timeout_s=LOAD_S, folder=None if self._url else self._folder)
 
-    def address(self) -> str:
-        """The URL, for a process that connects by itself (a notebook's kernel)."""
-        return self._url or self._endpoint()
+    def address(self, user: str = "loader") -> str:
+        """The URL, for a process that connects by itself (a notebook's kernel). user: of the embedded endpoint (access.USERS)."""
+        from assets.metrics import access
+
+        return self._url or access.signed(self._endpoint(), self._folder, user)
 
     def _endpoint(self) -> str:
         from assets.metrics import endpoint

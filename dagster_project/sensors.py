@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.events.landing import batches
-from assets.events.sources import shown
+from assets.events.names import shown
 from dagster_project.jobs import FRESH, LAND
 from dagster_project.partitions import key_of
 from dagster_project.settings import Settings

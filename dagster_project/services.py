@@ -249,7 +249,7 @@ def live(
 
     stop = stop_on_signals(heartbeat)
     following = [
-        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days), by=labeler.APP),
+        Follower(settings.lake, "clickhouse", loader.LiveSink(settings.clickhouse, *settings.clickhouse_days, folder=settings.embedded_folder), by=labeler.APP),
         Follower(settings.lake, "dagster", live_reports.Reporter(settings), by=labeler.APP),
     ]
     for follower in following:
@@ -277,7 +277,7 @@ def orders(settings: Settings, heartbeat: Path | None = None) -> None:
     chosen = rules.load_rules(settings.order_rules)  # a wrong file stops the start, not the night
     following = [
         Follower(settings.lake, "dagster_orders", live_reports.OrdersReporter(settings, chosen), by=take.APP),
-        Follower(settings.lake, "clickhouse_orders", loader.OrderSink(settings.clickhouse), by=take.APP),
+        Follower(settings.lake, "clickhouse_orders", loader.OrderSink(settings.clickhouse, folder=settings.embedded_folder), by=take.APP),
     ]
     for follower in following:
         follower.start()

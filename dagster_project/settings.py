@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
 from assets.lake import Lake
+from assets.metrics import access
 from assets.metrics.client import HIDDEN, masked
 from assets.spark import SparkSettings
 
@@ -108,13 +109,27 @@ class Settings:
 
     @property
     def clickhouse(self) -> str:
-        """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint."""
-        return self.clickhouse_url or f"http://127.0.0.1:{self.clickhouse_port}"
+        """URL of the ClickHouse in use: the server where one is set, else the embedded endpoint. It holds a password: print it masked."""
+        return self.clickhouse_url or self.embedded_clickhouse("loader")
 
     @property
     def pages_clickhouse(self) -> str:
         """URL by which the pages ask: that of a read-only user where one is set."""
-        return self.pages_clickhouse_url or self.clickhouse
+        return self.pages_clickhouse_url or self.clickhouse_url or self.embedded_clickhouse("pages")
+
+    @property
+    def notebook_clickhouse(self) -> str:
+        """URL by which notebooks ask; the embedded endpoint lets them read only."""
+        return self.clickhouse_url or self.embedded_clickhouse("notebook")
+
+    @property
+    def embedded_folder(self) -> Path | None:
+        """The folder of the embedded endpoint, None where a server is in use."""
+        return None if self.clickhouse_url else self.clickhouse_folder
+
+    def embedded_clickhouse(self, user: str) -> str:
+        """URL of the embedded endpoint with the password of a user of this home (access.USERS); draws the home's key at first use."""
+        return access.signed(f"http://127.0.0.1:{self.clickhouse_port}", self.clickhouse_folder, user)
 
     @property
     def clickhouse_days(self) -> tuple[int | None, int | None]:

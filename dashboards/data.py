@@ -260,7 +260,7 @@ def can_leave_out_spam(name: str) -> bool:
 
 @st.cache_resource(show_spinner=False)
 def _client(url: str):
-    client = connect(url, read_only=True)
+    client = connect(url, read_only=True, folder=_settings().embedded_folder)
     for name, value in LIMITS.items():
         found = client.server_settings.get(name)
         # A read-only user of a server may not change settings: there its own profile sets the limits (docs/boards.md).
@@ -293,6 +293,9 @@ def fresh(name: str, **parameters) -> pd.DataFrame:
         connect(url)  # says what to start, where nothing answers
         raise ClickHouseDown("ClickHouse answered once and then not; try again in a moment") from error
     except DatabaseError as error:
+        if error.code == 516:  # the password is of no user there: another home's endpoint has taken the port
+            _client.clear()
+            connect(url, read_only=True, folder=_settings().embedded_folder)
         if error.code == 60:  # UNKNOWN_TABLE
             raise NoTables(str(error)) from error
         if error.code in TOO_MUCH:

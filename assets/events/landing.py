@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets.events.sources import is_log
+from assets.events.names import is_log
 
 if TYPE_CHECKING:
     from assets.events.intake import Native

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 from assets.events import csv_records, json_lines, parquet_rows
 from assets.events.json_lines import CONTEXT
+from assets.events.names import SUFFIXES, is_log, shown, suffix_of
 
 __all__ = ["CONTEXT", "Block", "Layout", "SourceError", "header_of", "layout_of", "names_of", "parse_bodies", "read_blocks"]
 
@@ -35,15 +35,6 @@ HEAD_BYTES = 64 * 2**10  # of a longer row, kept in quarantine
 MAX_HEADER_BYTES = 2**20
 TOO_LONG = "line: longer than"  # the reason of a row of which only the beginning is kept
 _BOM = b"\xef\xbb\xbf"
-
-_SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
 
 
 class SourceError(Exception):
@@ -81,26 +72,14 @@ class Block:
         return len(self.number)
 
 
-def shown(path: Path | str) -> str:
-    """A path as text that can be printed and stored: bytes of a name that are not UTF-8 as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def is_log(name: str) -> bool:
-    """Whether a file of this name is a log by its suffix, in any case."""
-    lower = name.lower()
-    suffix = os.path.splitext(lower.removesuffix(".gz"))[1]
-    return suffix in _SUFFIXES and not (suffix == ".parquet" and lower.endswith(".gz"))
-
-
 def layout_of(
     path: Path, columns: tuple[str, ...] | None = None, separator: str | None = None, quote: str = '"'
 ) -> Layout:
     """The layout that a file's name tells. Raises SourceError for an unknown suffix."""
     if not is_log(path.name):
         raise SourceError(f"{shown(path)}: unknown suffix; a log is .jsonl, .csv or .tsv (each also .gz), or .parquet")
-    suffix = os.path.splitext(path.name.lower().removesuffix(".gz"))[1]
-    return Layout(_SUFFIXES[suffix], separator or ("\t" if suffix == ".tsv" else ","), quote, columns)
+    suffix = suffix_of(path.name)
+    return Layout(SUFFIXES[suffix], separator or ("\t" if suffix == ".tsv" else ","), quote, columns)
 
 
 def header_of(path: Path, layout: Layout) -> str | None:

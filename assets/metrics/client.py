@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+ANSWER_S = 75  # the endpoint ends a reader's statement after 60 and says so
+LOAD_S = 600  # statements of a load, a migration or a backfill, which may take minutes
 
 
 HIDDEN = "***"
@@ -33,35 +37,62 @@ class ClickHouseDown(ConnectionError):
     """Nothing answers at the URL; the message says what to start."""
 
 
-def connect(url: str, read_only: bool = False, wait_s: float = 0) -> Client:
+class OtherHome(ClickHouseDown):
+    """An embedded endpoint answers that does not know this home's password; the message names both folders."""
+
+
+def connect(
+    url: str, read_only: bool = False, wait_s: float = 0, timeout_s: float = ANSWER_S, folder: str | Path | None = None
+) -> Client:
     """A client for http(s)://user:password@host:port/database, safe to share between threads.
 
     read_only: sends readonly=2 with every query (settings may be given, nothing can be written), unless the server's
-    user is read-only anyway. wait_s: how long to wait for an endpoint that is still starting.
-    Raises ValueError for a URL of another kind, ClickHouseDown where nothing answers, and
+    user is read-only anyway. wait_s: how long to wait for an endpoint that is still starting. timeout_s: so long the client waits for
+    the next bytes of an answer. folder: the home's folder that is meant, for the message where another's endpoint answers.
+    Raises ValueError for a URL of another kind, ClickHouseDown where nothing answers, OtherHome where another home's endpoint does, and
     clickhouse_connect's DatabaseError for what the server itself refuses (a wrong password).
     """
     import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import DatabaseError
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("a ClickHouse URL looks like http(s)://user:password@host:port/database")
     port = parts.port or (8443 if parts.scheme == "https" else 8123)
     _wait(parts.hostname, port, wait_s)
-    client = clickhouse_connect.get_client(
-        interface=parts.scheme,
-        host=parts.hostname,
-        port=port,
-        username=unquote(parts.username or "default"),
-        password=unquote(parts.password or ""),
-        database=unquote(parts.path.strip("/")) or "default",
-        autogenerate_session_id=False,  # a session takes one query at a time; threads share this client
-        connect_timeout=5,
-        send_receive_timeout=600,
-    )
+    try:
+        client = clickhouse_connect.get_client(
+            interface=parts.scheme,
+            host=parts.hostname,
+            port=port,
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            database=unquote(parts.path.strip("/")) or "default",
+            autogenerate_session_id=False,  # a session takes one query at a time; threads share this client
+            connect_timeout=5,
+            send_receive_timeout=timeout_s,
+        )
+    except DatabaseError as error:
+        if error.code == 516:
+            _other_home(url, f"{parts.hostname}:{port}", folder, error)
+        raise
     if read_only and _setting(client, "readonly") == "0":
         client.set_client_setting("readonly", "2")
     return client
+
+
+def _other_home(url: str, address: str, folder: str | Path | None, error: Exception) -> None:
+    """Raises OtherHome where what answers is the embedded endpoint of another folder."""
+    from assets.metrics import access
+    from assets.metrics.endpoint import serves
+
+    if not (theirs := serves(url, timeout_s=5)):
+        return
+    ours = f"{folder} (folder {access.keys(folder).folder})" if folder else "the home that this URL is of"
+    raise OtherHome(
+        f"the ClickHouse endpoint at {address} serves another folder ({theirs}) and not {ours}; stop it, or give one of the two homes "
+        "another GLASSHOUSE_CLICKHOUSE_PORT (`glasshouse clickhouse --url` prints a home's URL)"
+    ) from error
 
 
 def _wait(host: str, port: int, wait_s: float) -> None:

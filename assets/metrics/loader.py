@@ -14,6 +14,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -24,7 +25,7 @@ from assets.counts import written
 from assets.events.contract import TIME
 from assets.lake import EPOCH, Lake, Table, Window, windows
 from assets.metrics import loads
-from assets.metrics.client import connect
+from assets.metrics.client import LOAD_S, connect
 from assets.metrics.loads import NO_MOMENT, LoadError, utc
 from assets.metrics.schema import FEED, ORDERS, PARTS, fed_by, migrate, retain
 
@@ -147,16 +148,18 @@ class LiveSink:
     """Follows the live labeler's commits: appends the rows of each batch to ClickHouse once.
 
     Called with (lake, moment) by assets.followers, which tries again while ClickHouse is away: a repeat is harmless.
-    row_days, aggregate_days: see schema.retain.
+    row_days, aggregate_days: see schema.retain. folder: see client.connect.
     """
 
-    def __init__(self, url: str, row_days: int | None = None, aggregate_days: int | None = None):
-        self.url, self.days = url, (row_days, aggregate_days)
+    def __init__(
+        self, url: str, row_days: int | None = None, aggregate_days: int | None = None, folder: Path | None = None
+    ):
+        self.url, self.days, self.folder = url, (row_days, aggregate_days), folder
         self._client: Client | None = None
 
     def __call__(self, lake: Lake, moment: Moment) -> None:
         if self._client is None:
-            client = connect(self.url)
+            client = connect(self.url, timeout_s=LOAD_S, folder=self.folder)
             load_missing(lake, client)
             retain(client, *self.days)
             self._client = client
@@ -170,13 +173,13 @@ class LiveSink:
 class OrderSink:
     """Follows the takes of orders: loads anew the hours whose attributions a take has changed."""
 
-    def __init__(self, url: str):
-        self.url = url
+    def __init__(self, url: str, folder: Path | None = None):
+        self.url, self.folder = url, folder
         self._client: Client | None = None
 
     def __call__(self, lake: Lake, moment: Moment) -> None:
         if self._client is None:
-            client = connect(self.url)
+            client = connect(self.url, timeout_s=LOAD_S, folder=self.folder)
             load_missing(lake, client, ORDERS)
             self._client = client
         table = PARTS[ORDERS][0].name

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from assets.lake import Lake, Window
 from assets.metrics import endpoint, loader
-from assets.metrics.client import connect
+from assets.metrics.client import LOAD_S, connect
 from benchmarks.labeler.measure import tree_rss
 from benchmarks.metrics import boards, data, fresh
 
@@ -76,7 +76,7 @@ def _load(lake: Lake, window: Window, url: str) -> dict:
         if hours % 24 == 0 or hours == of:
             print(f"  {table}: {hours} of {of} hours", flush=True)
 
-    client = connect(url)
+    client = connect(url, timeout_s=LOAD_S)
     counts = loader.load_window(lake, client, window, progress, probe=probe)
     took = time.perf_counter() - began
     rows = sum(counts.values())

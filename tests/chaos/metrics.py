@@ -22,7 +22,7 @@ from assets.attribution import live
 from assets.attribution.rules import Rules
 from assets.followers import read_cursor
 from assets.lake import Lake, Window
-from assets.metrics import endpoint, loader
+from assets.metrics import access, endpoint, loader
 from assets.metrics.client import connect
 from assets.metrics.schema import TABLES
 from assets.metrics.verify import verify_window
@@ -96,7 +96,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return access.signed(f"http://127.0.0.1:{self.port}", self.folder)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "assets.metrics.endpoint", "--path", str(self.folder), "--port", str(self.port)]

@@ -82,7 +82,7 @@ def test_up_starts_everything_and_one_signal_stops_it(tmp_path):
             wait_for(lambda: lake.exists("events") and lake.read("events").num_rows > 0, process, tmp_path)
             first = glasshouse("status", home=tmp_path).stdout
             wait_for(lambda: glasshouse("status", home=tmp_path).stdout != first, process, tmp_path)
-            wait_for(lambda: clickhouse_events(ports["CLICKHOUSE_PORT"]) > 0, process, tmp_path)
+            wait_for(lambda: clickhouse_events(tmp_path) > 0, process, tmp_path)
         finally:
             os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
             status = process.wait(60)
@@ -121,7 +121,11 @@ def code_location(port):
     return entry["name"], entry["locationOrLoadError"]["__typename"]
 
 
-def clickhouse_events(port):
+def clickhouse_events(home):
+    from assets.metrics import endpoint
     from assets.metrics.client import connect
 
-    return connect(f"http://127.0.0.1:{port}", read_only=True).command("SELECT count() FROM events")
+    url = endpoint.running(home / "clickhouse", "reader")
+    if url is None:
+        return 0
+    return connect(url, read_only=True).command("SELECT count() FROM events")

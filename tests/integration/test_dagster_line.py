@@ -27,7 +27,7 @@ KEYS = {
     "serving_ranker", "compare_versions",
     "clickhouse/events", "clickhouse/impression_sessions", "clickhouse/click_sessions", "clickhouse/orphan_actions",
     "clickhouse/late_events", "clickhouse/quarantine", "clickhouse/spam_accounts", "clickhouse/order_attributions", "labels", "metrics", "try_a_rule", "order_changes", "orders", "note_products",
-    "order_quarantine", "order_attributions", "planting_actions", "account_actions", "account_hours", "spam_accounts",
+    "order_quarantine", "order_attributions", "planting_actions", "account_actions", "account_hours", "spam_accounts", "code_location",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -42,6 +43,12 @@ def table(client, request):
     client.command(DDL.format(name))
     yield name
     client.command(f"DROP TABLE {name}")
+
+
+def asked(url):
+    """The URL without its credentials, and headers that bear them."""
+    parts = urlsplit(url)
+    return f"http://{parts.hostname}:{parts.port}", {"X-ClickHouse-User": parts.username, "X-ClickHouse-Key": parts.password}
 
 
 def process_of(path):
@@ -79,7 +86,7 @@ def test_inserts_in_every_compression(url, client, table, compression):
     import clickhouse_connect
 
     sender = clickhouse_connect.get_client(
-        host="127.0.0.1", port=int(url.rsplit(":", 1)[1]), compress=compression, autogenerate_session_id=False
+        dsn=url.replace("http://", "clickhousedb://"), compress=compression, autogenerate_session_id=False
     )
     sender.insert(table, [[i, "ü'\n"] for i in range(50_000)], column_names=["a", "b"])
     assert client.query(f"SELECT count(), uniq(a), any(b) FROM {table}").result_rows == [(50_000, 50_000, "ü'\n")]
@@ -169,17 +176,19 @@ def test_many_clients_read_and_write_at_once(url, client, table):
 
 
 def test_a_browsers_page_is_refused(url):
-    request = urllib.request.Request(f"{url}/?query=SELECT+1", headers={"Origin": "http://elsewhere.example"})
+    bare, credentials = asked(url)
+    request = urllib.request.Request(f"{bare}/?query=SELECT+1", headers=credentials | {"Origin": "http://elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request)
     assert error.value.code == 403 and error.value.headers["X-ClickHouse-Exception-Code"] == "497"
-    request = urllib.request.Request(f"{url}/?query=SELECT+1", headers={"Host": "elsewhere.example"})
+    request = urllib.request.Request(f"{bare}/?query=SELECT+1", headers=credentials | {"Host": "elsewhere.example"})
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(request)
 
 
 def test_curl_like_requests(url):
-    read = lambda path, body=None: urllib.request.urlopen(f"{url}{path}", body).read()  # noqa: E731
+    bare, credentials = asked(url)
+    read = lambda path, body=None: urllib.request.urlopen(urllib.request.Request(f"{bare}{path}", body, credentials)).read()  # noqa: E731
     assert read("/ping") == b"Ok.\n"
     assert read("/?query=SELECT+1") == b"1\n"
     assert read("/", b"SELECT 1 AS x FORMAT JSONEachRow") == b'{"x":1}\n'
@@ -189,11 +198,11 @@ def test_curl_like_requests(url):
 def test_a_second_endpoint_on_the_folder_says_who_has_it(url, tmp_path):
     with endpoint.started(tmp_path / "one") as first:
         assert endpoint.running(tmp_path / "one") == first
-        with pytest.raises(endpoint.EndpointError, match=f"is served by process-.* at {first}"):
+        with pytest.raises(endpoint.EndpointError, match=f"is served by process-.* at {asked(first)[0]}"):
             with endpoint.started(tmp_path / "one"):
                 pass
         with pytest.raises(endpoint.EndpointError, match="cannot be taken"):
-            with endpoint.started(tmp_path / "two", port=int(first.rsplit(":", 1)[1])):
+            with endpoint.started(tmp_path / "two", port=urlsplit(first).port):
                 pass
     assert endpoint.running(tmp_path / "one") is None
 
@@ -202,8 +211,9 @@ def test_a_second_endpoint_on_the_folder_says_who_has_it(url, tmp_path):
 def test_a_signal_stops_it_cleanly(tmp_path, number):
     command = [sys.executable, "-m", "assets.metrics.endpoint", "--path", str(tmp_path), "--port", "0"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    url = child.stdout.readline().strip()
-    assert connect(url).query("SELECT 1").result_rows == [(1,)]
+    said = child.stdout.readline().strip()
+    assert endpoint.running(tmp_path).endswith(said.removeprefix("http://"))
+    assert connect(endpoint.running(tmp_path)).query("SELECT 1").result_rows == [(1,)]
     child.send_signal(number)
     _, errors = child.communicate(timeout=30)
     assert (child.returncode, errors) == (0, "")

@@ -4,6 +4,7 @@ import datetime as dt
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -301,7 +302,7 @@ def test_clickhouse_follows_the_live_commits_and_catches_up_after_it_was_away(tm
     lake, said = Lake(str(tmp_path / "lake")), []
     rows = [batch(lake, number) for number in range(3)]
     with endpoint.started(tmp_path / "clickhouse") as url:
-        port = int(url.rsplit(":", 1)[1])
+        port = urlsplit(url).port
         follower = Follower(lake, "clickhouse", loader.LiveSink(url), by="live", say=said.append)
         while follower.step():
             pass

@@ -5,12 +5,14 @@ import datetime as dt
 import pytest
 
 from assets.attribution.rules import SHIPPED
+from assets.metrics.client import masked
 from dagster_project import services, settings
 
 
 def test_defaults_need_no_environment():
     found = settings.load({})
-    assert found.clickhouse == "http://127.0.0.1:8123"
+    assert masked(found.clickhouse) == "http://loader:***@127.0.0.1:8123"
+    assert masked(found.pages_clickhouse) == "http://pages:***@127.0.0.1:8123"
     assert found.rules.window == dt.timedelta(minutes=20)
     assert found.lake.root == str(found.home / "lake")
 
@@ -56,6 +58,12 @@ def test_every_setting_is_listed_with_its_value():
     rows = {name: value for name, value, _ in settings.listed({"GLASSHOUSE_WINDOW": "5m"})}
     assert rows["GLASSHOUSE_WINDOW"] == "5m"
     assert set(rows) == {settings.PREFIX + name for name in settings.KNOWN}
+
+
+def test_passwords_and_keys_are_not_listed():
+    env = {"GLASSHOUSE_CLICKHOUSE_URL": "https://me:secret@host/db", "GLASSHOUSE_PAGES_CLICKHOUSE_URL": "http://x:secret@host", "GLASSHOUSE_USER_KEY": "secret"}
+    rows = {name: value for name, value, _ in settings.listed(env)}
+    assert "secret" not in str(rows) and rows["GLASSHOUSE_CLICKHOUSE_URL"] == "https://me:***@host/db"
 
 
 def test_a_home_with_a_log_of_ones_own_gets_no_generated_traffic(tmp_path):

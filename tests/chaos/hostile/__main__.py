@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=Path("build/reports/hostile.json"))
     given = parser.parse_args()
     attacks = [one for one in load() if not given.only or any(word in one.name or word in one.kind for word in given.only)]
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what was started is to be stopped, too
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     begun = time.monotonic()
     today = {} if given.no_today else attack.run(Tree(given.root.resolve(), "today"), attacks)
     base: dict[str, Result] = {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -32,7 +34,8 @@ MARK = "HOSTILE_HOUSE"  # in the environment of every process of a house, its gr
 START_SECONDS, STOP_SECONDS, ANSWER_SECONDS = 180, 45, 20
 MEMORY_MB = 1024  # what the labeler is allowed
 WATCHDOG_BYTES = 10 << 30  # a house that takes more is ended, for the sake of this machine
-TOKEN_FILES = {"reader": "clickhouse_reader_token", "writer": "clickhouse_writer_token"}
+WARM_SECONDS = 180  # the first batch, compiling included
+KEY_FILE = "endpoint.key"  # in the folder of ClickHouse's tables; passwords are derived from it
 # A part of the command line of each process, in any tree.
 ROLES = {
     "clickhouse": ("glasshouse clickhouse",),
@@ -127,15 +130,17 @@ class House:
     def orders(self) -> Path:
         return self.home / "orders"
 
-    def token(self, role: str) -> str | None:
-        """The home's token for `reader` or `writer` of ClickHouse's endpoint; None where the tree draws none."""
-        path = self.home / TOKEN_FILES[role]
-        return path.read_text().strip() if path.exists() else None
+    def password(self, role: str) -> str | None:
+        """The home's password of a `reader` or `writer` at ClickHouse's endpoint; None where the tree draws none."""
+        path = self.home / "clickhouse" / KEY_FILE
+        if not path.exists():
+            return None
+        return hmac.new(path.read_bytes().strip(), f"{role}:{path.stat().st_ino}".encode(), hashlib.sha256).hexdigest()
 
-    def credentials(self, role: str = "reader") -> dict[str, str]:
-        """The headers by which a client of the house says who it is."""
-        token = self.token(role)
-        return {"X-ClickHouse-User": role, "X-ClickHouse-Key": token} if token else {}
+    def credentials(self, user: str = "reader") -> dict[str, str]:
+        """The headers by which a client of the house says who it is: `reader`, `pages` (a reader, too) or `writer`."""
+        password = self.password("writer" if user == "writer" else "reader")
+        return {"X-ClickHouse-User": user, "X-ClickHouse-Key": password} if password else {}
 
     # --- life ---
 
@@ -161,6 +166,8 @@ class House:
             said = self.said()[-1500:]
             self.stop()
             raise HouseError(f"{', '.join(missing)} of {self.tree.name} did not start: {said}")
+        if warm := {"live": works, "orders": takes_orders}.get(self.verb[0]):  # these have no port that would answer
+            warm(self, WARM_SECONDS)
         return self
 
     def stop(self) -> None:
@@ -221,7 +228,7 @@ class House:
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
                 line = " ".join([os.path.basename(word) if word.startswith("/") else word for word in words])
-                if os.path.basename(words[0]) in ("sh", "bash"):  # waits, and will become it
+                if not words or os.path.basename(words[0]) in ("sh", "bash"):  # ends just now, or waits and will become it
                     continue
                 for role, parts in ROLES.items():
                     if any(part in line for part in parts):
@@ -280,10 +287,9 @@ class House:
             return self.ask("SELECT 1", timeout_s=timeout_s).body.strip() == b"1"
         return wire.get(port, WITH_PORT[role], timeout_s=timeout_s).status == 200
 
-    def ask(self, sql: str, timeout_s: float = 10, role: str = "reader", **options: str) -> wire.Reply:
-        """A query as the pages send it: the body of a POST, with the home's token where there is one."""
-        options = {"readonly": "2"} | options if role == "reader" else options
-        return wire.post(self.ports["clickhouse"], "/" + wire.query(**options), sql.encode(), self.credentials(role), timeout_s)
+    def ask(self, sql: str, timeout_s: float = 10) -> wire.Reply:
+        """A query as the pages send it: the body of a POST, as a reader."""
+        return wire.post(self.ports["clickhouse"], "/" + wire.query(readonly="2"), sql.encode(), self.credentials("pages"), timeout_s)
 
 
 # --- good input -------------------------------------------------------------------------------------------------------
@@ -376,12 +382,12 @@ def takes_orders(house: House, within_s: float = 30) -> str | None:
     """Land a good order; None once it is among the orders."""
     number = time.time_ns() // 1000
     land(house.orders, f"good-{number}.jsonl", lines([order(number)]))
-    in_time(lambda: number in _order_ids(house) or house.process.poll() is not None, within_s)
-    if number in _order_ids(house):
+    in_time(lambda: str(number) in _order_ids(house) or house.process.poll() is not None, within_s)
+    if str(number) in _order_ids(house):
         return None
     end = house.process.poll()
     return f"a good order is not taken ({f'it ended with {end}' if end is not None else 'it still runs'}): ...{house.said()[-250:]}"
 
 
-def _order_ids(house: House) -> set[int]:
-    return {int(one) for one in column(house, "orders", "order_id")}
+def _order_ids(house: House) -> set[str]:
+    return {str(one) for one in column(house, "orders", "order_id")}

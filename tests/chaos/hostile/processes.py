@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.hostile.attack import ALIVE, GONE, Skip, attack
-from tests.chaos.hostile.house import ROLES, NOT_OF_UP, House, free_port, in_time, works
+from tests.chaos.hostile.attack import ALIVE, GONE, attack
+from tests.chaos.hostile.house import NOT_OF_UP, ROLES, House, HouseError, free_port, in_time, works
 
 BACK_SECONDS = 45  # a killed process answers again
 HANG_SECONDS = 20  # the setting HANG_AFTER of these attacks
-NOTICED_SECONDS = 2 * HANG_SECONDS + BACK_SECONDS  # a hung one is noticed, ended, and answers again
+NOTICED_SECONDS = 180  # a hung one is noticed, asked to end, ended, and another one runs
 DAEMON_SECONDS = 180  # Dagster's daemons give a sign of life every half minute
 UNNOTICED_SECONDS = 30  # how long a tree is watched that has no such setting
 GONE_SECONDS = 30  # after which nothing is left of a killed `up`
@@ -184,10 +184,8 @@ def third_labeler(house):
         with contextlib.suppress(Exception):
             third.start()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            third.process.wait(15)
+            third.process.wait(45)  # it has to load first, and then to find the second
         if third.process.poll() is None:
-            works(third, 5)
-            time.sleep(3)
             if second.process.poll() is not None:
                 return "the third labeler evicted the second"
             return "a third labeler runs beside the second"
@@ -219,10 +217,13 @@ def absurd_settings(house):
 
 @attack("setting", verb="")
 def home_with_odd_letters(house):
-    """A home whose name holds ?, #, %, a blank and an umlaut."""
+    """A home whose name holds ?, #, %, a blank and an umlaut: it works, or the setting is refused by name."""
     odd = House(house.tree, house.folder / "ho?me #%41 \xfc", ("live",))
     try:
-        odd.start()
+        with contextlib.suppress(HouseError):
+            odd.start()
+        if odd.process.poll() is not None and "GLASSHOUSE_HOME" in odd.said() and "Traceback" not in odd.said():
+            return None
         if seen := works(odd):
             return seen
         done = house.tree.run(odd.home, "status")

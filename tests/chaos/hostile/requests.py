@@ -34,9 +34,9 @@ def target(sql: str, **more: str) -> str:
 
 
 def everyone(house: House) -> list[tuple[str, dict[str, str]]]:
-    """Who attacks: nobody known, and one with the reader's token where the tree has one."""
+    """Who attacks: nobody known, and one with the reader's password where the tree has one."""
     found: list[tuple[str, dict[str, str]]] = [("nobody", {})]
-    return found + ([("a reader", house.credentials("reader"))] if house.token("reader") else [])
+    return found + ([("a reader", house.credentials("reader"))] if house.password("reader") else [])
 
 
 def page_asks(house: House, within_s: float = IN_TIME) -> str | None:
@@ -227,10 +227,10 @@ def secrets_in_dagster(house):
     port = house.ports["dagster"]
     text = "{ repositoriesOrError { ... on RepositoryConnection { nodes { allTopLevelResourceDetails { name configuredValues { key value } } } } } }"
     reply = wire.post(port, "/graphql", doors.graphql_body(text), {"Content-Type": "application/json"})
-    secret = house.token("writer") or house.settings.get("SECRET")
+    secret = house.password("writer")
     if not secret:
-        raise Skip("this tree has no secret of its own")
-    return f"the writer's token is shown: {reply.said}" if secret.encode() in reply.body else None
+        raise Skip("this tree has no password of its own")
+    return f"the writer's password is shown: {reply.said}" if secret.encode() in reply.body else None
 
 
 @attack("request")

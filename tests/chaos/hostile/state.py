@@ -19,7 +19,7 @@ from tests.chaos.hostile.attack import Skip, attack
 from tests.chaos.hostile.house import House, Tree, column, now, works
 
 HERE = Path(__file__).resolve().parents[3]
-CUTS = 10
+CUTS = 4  # of each kind of work; `python -m tests.chaos.powercut` makes more
 POWERCUT = ("powercut.py", "powercut_victim.py", "powercut.c", "command.py")
 
 
