@@ -5,18 +5,20 @@ Dagster's plots: dagster_project/live_reports.py).
 
 A moment is handed on at least once, in order: the cursor moves after the handler has returned, so what the handler does must
 bear a repeat. What the handler raises is told and tried again until it works: nothing is skipped, and the commit log keeps
-what nobody has fetched (tidy.py). Cursors lie in _commits/followers/NAME.json.
+what nobody has fetched (tidy.py). Cursors lie in _commits/followers/NAME.json; one that is damaged is taken for one that has seen
+nothing, which repeats moments and is told. A moment missing between two others is an error: what it added would never be handed on.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from assets.commits import Moment, write_durably
+from assets import durable
+from assets.commits import CommitError, Moment
 from assets.lake import Lake
 
 POLL_S = 0.2
@@ -32,7 +34,7 @@ class Follower:
     def __init__(self, lake: Lake, name: str, handler: Handler, by: str, say: Callable[[str], None] = print):
         self.lake, self.name, self.handler, self.by, self.say = lake, name, handler, by, say
         self.path = _folder(lake) / f"{name}.json"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.path.parent)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follower {name}", daemon=True)
 
@@ -68,20 +70,32 @@ class Follower:
     def step(self) -> bool:
         """Hand on the next moment; False where there is none."""
         cursor = read_cursor(self.path)
-        number = next((number for number in self.lake.log.numbers() if number > cursor), None)
+        numbers = self.lake.log.numbers()
+        number = next((number for number in numbers if number > cursor), None)
         if number is None:
             return False
+        if number > cursor + 1 and numbers[0] <= cursor:  # forgotten are only the oldest, and none that was not fetched
+            raise CommitError(
+                f"moments {cursor + 1} to {number - 1} are gone from {self.lake.log.root} and were not handed on; put their files back "
+                f"from a copy, or write {{\"moment\": {number - 1}}} into {self.path} and load the hours since anew"
+            )
         moment = self.lake.log.moment(number)
         if moment.by == self.by:
             self.handler(self.lake, moment)
-        write_durably(self.path, json.dumps({"moment": number}).encode())
+        durable.write_durably(self.path, durable.sealed(f"{FOLDER}/{self.path.name}", {"moment": number}))
         return True
 
 
 def read_cursor(path: Path) -> int:
+    """The last moment that was handed on; -1 for none, and where the file is damaged, which is set aside and told."""
     try:
-        return json.loads(path.read_text())["moment"]
+        return int(durable.unsealed(path, f"{FOLDER}/{path.name}")["moment"])
     except FileNotFoundError:
+        return -1
+    except (durable.DamagedError, TypeError, KeyError, ValueError) as error:
+        with contextlib.suppress(FileNotFoundError):  # by another reader
+            durable.set_aside(path, getattr(error, "why", "is damaged"), "every moment that is kept is handed on again")
+            durable.write_durably(path, durable.sealed(f"{FOLDER}/{path.name}", {"moment": -1}))
         return -1
 
 

@@ -10,16 +10,21 @@ A window is half-open, [start, end), in whole hours.
 Every read sees a moment: the versions of all tables that belong together. `lake.open("events")` takes the newest moment;
 `lake.pinned()` is a lake that stays at one, for whoever reads more than one table or reads twice. A lake that is not a
 local folder has no commit log: there each table is read at its newest version.
+
+What a local lake writes is durable before it is published, and what it reads is held against what was written: the table's
+log against the moment (deltalog.py), each data file against the checksum in its name, when a read first touches it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +38,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from assets import deltalog, durable
 from assets.commits import CommitError, CommitLog, Moment
+from assets.durable import DamagedError
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -44,10 +51,14 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 COMMIT_APP = "glasshouse/commits"  # in each Delta commit: the number of the moment that it belongs to
 CONFLICT_TRIES = 6
 COMMITTERS = 4
+SUM_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 # Delta's own 100: a commit then reads up to a hundred others first, and takes 50 ms in place of 15.
 CONFIGURATION = {"delta.checkpointInterval": "20"}
 HOUR_FOLDER = "hour=%Y-%m-%d%%20%H%%3A00%%3A00.000000"
 HOUR = pa.field("hour", TIME, metadata={"comment": "start of the hour, UTC; the partition"})
+
+
+RESTORE = "put it back from a copy of the lake; `glasshouse check` lists all that is damaged"
 
 
 class LakeError(Exception):
@@ -172,16 +183,57 @@ class Lake:
         if self.log is None or (self.moment and moment is None):
             return self
         try:
-            return replace(self, moment=self.log.newest() if moment is None else self.log.moment(moment))
+            found = self.log.newest() if moment is None else self.log.moment(moment)
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+        if moment is None and found and any(self._is_lost(found, name) for name in found.tables):
+            return self.pinned()  # published meanwhile
+        return replace(self, moment=found)
+
+    def open(self, name: str, version: int | None = None) -> DeltaTable:
+        """Open a table as the moment has it, or at the version given.
+
+        Raises LakeError where there is none, and where its log is not what was committed.
+        """
+        moment = self.moment or self._newest()
+        if version is None:
+            version = moment.tables.get(name) if moment else None
+            if self.moment is None and moment and version is not None and self._is_lost(moment, name):
+                return self.open(name)  # published meanwhile
+        return self._once("table", name, version, lambda: self._open(name, version, moment))
+
+    def _newest(self) -> Moment | None:
+        if self.log is None:
+            return None
+        try:
+            return self.log.newest()
         except CommitError as error:
             raise LakeError(str(error)) from error
 
-    def open(self, name: str, version: int | None = None) -> DeltaTable:
-        """Open a table as the moment has it, or at the version given. Raises LakeError where there is none."""
-        if version is None:
-            moment = self.moment or (self.log.newest() if self.log else None)
-            version = moment.tables.get(name) if moment else None
-        return self._once("table", name, version, lambda: self._open(name, version))
+    def _is_lost(self, moment: Moment, name: str) -> bool:
+        """Whether a newer moment than `moment` is there by now. Raises LakeError where one must have been, and is gone."""
+        table, version = Path(self.path(name)), moment.tables[name]
+        while deltalog.entry(table, version + 1).exists():
+            now = self._newest()
+            if now is not None and now.number > moment.number:
+                return True
+            if (self.log.root / "intent.json").exists():
+                return False  # in the making
+            version += 1
+            try:
+                seen = deltalog.transactions(deltalog.actions(table, version)).get(COMMIT_APP)
+            except DamagedError:
+                return False  # above the moment: of a writer that died
+            if seen is not None and seen > moment.number and not self._published_meanwhile(moment):
+                raise LakeError(
+                    f"{self.log._path(seen)} is gone, or its intent: {deltalog.entry(table, version)} was committed with it; "
+                    "put it back from a copy of the lake"
+                )
+        return False
+
+    def _published_meanwhile(self, moment: Moment) -> bool:
+        now = self._newest()
+        return now is not None and now.number > moment.number
 
     @cached_property
     def _opened(self) -> dict[tuple[str, str, int], Any]:
@@ -200,13 +252,41 @@ class Lake:
         """A table as it is now, half a commit perhaps: for who tends the files, never for who reads the rows."""
         return self._open(name)
 
-    def _open(self, name: str, version: int | None = None) -> DeltaTable:
+    def _open(self, name: str, version: int | None = None, moment: Moment | None = None) -> DeltaTable:
+        if self.log is not None:
+            moment = moment or self._newest()
+            at = version if version is not None else moment.tables.get(name) if moment else None
+            if at is not None:
+                self._check_log(name, at, moment)
         try:
             return DeltaTable(self.path(name), version=version, storage_options=self.storage_options or None)
         except TableNotFoundError as error:
+            if moment is not None and name in moment.tables:
+                raise LakeError(f"{self.path(name)}/_delta_log is gone, or empty; {RESTORE}") from error
             raise LakeError(
                 f"the lake at {self.root} has no table `{name}`; materialize the asset `{name}`, or run `make demo`"
             ) from error
+        except (DeltaError, OSError, ValueError) as error:
+            if self.log is not None and deltalog.drop_stale_hint(Path(self.path(name))):
+                return self._open(name, version, moment)
+            at = "" if version is None else f" at version {version}"
+            raise LakeError(f"{self.path(name)}/_delta_log cannot be read{at} ({_first_line(error)}); {RESTORE}") from error
+
+    def _check_log(self, name: str, version: int, moment: Moment | None) -> None:
+        """Raises LakeError where the table's log up to that version is not what was committed, or has a hole."""
+        table = Path(self.path(name))
+        try:
+            if moment is None or moment.tables.get(name) != version:
+                moment = self.log.of_version(name, version)
+            chain = deltalog.chain_of(moment.logs.get(name)) if moment else None
+            if chain is not None and chain.version == version:
+                deltalog.check(table, chain)
+            else:
+                deltalog.check_unchained(table, version)
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+        except DamagedError as error:
+            raise LakeError(f"{error}; {RESTORE}") from error
 
     def version(self, name: str) -> int:
         return self.open(name).version()
@@ -238,16 +318,41 @@ class Lake:
             # delta-rs's own file system is Python called from Arrow's threads: a process that ends soon after reading aborts.
             files = fs.SubTreeFileSystem(self.path(name), fs.LocalFileSystem())
         table = self.open(name, version)
-        return self._once("dataset", name, table.version(), lambda: table.to_pyarrow_dataset(filesystem=files))
+        if files is None:
+            return self._once("dataset", name, table.version(), lambda: table.to_pyarrow_dataset())
+        return self._once("dataset", name, table.version(), lambda: _checked(self, name, table.to_pyarrow_dataset(filesystem=files)))
 
     def added(self, moment: Moment, table: Table) -> pa.Table:
-        """The rows that a moment's commit added to a table. Raises LakeError where their files are gone."""
-        paths = [f"{self.path(table.name)}/{path}" for path in moment.added.get(table.name, [])]
-        try:
-            parts = [_with_hour(pq.ParquetFile(path).read(), path, table) for path in paths]
-        except FileNotFoundError as error:
-            raise LakeError(f"the files of moment {moment.number} were tidied away: {error}") from error
+        """The rows that a moment's commit added to a table. Raises LakeError where their files are gone, or damaged."""
+        named = moment.added.get(table.name, [])
+        if gone := [path for path in named if not Path(self.path(table.name), path).exists()]:
+            raise LakeError(f"the files of moment {moment.number} were tidied away: {self.path(table.name)}/{gone[0]}")
+        self.check_files(table.name, named)
+        parts = [_with_hour(pq.ParquetFile(f"{self.path(table.name)}/{path}").read(), path, table) for path in named]
         return pa.concat_tables(parts) if parts else table.empty()
+
+    def check_files(self, name: str, paths: Iterable[str], within: str | None = None) -> int:
+        """Hold data files of a table against their checksums, each once as long as it is not touched; returns how many have one.
+
+        paths: within the table, as on disk, or whole ones. within: another folder in which they lie. A lake that is not a local folder has none: 0.
+        Raises LakeError naming the first that is gone or not what was written.
+        """
+        if self.log is None:
+            return 0
+        folder, known, count = within or self.path(name), None, 0
+        for path in paths:
+            place = os.path.join(folder, path)
+            wanted = SUM_IN_NAME.search(path)
+            try:
+                if wanted is None:
+                    known = self.log.sums(name) if known is None else known
+                    wanted = known.get(os.path.relpath(place, folder))
+                else:
+                    wanted = wanted[1]
+                count += _check_file(place, wanted)
+            except DamagedError as error:
+                raise LakeError(f"{error}; {RESTORE}") from error
+        return count
 
     def span(self, name: str) -> Window | None:
         """From the first to the last hour for which the table holds rows; None without any, and without the table."""
@@ -277,21 +382,24 @@ class Lake:
         """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
         if self.log and table.name in self.log.named:
             return
-        newest = self.log.newest() if self.log else None
+        newest = self._newest()
         if newest:
             self.log.named.update(newest.tables)
         if self.exists(table.name) and (self.log is None or (newest and table.name in newest.tables)):
             return
-        DeltaTable.create(
-            self.path(table.name),
-            schema=table.schema,
-            mode="ignore",
-            partition_by=["hour"] if table.partitioned else None,
-            name=table.name,
-            description=table.description,
-            configuration=CONFIGURATION,
-            storage_options=self.storage_options or None,
-        )
+        try:
+            DeltaTable.create(
+                self.path(table.name),
+                schema=table.schema,
+                mode="ignore",
+                partition_by=["hour"] if table.partitioned else None,
+                name=table.name,
+                description=table.description,
+                configuration=CONFIGURATION,
+                storage_options=self.storage_options or None,
+            )
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"{self.path(table.name)} cannot be made ({_first_line(error)}); make room, or see who may write there") from error
         self.publish("create", [table.name])  # else a reader would take its newest version, half a commit perhaps
 
     def appended(self, name: str, app: str) -> int | None:
@@ -363,6 +471,9 @@ class Lake:
             _check_inside(table.name, data, *windows)
         bounds = None if windows is None else [[one.start.isoformat(), one.end.isoformat()] for one in windows]
         adds = [_write_file(self.path(table.name), part, hour) for hour, part in _by_hour(table, data)]
+        for add in adds:
+            path = os.path.join(self.path(table.name), add["path"])
+            self._syncing[path] = durable.sync_later(path)
         return {"table": table.name, "window": bounds, "adds": adds}
 
     def commit(
@@ -385,6 +496,7 @@ class Lake:
         Raises LakeError where the lock is not to be had or the log is not ours alone.
         """
         try:
+            self._durable(steps)
             with self.log.locked():
                 before = self._recovered()
                 fence()
@@ -416,6 +528,24 @@ class Lake:
 
         return self.commit(steps, fence=fence, **named)
 
+    @cached_property
+    def _syncing(self) -> dict[str, Future[None]]:
+        """Data files that are on their way to the disk, by path."""
+        return {}
+
+    def _durable(self, steps: Sequence[Step]) -> None:
+        """Wait until the staged files and their names are on the disk. Raises DiskError."""
+        began = [(path, self._syncing.pop(path, None)) for path in self._staged(steps)]
+        for path, future in began:
+            if future is not None:
+                future.result()
+        durable.sync_all(path for path, future in began if future is None)
+        folders = {os.path.dirname(path) for path, future in began if future is not None}
+        durable.sync_folders([*folders, *{os.path.dirname(folder) for folder in {os.path.dirname(path) for path, _ in began}}])
+
+    def _staged(self, steps: Sequence[Step]) -> list[str]:
+        return [os.path.join(self.path(step["table"]), add["path"]) for step in steps for add in step["adds"]]
+
     def publish(self, by: str, names: Sequence[str]) -> Moment | None:
         """Let readers see the newest version of tables that were written without `commit` (by Spark, say)."""
         if self.log is None:
@@ -439,10 +569,41 @@ class Lake:
 
     def _recovered(self) -> Moment | None:
         newest = self.log.newest()
-        intent = self.log.intent()
-        if intent is None or (newest and newest.number >= intent["moment"]):
+        try:
+            intent = self.log.intent()
+        except DamagedError as error:
+            intent = self._without_intent(newest, error)
+        try:
+            self._drop_broken_ends(newest, intent["moment"] if intent else None)
+        except DamagedError as error:
+            raise LakeError(f"{error}; {RESTORE}") from error
+        if intent is not None and newest and newest.number >= intent["moment"]:
+            (self.log.root / "intent.json").unlink(missing_ok=True)  # published, only the forgetting of it was lost
+            intent = None
+        if intent is None:
+            for name in newest.tables if newest else ():
+                self._is_lost(newest, name)
             return newest
         return self._finish(intent, newest, lambda point: None)
+
+    def _without_intent(self, newest: Moment | None, error: DamagedError) -> None:
+        """Set a damaged intent aside where nothing of its commit was done yet; else raise LakeError."""
+        number = newest.number if newest else -1
+        for folder in Path(self.root).iterdir():
+            version = newest.tables.get(folder.name, -1) + 1 if newest else 0
+            while deltalog.entry(folder, version).exists():
+                if deltalog.is_whole(deltalog.entry(folder, version)):
+                    seen = deltalog.transactions(deltalog.actions(folder, version)).get(COMMIT_APP, -1)
+                    if seen > number:
+                        raise LakeError(f"{error}, and {deltalog.entry(folder, version)} is a part of its commit; {RESTORE}") from error
+                version += 1
+        durable.set_aside(error.path, error.why, "nothing of its commit was done yet: who made it makes it again")
+
+    def _drop_broken_ends(self, newest: Moment | None, decided: int | None) -> None:
+        for name, version in newest.tables.items() if newest else ():
+            table = Path(self.path(name))
+            if deltalog.entry(table, version + 1).exists():
+                deltalog.drop_broken_end(table, version, COMMIT_APP, decided)
 
     def _finish(self, intent: dict[str, Any], before: Moment | None, probe: Probe) -> Moment:
         versions, steps = {}, intent["steps"]
@@ -462,6 +623,7 @@ class Lake:
             at=dt.datetime.now(dt.UTC).isoformat(),
             tables={**(before.tables if before else {}), **versions},
             apps={**(before.apps if before else {})},
+            logs={**(before.logs if before else {}), **self._settled(before, versions)},
         )
         if intent:
             if intent["app"] and not intent.get("of_table", len(intent["steps"]) == 1):  # older code did not say
@@ -470,6 +632,45 @@ class Lake:
             moment = replace(moment, added=added, note=intent["note"])
         self.log.publish(moment)
         return moment
+
+    def _settled(self, before: Moment | None, versions: dict[str, int]) -> dict[str, dict[str, Any]]:
+        """Put what the tables' logs have gained since a moment on the disk, with the data files of others; returns their chains."""
+        files: list[str] = []
+        folders: list[str] = []
+        for name, upto in versions.items():
+            table = Path(self.path(name))
+            since = before.tables.get(name, -1) if before else -1
+            if since < 0:
+                folders += [str(table), str(table.parent)]
+            for version in range(min(since, upto) + 1, upto + 1):
+                files += self._gained(name, table, version)
+        durable.sync_all(files)
+        durable.sync_folders(folders)
+        try:
+            return {
+                name: deltalog.as_json(deltalog.advanced(
+                    Path(self.path(name)), deltalog.chain_of(before.logs.get(name)) if before else None, upto
+                ))
+                for name, upto in versions.items()
+            }  # fmt: skip
+        except DamagedError as error:
+            raise LakeError(f"{error}; {RESTORE}") from error
+
+    def _gained(self, name: str, table: Path, version: int) -> list[str]:
+        """Files behind an entry of a log that are not on the disk yet. The checksums of those that others wrote are kept."""
+        found = [deltalog.entry(table, version)]
+        if not found[0].exists():
+            return []  # older than the log's retention
+        if (point := deltalog.checkpoint(table, version)).exists():
+            found += [point, hint] if (hint := table / deltalog.LOG / deltalog.HINT).exists() else [point]
+        entry = deltalog.actions(table, version)
+        if COMMIT_APP not in deltalog.transactions(entry):
+            theirs = [path for path in deltalog.added(entry) if not SUM_IN_NAME.search(path) and (table / path).exists()]
+            if theirs:
+                self.log.note_sums(name, version, {path: durable.digest_of(table / path) for path in theirs})
+            found += [table / path for path in theirs]
+            durable.sync_folders({str((table / path).parent.parent) for path in theirs})
+        return [str(path) for path in found]
 
     def _apply(self, step: Step, intent: dict[str, Any]) -> int:
         """One table's Delta commit, unless it is there already; returns the table's version after it."""
@@ -492,6 +693,11 @@ class Lake:
             except CommitFailedError as error:  # somebody compacts or vacuums the table just now
                 failure = error
                 time.sleep(0.05 * 2**attempt)
+            except (DeltaError, OSError) as error:
+                raise LakeError(
+                    f"{table.table_uri} cannot be written to ({_first_line(error)}); the commit stays decided and is finished by "
+                    "the next writer: make room, see who may write there, and start again"
+                ) from error
         raise LakeError(
             f"`{step['table']}`: {CONFLICT_TRIES} tries met commits of others ({failure}); the commit stays decided and "
             "is finished by the next writer, so start again"
@@ -522,9 +728,8 @@ class Lake:
         return seen is not None and seen >= version
 
     def _unstage(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            for add in step["adds"]:
-                Path(self.path(step["table"]), add["path"]).unlink(missing_ok=True)
+        for path in self._staged(steps):
+            Path(path).unlink(missing_ok=True)
 
     # --- Spark -------------------------------------------------------------------------------------------------------
 
@@ -579,21 +784,79 @@ def _write_file(folder: str, data: pa.Table, hour: dt.datetime | None) -> dict[s
     """Write rows of one hour as a Parquet file; returns what Delta's log says of it."""
     # delta-rs's own names of folders; polars reads the hour from them and not from the log.
     place = f"{hour.astimezone(dt.UTC):{HOUR_FOLDER}}/" if hour else ""
-    path = f"{place}{uuid.uuid4().hex}.parquet"
-    target = Path(folder, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(folder, f"{place}{uuid.uuid4().hex}.part")
     names = set(data.column_names)
-    pq.write_table(
-        data, target, compression="zstd", compression_level=1, use_dictionary=[name for name in FEW_VALUES if name in names],
-        write_statistics=[item.name for item in data.schema if item.type not in TEXT],
-    )  # fmt: skip
+    with durable.writing(beside):
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, "wb") as handle:
+                sink = durable.Hashing(handle)
+                pq.write_table(
+                    data, sink, compression="zstd", compression_level=1, use_dictionary=[name for name in FEW_VALUES if name in names],
+                    write_statistics=[item.name for item in data.schema if item.type not in TEXT],
+                )  # fmt: skip
+                size = handle.tell()
+            path = f"{place}{beside.stem}-{sink.digest}.parquet"
+            os.rename(beside, Path(folder, path))
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
     return {
         "path": path,
-        "size": target.stat().st_size,
+        "size": size,
         "hour": f"{hour.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}" if hour else None,
         "rows": data.num_rows,
         "stats": _statistics(data),
     }
+
+
+_checked_files: dict[str, tuple[int, int, int]] = {}  # path -> size, time and inode when its checksum was right
+
+
+def _check_file(place: str, wanted: str | None) -> bool:
+    """Raises DamagedError where a data file is gone or is not what its checksum says; False without a checksum."""
+    try:
+        status = os.stat(place)
+    except FileNotFoundError:
+        raise DamagedError(place, "is gone") from None
+    if not status.st_size:
+        raise DamagedError(place, "is empty")
+    if wanted is None:
+        return False
+    now = (status.st_size, status.st_mtime_ns, status.st_ino)
+    if _checked_files.get(place) != now:
+        if durable.digest_of(place) != wanted:
+            raise DamagedError(place, "is damaged: its checksum is another")
+        if len(_checked_files) > 200_000:
+            _checked_files.clear()
+        _checked_files[place] = now
+    return True
+
+
+def _checked(lake: Lake, name: str, data: ds.Dataset) -> ds.Dataset:
+    """The same dataset, whose files are held against their checksums when a scan first needs them."""
+    import pyarrow.dataset as ds
+
+    class Checked(ds.FileSystemDataset):
+        def scanner(self, *args: Any, **how: Any) -> ds.Scanner:
+            inside = how.get("filter")
+            lake.check_files(name, [one.path for one in self.get_fragments(inside)])
+            try:
+                return super().scanner(*args, **how)
+            except FileNotFoundError as error:
+                raise LakeError(f"{error}; {RESTORE}") from error
+
+    return Checked(list(data.get_fragments()), data.schema, data.format, data.filesystem)
+
+
+def files_on_disk(table: DeltaTable) -> dict[str, int]:
+    """Path within the table, as on disk -> bytes, of a table's data files."""
+    found = pa.table(table.get_add_actions(flatten=True))
+    return {unquote(path): size for path, size in zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), strict=True)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]
 
 
 # Columns of few values: a dictionary of another one only costs time, as bounds of texts do that nobody skips files by.

@@ -84,7 +84,7 @@ def _chosen(path: Path) -> dict[int, str] | None:
 def _with_events(lake: Lake, window: Window, users: list[int]) -> set[int]:
     bounds = [pa.scalar(bound, pa.timestamp("us", "UTC")) for bound in (window.start, window.end)]
     inside = (pc.field("hour") >= bounds[0]) & (pc.field("hour") < bounds[1]) & pc.field("user_id").isin(users)
-    data = lake.open("events").to_pyarrow_dataset().to_table(columns=["user_id"], filter=inside)
+    data = lake.dataset("events").to_table(columns=["user_id"], filter=inside)
     return set(data["user_id"].unique().to_pylist())
 
 

@@ -49,6 +49,7 @@ def tidy(
     for name in sorted(moment.tables) if moment else []:
         found[name] = _tidy_table(lake, name, keep, open_hours)
         say(f"{name}: {found[name]}")
+        lake.log.forget_sums(name)
     found["moments"] = {"forgotten": _forget_moments(lake, now - keep)}
     forget(lake, keep if keep_plans is None else keep_plans, now)
     return found
@@ -65,7 +66,7 @@ def _tidy_table(lake: Lake, name: str, keep: dt.timedelta, open_hours: int) -> d
             )
             counts["hours_compacted"] += 1
         if counts["hours_compacted"]:
-            lake.publish("tidy", [name])
+            lake.publish("tidy", [name])  # durable, before what it took the place of is deleted
         # What a version has named and a later one no more, then what none names.
         for age, every in ((keep, False), (max(keep, FLOOR), True)):
             gone = lake.open_newest(name).vacuum(

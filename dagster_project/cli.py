@@ -146,6 +146,19 @@ def orders(
     show.orders(reconcile.summary(settings.lake), reconcile.reconcile(settings.lake, chosen), taken)
 
 
+@app.command()
+def check() -> None:
+    """Read every file of the lake and list those that are damaged or gone; nothing is changed. Exits with 1 where there are any."""
+    from assets import check
+    from dagster_project import show
+
+    lake = _settings().lake
+    with show.working("reading the lake"):
+        found = check.check(lake)
+    if not show.checked(lake.root, found):
+        raise typer.Exit(1)
+
+
 backfill = typer.Typer(no_args_is_help=True, help="Recompute hours: look at what would change, swap it in everywhere, take it back.")
 app.add_typer(backfill, name="backfill")
 PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="As `backfill plan` and `backfill list` name it.")]

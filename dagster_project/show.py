@@ -148,6 +148,19 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
         table("Stray hours: far from the others and with few events; labeled too", summary["stray_hours"])
 
 
+def checked(root: Any, found: Any) -> bool:
+    """What `glasshouse check` found in a lake; returns whether all was well."""
+    console.print(f"{root}: {found.files:,} files looked at, {found.checksums:,} data files held against their checksums", markup=False)
+    for one in found.damages:
+        console.print(f"{one.part}: {one.path}: {one.why}", markup=False, soft_wrap=True)
+    if found.damages:
+        console.print(
+            f"{len(found.damages)} damaged. Put each back from a copy of the lake; a snapshot, a cursor, a Delta checkpoint and the stream's "
+            "name are made anew by whoever needs them", soft_wrap=True,
+        )  # fmt: skip
+    return not found.damages
+
+
 def plain(text: str) -> None:
     """A line as it is: a path in it is no markup, and is not folded."""
     console.print(text, markup=False, soft_wrap=True)

@@ -370,6 +370,7 @@ class WindowRun:
             if hours.start <= file.hour < hours.end and file.first < end and file.last >= start:
                 (whole if start <= file.first and file.last < end else cut).append(file.path)
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
+        self.lake.check_files(EVENTS.name, [*whole, *cut])
         parts = [_scanned(whole), _scanned(cut).filter(inside)]
         return pl.concat([part.select(READ) for part in parts]).collect()
 

@@ -251,6 +251,9 @@ class _Live:
         for table in TABLES:
             self.lake.create(table)
         self.lake.recover()
+        now = self.lake.pinned()
+        for table in TABLES:  # a log that is not what was committed is found now, not when a repeat is looked for
+            now.open(table.name)
         create_sources(self.lake)
         register(self.lake, self.rules)
         resident.warm_up()
@@ -267,7 +270,7 @@ class _Live:
             )
         self.progress = self._by_new_rules(self.progress)
         self._restore()
-        self.clock.landed(dt.datetime.fromisoformat(self.store.plan(last).planned_at))
+        self.clock.landed(dt.datetime.fromisoformat(self.store.known_plan(last).planned_at))
         if (reset := self.store.reset(last)) is not None:
             self._set_back(reset)
 
@@ -328,7 +331,8 @@ class _Live:
         for batch in self.store.snapshots(upto=self.progress.snapshot):
             try:
                 found = self.store.snapshot(batch)
-            except LiveError:  # damaged: the one before it will do, its segments are kept
+            except LiveError as error:  # damaged: the one before it will do, its segments are kept
+                self.store.tell(f"{error}: not needed, the state is rebuilt from the snapshot before it, or from the first batch")
                 continue
             self.snapshot, self.pending, self.consumed = batch, found.pending, set(found.consumed)
             self.sessions.load(found.open_impressions, found.open_clicks)
@@ -485,7 +489,7 @@ class _Live:
         """Whether it is time for a batch without files, by which the watermark follows the clock (rules.idle_after)."""
         if self.rules.idle_after is None or not self.progress.open_hours:
             return False
-        last = self.store.plan(self.progress.batch)
+        last = self.store.known_plan(self.progress.batch)
         patience = self.rules.idle_after if last.files else min(self.rules.idle_after, IDLE_STEP)
         return self.clock.read() - self.clock.last >= patience
 
@@ -536,7 +540,7 @@ class _Live:
     def _in_events(self, ids: pl.Series, moment: np.ndarray, rows: np.ndarray, version: int) -> np.ndarray:
         """Which rows repeat an event that the segments no longer hold; files of other moments are not read."""
         times = moment[rows]
-        data = self.lake.open(EVENTS.name, version).to_pyarrow_dataset()
+        data = self.lake.dataset(EVENTS.name, version)
         within = pc.field("event_time").isin(pa.array(np.unique(times)).view(TIME))
         hours = pa.array(np.unique(times // HOUR_US * HOUR_US)).view(TIME)
         inside = pc.field("hour").isin(hours) & within
@@ -663,7 +667,7 @@ class _Live:
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
         # From here on the file's pages in place of those that the batch was made in: the system can take them back.
-        self.segments[plan.batch] = self.store.segment(plan.batch)
+        self.segments[plan.batch] = self.store.segment(plan.batch, check=False)
         self.segments = {batch: table for batch, table in self.segments.items() if batch in kept}
         if self.saving is None and progress.batch - self.snapshot >= self.snapshot_batches:
             self._begin_snapshot(progress.batch)

@@ -19,6 +19,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from assets.durable import DamagedError, digest
+
+MAGIC, ARROW_END = b"GLASSSUM", b"ARROW1"
+TRAILER = len(MAGIC) + 16
+
 
 class Maps:
     """Files of `folder` that are mapped into memory.
@@ -43,14 +48,30 @@ class Maps:
             mapped = mmap.mmap(file.fileno(), size)
         return np.frombuffer(mapped, np.int64).reshape(shape)
 
-    def table(self, path: Path) -> pa.Table:
-        """An Arrow file; only pages that are looked at are read. Raises FileNotFoundError, ArrowInvalid."""
+    def table(self, path: Path, name: str | None = None) -> pa.Table:
+        """An Arrow file; only pages that are looked at are read, all where a checksum is looked at.
+
+        name: by which its checksum is made, where it is to be looked at; a file of older code has none.
+        Raises FileNotFoundError, ArrowInvalid, DamagedError.
+        """
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise pa.ArrowInvalid("the file is empty")
             mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-        return pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+        body = memoryview(mapped)
+        if body[size - TRAILER :][: len(MAGIC)] == MAGIC:
+            body, wanted = body[: size - TRAILER], bytes(body[size - TRAILER + len(MAGIC) :])
+            if name is not None and digest(body, name).encode() != wanted:
+                raise DamagedError(path, "is damaged: its checksum is another")
+        elif bytes(body[size - len(ARROW_END) :]) != ARROW_END:
+            raise DamagedError(path, "is damaged: it ends as no file that was written")
+        return pa.ipc.open_file(pa.py_buffer(body)).read_all()
+
+
+def trailer(checksum: str) -> bytes:
+    """What follows an Arrow file whose checksum this is (durable.Hashing)."""
+    return MAGIC + checksum.encode()
 
 
 def anonymous_bytes() -> int | None:

@@ -11,6 +11,10 @@ them. Not here: what a batch does (live.py), when it counts (the commit log of t
     _live/snapshots/K/        open sessions and pending events after batch K, every now and then
     _live/reset.json          a watermark set back by hand, and after which batch
 
+Each file is durable before the next step begins, and bears a checksum over its bytes and its name, so that what is damaged, or
+an older copy, is noticed when it is read: a snapshot is then done without (the one before, and the segments since), the stream's
+name and the plan of a batch that does not count yet are made anew, which is told; the rest is a LiveError that names the file.
+
 The open sessions themselves stay in memory. After a crash they are the newest snapshot plus the events of the segments
 since, folded again up to the watermark of each batch: the same function of the same numbers, so the same sessions. So a batch
 writes its own events once and never the sixteen times larger state.
@@ -20,7 +24,6 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -30,19 +33,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 
+from assets import durable
 from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, SINCE_COLUMNS, Columns
-from assets.attribution.memory import Maps
-from assets.commits import sync_folder, write_durably
+from assets.attribution.memory import Maps, trailer
 from assets.lake import Lake
 
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
 KEPT_BATCHES = 1000  # figures of batches kept for the pages and for looking back; older ones are deleted
 APP = "live"  # the labeler's name in the commit log
+STREAM, RESET = "stream.json", "reset.json"
+_RESTORE = "restore {} from a copy"
 LOCK, LABELING, LANDING = "lock", "labeling", "landing"  # who holds the lock writes into it for what
 LANDING_PATIENCE_S = 600  # a labeler that starts waits so long for files to have landed
 
@@ -163,6 +168,7 @@ class Store:
 
     def __init__(self, lake: Lake, memory: int | None = None):
         """memory: bytes that the labeler may take, see memory.Maps."""
+        self.tell = durable.tell
         if "://" in str(lake.root):
             raise LiveError(f"the live labeler keeps its state beside a lake on a local disk, not at {lake.root}")
         self.lake, self.root = lake, Path(lake.root) / "_live"
@@ -171,13 +177,26 @@ class Store:
     def prepare(self) -> str:
         """Make the folders, sweep away what a crash left half-written; returns the stream's name."""
         for name in ("plans", "segments", "batches", "snapshots", "epochs"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+            durable.make_folder(self.root / name)
         for half in self.root.rglob("*.part"):
             shutil.rmtree(half) if half.is_dir() else half.unlink()
         path = self.root / "stream.json"
-        if not path.exists():
-            _write_json(path, {"stream": uuid.uuid4().hex[:12]})
-        return json.loads(path.read_text())["stream"]
+        try:
+            return durable.unsealed(path, STREAM)["stream"]
+        except FileNotFoundError:
+            pass
+        except (durable.DamagedError, TypeError, KeyError) as error:
+            durable.set_aside(path, getattr(error, "why", "is damaged"), "the stream's name is taken from its batches, or drawn anew")
+        name = self._stream_of_batches()
+        if name:
+            self.tell(f"{path} was rebuilt from the batches: stream {name}")
+        name = name or uuid.uuid4().hex[:12]
+        durable.write_durably(path, durable.sealed(STREAM, {"stream": name}))
+        return name
+
+    def _stream_of_batches(self) -> str | None:
+        last = self.committed()
+        return self.progress(last).stats.get("batch_id", "").rpartition("-")[0] or None if last >= 0 else None
 
     # --- one labeler at a time -------------------------------------------------------------------------------------
 
@@ -231,7 +250,10 @@ class Store:
         return self._numbers("epochs", ".json")
 
     def _epoch(self, number: int) -> dict:
-        return json.loads((self.root / "epochs" / f"{number:012d}.json").read_text())
+        try:
+            return self._read_json(f"epochs/{number:012d}.json") or {}
+        except LiveError:  # who held it is not known then; that somebody did is in the name
+            return {}
 
     def _labeler(self) -> dict | None:
         """Who labels: of the newest epoch whose process lives, or None."""
@@ -257,20 +279,25 @@ class Store:
         return self.root / "epochs" / f"{number:012d}.json"
 
     def _next_epoch(self) -> int:
-        (self.root / "epochs").mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self.root / "epochs")
         while True:
             number = max(self.epochs(), default=-1) + 1
             body = {"pid": os.getpid(), "host": socket.gethostname(), "since": dt.datetime.now(dt.UTC).isoformat()}
-            if _create_json(self.root / "epochs" / f"{number:012d}.json", body):
+            if self._create_json(f"epochs/{number:012d}.json", body):
                 return number
 
     def fence(self, epoch: int) -> None:
         """Raises LiveError where another labeler has taken the lake over since."""
-        newest = self.epochs()[-1]
+        newest = max(self.epochs(), default=-1)
+        if newest < epoch:
+            raise LiveError(
+                f"{self.root / 'epochs' / f'{epoch:012d}.json'} is gone, by which this labeler holds the lake; it stops, nothing of "
+                "its batch in hand was committed: start it again"
+            )
         if newest != epoch:
             other = self._epoch(newest)
             raise LiveError(
-                f"process {other['pid']} on {other['host']} has taken {self.lake.root} over at {other['since']}; this "
+                f"process {other.get('pid', 'unknown')} on {other.get('host', 'this machine')} has taken {self.lake.root} over at {other.get('since', '?')}; this "
                 "labeler stops, nothing of its batch in hand was committed"
             )
 
@@ -283,32 +310,61 @@ class Store:
 
     def write_plan(self, plan: Plan) -> Plan:
         """Write a plan, unless the batch has one: that one is returned and holds."""
-        _create_json(self.root / "plans" / f"{plan.batch:012d}.json", asdict(plan))
+        self._create_json(f"plans/{plan.batch:012d}.json", asdict(plan))
         return self.plan(plan.batch)
 
     def plan(self, batch: int) -> Plan | None:
-        body = _read_json(self.root / "plans" / f"{batch:012d}.json")
-        return body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body)})
+        """None where there is none; a damaged one of a batch that does not count yet is set aside, and there is none then.
+
+        Raises LiveError where the plan of a batch that counts is damaged.
+        """
+        name = f"plans/{batch:012d}.json"
+        try:
+            body = self._read_json(name)
+            found = body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body)})
+            if found and found.batch != batch:
+                raise LiveError(f"{self.root / name} is the plan of batch {found.batch}; {_RESTORE.format(self.root)}")
+            return found
+        except (LiveError, TypeError, KeyError) as error:
+            if batch <= self.committed():
+                raise self._unreadable(name, error) from error
+        durable.set_aside(self.root / name, "is damaged", f"batch {batch}, which does not count yet, is planned anew")
+        return None
+
+    def known_plan(self, batch: int) -> Plan:
+        """The plan of a batch that counts. Raises LiveError where it is gone or damaged."""
+        found = self.plan(batch)
+        if found is None:
+            raise LiveError(f"{self.root / 'plans' / f'{batch:012d}.json'} is gone, though batch {batch} is committed; {_RESTORE.format(self.root)}")
+        return found
 
     def finished(self, batch: int) -> set[str]:
         """Landing files that batch `batch`, committed, is done with."""
-        return set(self.plan(batch).files) - set(self.progress(batch).left)
+        return set(self.known_plan(batch).files) - set(self.progress(batch).left)
 
     def write_progress(self, progress: Progress) -> None:
+        name = f"batches/{progress.batch:012d}.json"
         body = {**asdict(progress), "open_hours": sorted(progress.open_hours)}
-        _write_json(self.root / "batches" / f"{progress.batch:012d}.json", body)
+        durable.write_durably(self.root / name, durable.sealed(name, body))
 
     def progress(self, batch: int) -> Progress:
-        path = self.root / "batches" / f"{batch:012d}.json"
-        body = _read_json(path)
+        """Raises LiveError where it is gone or damaged."""
+        name = f"batches/{batch:012d}.json"
+        body = self._read_json(name)
         if body is None:
-            raise LiveError(f"{path} is gone, though batch {batch} is committed; restore {self.root} from a copy")
-        segments = {int(number): tuple(span) for number, span in body["segments"].items()}
-        mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
-        return Progress(**{
-            **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
-            "left": tuple(body.get("left", ())), "rest": _rest(body),
-        })  # fmt: skip
+            raise LiveError(f"{self.root / name} is gone, though batch {batch} is committed; {_RESTORE.format(self.root)}")
+        try:
+            segments = {int(number): tuple(span) for number, span in body["segments"].items()}
+            mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
+            found = Progress(**{
+                **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
+                "left": tuple(body.get("left", ())), "rest": _rest(body),
+            })  # fmt: skip
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise self._unreadable(name, error) from error
+        if found.batch != batch:
+            raise LiveError(f"{self.root / name} is the file of batch {found.batch}; {_RESTORE.format(self.root)}")
+        return found
 
     def last(self, count: int = 1) -> list[dict]:
         """Figures of the newest committed batches, oldest first."""
@@ -319,48 +375,58 @@ class Store:
     # --- a watermark set back by hand --------------------------------------------------------------------------------
 
     def write_reset(self, reset: Reset) -> None:
-        _write_json(self.root / "reset.json", asdict(reset))
+        durable.write_durably(self.root / RESET, durable.sealed(RESET, asdict(reset)))
 
     def reset(self, batch: int) -> Reset | None:
         """What was set back after this batch; it counts until the next one is committed."""
-        body = _read_json(self.root / "reset.json")
+        body = self._read_json(RESET)
         return Reset(**body) if body and body["batch"] == batch else None
 
     # --- segments and snapshots ------------------------------------------------------------------------------------
 
     def write_segment(self, batch: int, table: pa.Table) -> int:
         """Returns its bytes."""
-        return _write_arrow(self.root / "segments" / f"{batch:012d}.arrow", table)
+        return self._write_arrow(f"segments/{batch:012d}.arrow", table)
 
-    def segment(self, batch: int) -> pa.Table:
-        """A segment, mapped into memory: only the pages that are looked at are read."""
-        path = self.root / "segments" / f"{batch:012d}.arrow"
-        return self._open(path)
+    def segment(self, batch: int, check: bool = True) -> pa.Table:
+        """A segment, mapped into memory: only the pages that are looked at are read, all of them if check.
+
+        Raises LiveError where it is gone, or (check) not what was written.
+        """
+        return self._open(f"segments/{batch:012d}.arrow", check)
 
     def write_snapshot(self, batch: int, snapshot: Snapshot) -> None:
         """Write as a folder: first beside, then renamed into place."""
-        final = self.root / "snapshots" / f"{batch:012d}"
+        name = f"snapshots/{batch:012d}"
+        final = self.root / name
         beside = final.with_suffix(".part")
         for path in (beside, final):  # left by a crash: this is the same batch again
             shutil.rmtree(path, ignore_errors=True)
         beside.mkdir()
-        _write_arrow(beside / "open_impressions.arrow", _matrix_table(snapshot.open_impressions, IMPRESSION_COLUMNS))
-        _write_arrow(beside / "open_clicks.arrow", _matrix_table(snapshot.open_clicks, CLICK_COLUMNS))
-        pending = {name: getattr(snapshot.pending, name) for name in Columns.__dataclass_fields__}
-        _write_arrow(beside / "pending.arrow", pa.table(pending))
-        _write_json(beside / "consumed.json", sorted(snapshot.consumed))
-        os.rename(beside, final)
-        sync_folder(final.parent)
+        self._write_arrow(f"{name}/open_impressions.arrow", _matrix_table(snapshot.open_impressions, IMPRESSION_COLUMNS), beside)
+        self._write_arrow(f"{name}/open_clicks.arrow", _matrix_table(snapshot.open_clicks, CLICK_COLUMNS), beside)
+        pending = {one: getattr(snapshot.pending, one) for one in Columns.__dataclass_fields__}
+        self._write_arrow(f"{name}/pending.arrow", pa.table(pending), beside)
+        consumed = f"{name}/consumed.json"
+        durable.write_durably(beside / "consumed.json", durable.sealed(consumed, {"files": sorted(snapshot.consumed)}))
+        durable.rename_durably(beside, final)
 
     def snapshot(self, batch: int) -> Snapshot:
-        folder = self.root / "snapshots" / f"{batch:012d}"
-        pending = self._open(folder / "pending.arrow")
-        return Snapshot(
-            open_impressions=_matrix(self._open(folder / "open_impressions.arrow")),
-            open_clicks=_matrix(self._open(folder / "open_clicks.arrow")),
-            pending=Columns(*(pending[name].to_numpy() for name in Columns.__dataclass_fields__)),
-            consumed=frozenset(_read_json(folder / "consumed.json") or ()),
-        )
+        """Raises LiveError where a file of it is gone or damaged."""
+        name = f"snapshots/{batch:012d}"
+        pending = self._open(f"{name}/pending.arrow")
+        consumed = self._read_json(f"{name}/consumed.json")
+        if consumed is None:
+            raise LiveError(f"{self.root / name / 'consumed.json'} is gone; {_RESTORE.format(self.root)}")
+        try:
+            return Snapshot(
+                open_impressions=_matrix(self._open(f"{name}/open_impressions.arrow")),
+                open_clicks=_matrix(self._open(f"{name}/open_clicks.arrow")),
+                pending=Columns(*(pending[one].to_numpy() for one in Columns.__dataclass_fields__)),
+                consumed=frozenset(consumed["files"] if isinstance(consumed, dict) else consumed),  # older code: a list
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._unreadable(name, error) from error
 
     def snapshots(self, upto: int) -> list[int]:
         """Batches of the snapshots on disk, the newest first; whether they can be read is another question."""
@@ -387,16 +453,50 @@ class Store:
                     break
                 (self.root / folder / f"{batch:012d}.json").unlink(missing_ok=True)
 
-    def _open(self, path: Path) -> pa.Table:
+    def _open(self, name: str, check: bool = True) -> pa.Table:
+        path = self.root / name
         try:
-            return self.maps.table(path)
+            return self.maps.table(path, name if check else None)
         except FileNotFoundError as error:
-            raise LiveError(f"{path} is gone, open sessions need it; restore {self.root} from a copy") from error
-        except pa.ArrowInvalid as error:
-            raise LiveError(
-                f"{path} is damaged ({error}); restore {self.root} from a copy, or start on another lake and land the log "
-                "again"
-            ) from error
+            raise LiveError(f"{path} is gone, open sessions need it; {_RESTORE.format(self.root)}") from error
+        except (pa.ArrowInvalid, pa.ArrowSerializationError, OSError, durable.DamagedError) as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> LiveError:
+        if isinstance(error, LiveError):
+            return error
+        why = error.why if isinstance(error, durable.DamagedError) else f"is damaged: {error}"
+        return LiveError(f"{self.root / name} {why}; {_RESTORE.format(self.root)}, or start on another lake and land the log again")
+
+    def _read_json(self, name: str) -> Any:
+        """None where there is none. Raises LiveError where it is damaged."""
+        try:
+            return durable.unsealed(self.root / name, name)
+        except FileNotFoundError:
+            return None
+        except durable.DamagedError as error:
+            raise self._unreadable(name, error) from error
+
+    def _create_json(self, name: str, body: dict) -> bool:
+        """Write a file unless there is one; False where there is."""
+        return durable.create_durably(self.root / name, durable.sealed(name, body))
+
+    def _write_arrow(self, name: str, table: pa.Table, folder: Path | None = None) -> int:
+        """folder: in which the file lies for now. Returns its bytes."""
+        path = folder / Path(name).name if folder else self.root / name
+        beside = path.with_name(f"{path.name}.part")
+        with durable.writing(path):
+            with open(beside, "wb") as handle:
+                sink = durable.Hashing(handle, name)
+                with pa.ipc.new_file(sink, table.schema) as writer:
+                    writer.write_table(table)
+                handle.write(trailer(sink.digest))
+                handle.flush()
+                os.fsync(handle.fileno())
+                size = handle.tell()
+            os.replace(beside, path)
+            durable.sync_folder(path.parent)
+        return size
 
     def _numbers(self, folder: str, suffix: str) -> list[int]:
         try:
@@ -435,43 +535,3 @@ def _matrix_table(matrix: np.ndarray, names: tuple[str, ...]) -> pa.Table:
 
 def _matrix(table: pa.Table) -> np.ndarray:
     return np.stack([column.to_numpy() for column in table.columns])
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise LiveError(f"{path} is damaged ({error}); restore {path.parent.parent} from a copy") from error
-
-
-def _write_json(path: Path, body) -> None:
-    write_durably(path, json.dumps(body).encode())
-
-
-def _create_json(path: Path, body: dict) -> bool:
-    """Write a file unless there is one; False where there is."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write_durably(beside, json.dumps(body).encode())
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        return False
-    finally:
-        beside.unlink()
-    sync_folder(path.parent)
-    return True
-
-
-def _write_arrow(path: Path, table: pa.Table) -> int:
-    beside = path.with_name(f"{path.name}.part")
-    with open(beside, "wb") as handle:
-        with pa.ipc.new_file(handle, table.schema) as writer:
-            writer.write_table(table)
-        handle.flush()
-        os.fsync(handle.fileno())
-        size = handle.tell()
-    os.replace(beside, path)
-    sync_folder(path.parent)
-    return size

@@ -16,7 +16,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from assets.lake import EPOCH, TIME, Lake, Window
+from assets import durable
+from assets.backfill.store import BackfillError
+from assets.lake import EPOCH, TIME, Lake, LakeError, Window
 
 Adds = list[dict[str, Any]]
 
@@ -73,12 +75,23 @@ def moved(
 def _same_rows(lake: Lake, kept: Lake | None, name: str, then: list[str], now: list[str]) -> bool:
     gone = [_place(lake, kept, name, path) for path in then if path not in now]
     come = [Path(lake.path(name), path) for path in now if path not in then]
-    return all(path.exists() for path in gone) and _checksum(gone) == _checksum(come)
+    if not all(path.exists() for path in gone):
+        return False
+    held_good(lake, name, map(str, [*gone, *come]))
+    return _checksum(gone) == _checksum(come)
 
 
 def _place(lake: Lake, kept: Lake | None, name: str, path: str) -> Path:
     here = Path(lake.path(name), path)
     return here if here.exists() or kept is None else Path(kept.path(name), path)
+
+
+def held_good(lake: Lake, name: str, paths: Iterable[str], within: Path | None = None) -> None:
+    """Raises BackfillError where a data file of a plan is gone or is not what was written. within: folder of the files."""
+    try:
+        lake.check_files(name, paths, None if within is None else str(within))
+    except LakeError as error:
+        raise BackfillError(f"{error}, or plan the range again") from error
 
 
 def _checksum(paths: Iterable[Path]) -> tuple[int, int]:
@@ -93,8 +106,11 @@ def _checksum(paths: Iterable[Path]) -> tuple[int, int]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name; one that is there already is the same file. Fresh, so that no vacuum takes it for old."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Give a file a second name; one that is there already is the same file. Fresh, so that no vacuum takes it for old.
+
+    The name is not durable yet: durable.sync_all, for many at once.
+    """
+    durable.make_folder(target.parent)
     if not target.exists():
         beside = target.with_name(f".{target.name}.{os.getpid()}.part")
         beside.unlink(missing_ok=True)

@@ -10,7 +10,8 @@ Here: the files, the journal, claims, forgetting. Not here: what a plan holds (p
     _backfills/PLAN/report.json      what would change, what it cost
 
 Rows and files before are hard links where they are in a table too: housekeeping of a table can delete its own name of a
-file, never the plan's. A plan is kept, and can be undone, for `keep` after the last thing that was done with it (`forget`).
+file, never the plan's. Each file is durable before the next step stands on it, and bears a checksum: one that is damaged is a
+BackfillError that names it. A plan is kept, and can be undone, for `keep` after the last thing that was done with it (`forget`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.commits import write_durably
+from assets import durable
 from assets.lake import Lake, Window
 
+NUMBER = "number.json"
+DAMAGED = "damaged"  # in a list of plans: which file, is told
 COMPUTING, PLANNED, APPLYING, APPLIED, UNDOING, UNDONE = "computing", "planned", "applying", "applied", "undoing", "undone"
 
 
@@ -54,17 +57,29 @@ class Folder:
         return Lake(str(self.root / "rows"))
 
     def read(self, name: str) -> dict[str, Any]:
-        """plan, journal or report. Raises BackfillError where there is none."""
+        """plan, journal or report. Raises BackfillError where there is none, or it is damaged."""
+        path = self.root / f"{name}.json"
         try:
-            return json.loads((self.root / f"{name}.json").read_text())
+            found = durable.unsealed(path, self._named(name))
+            if not isinstance(found, dict):
+                raise durable.DamagedError(path, "is damaged: it is no JSON object")
+            return found
+        except durable.DamagedError as error:
+            raise BackfillError(
+                f"{error}; put it back from a copy of the lake, or delete {self.root} and plan the range again"
+                + (", where the plan was not applied" if name == "journal" else "")
+            ) from error
         except FileNotFoundError:
             have = ", ".join(ids(self.lake)) or "none"
             what = f"no {name} of plan {self.plan_id}" if self.root.exists() else f"no plan {self.plan_id}"
             raise BackfillError(f"{what} in {self.lake.root}; plans: {have}") from None
 
     def write(self, name: str, body: dict[str, Any]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_durably(self.root / f"{name}.json", json.dumps(body, indent=1, default=str).encode())
+        durable.make_folder(self.root)
+        durable.write_durably(self.root / f"{name}.json", durable.sealed(self._named(name), body, indent=1, default=str))
+
+    def _named(self, name: str) -> str:
+        return f"{self.plan_id}/{name}.json"
 
     def note(self, **changes: Any) -> dict[str, Any]:
         """Write changes into the journal; returns it."""
@@ -96,11 +111,16 @@ def listed(lake: Lake) -> list[dict[str, Any]]:
     found = []
     for plan_id in ids(lake):
         run = Folder(lake, plan_id)
-        journal = run.read("journal")
-        report = run.read("report") if (run.root / "report.json").exists() else None
+        try:
+            journal, body = run.read("journal"), run.read("plan")
+            report = run.read("report") if (run.root / "report.json").exists() else None
+        except BackfillError as error:
+            durable.tell(str(error))
+            found.append({"plan": plan_id, "status": DAMAGED, "window": ["?", "?"], "rules": None, "fingerprint": None, "changed": None, "changed_at": None})
+            continue
         found.append({
-            "plan": plan_id, "status": journal["status"], "window": run.read("plan")["window"],
-            "rules": report and report["rules"]["version"], "fingerprint": run.read("plan")["fingerprint"],
+            "plan": plan_id, "status": journal["status"], "window": body["window"],
+            "rules": report and report["rules"]["version"], "fingerprint": body["fingerprint"],
             "changed": report and sum(sum(kinds.values()) for kinds in report["rows"].values()),
             "changed_at": journal["changed_at"],
         })  # fmt: skip
@@ -128,8 +148,7 @@ def texts(window: Window) -> list[str]:
 @contextmanager
 def claim(lake: Lake, window: Window, what: str) -> Iterator[None]:
     """Work alone on these hours. Raises BackfillError where something else works on one of them."""
-    running = folder(lake) / "running"
-    running.mkdir(parents=True, exist_ok=True)
+    running = durable.make_folder(folder(lake) / "running")
     mine = running / f"{uuid.uuid4().hex}.json"
     with open(running / "lock", "a+") as door, open(mine, "w") as handle:
         fcntl.flock(door, fcntl.LOCK_EX)
@@ -157,7 +176,10 @@ def _meets(path: Path, window: Window, what: str) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            body = json.loads(handle.read())
+            try:
+                body = json.loads(handle.read())
+            except ValueError:
+                raise BackfillError(f"{path} is damaged, though what wrote it still works on its hours; wait for its end, then try again") from None
         else:
             path.unlink(missing_ok=True)
             return
@@ -175,10 +197,21 @@ def next_number(lake: Lake) -> int:
         fcntl.flock(door, fcntl.LOCK_EX)
         path = folder(lake) / "number.json"
         newest = lake.log.newest()
-        last = json.loads(path.read_text())["number"] if path.exists() else 0
+        try:
+            last = durable.unsealed(path, NUMBER)["number"]
+        except FileNotFoundError:
+            last = _greatest_number(lake)
+        except (durable.DamagedError, TypeError, KeyError) as error:
+            durable.set_aside(path, getattr(error, "why", "is damaged"), "the number is taken from the journals of the plans")
+            last = _greatest_number(lake)
         number = max(last, newest.apps.get("backfill", 0) if newest else 0) + 1
-        write_durably(path, json.dumps({"number": number}).encode())
+        durable.write_durably(path, durable.sealed(NUMBER, {"number": number}))
         return number
+
+
+def _greatest_number(lake: Lake) -> int:
+    """The greatest that a journal names. Raises BackfillError for a damaged one: what it names could be given out twice."""
+    return max((Folder(lake, plan_id).read("journal").get("number") or 0 for plan_id in ids(lake)), default=0)
 
 
 def discard(lake: Lake, plan_id: str) -> None:
@@ -198,7 +231,11 @@ def forget(lake: Lake, keep: dt.timedelta, now: dt.datetime | None = None) -> li
         return gone
     for plan_id in ids(lake):
         found = Folder(lake, plan_id)
-        journal = found.read("journal")
+        try:
+            journal = found.read("journal")
+        except BackfillError as error:  # it stays, with the files that it may name
+            durable.tell(str(error))
+            continue
         if dt.datetime.fromisoformat(journal["changed_at"]) >= before or journal["status"] in (APPLYING, UNDOING):
             continue
         try:

@@ -69,6 +69,7 @@ class Sums:
 
 def of_files(lake: Lake, name: str, hour: dt.datetime, adds: Adds) -> Sum:
     """The sum of the rows of an hour's data files; a file at a time, and in pieces."""
+    lake.check_files(name, [add["path"] for add in adds])
     found = Sums()
     for add in adds:
         for frame in _pieces(Path(lake.path(name), add["path"]), add["rows"]):

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets import durable
 from assets.attribution.label import refuse_what_is_live
 from assets.attribution.provenance import register
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LABELED_HOURS, LATE_EVENTS, ORPHAN_ACTIONS, SHORT_CLICKS
@@ -178,8 +179,12 @@ def _commit_rows(lake: Lake, run: Folder, body: dict, journal: dict, seen: dict 
         for name in _names(lake, run, body):
             lake.create(next(table for table in (*LABEL_TABLES, LATE_EVENTS) if table.name == name))
             hours, adds = _hours_of(name, body), files.adds_of(run.rows, name, _hours_of(name, body))
-            for add in journal["before"].get(name, []):
-                files.link(Path(lake.path(name), add["path"]), run.root / "before" / name / add["path"])
+            before, kept = [add["path"] for add in journal["before"].get(name, [])], run.root / "before" / name
+            files.held_good(lake, name, before)
+            files.held_good(run.rows, name, [add["path"] for add in adds])
+            for path in before:
+                files.link(Path(lake.path(name), path), kept / path)
+            durable.sync_all(kept / path for path in before)  # those that come are made durable by the commit
             for add in adds:
                 files.link(Path(run.rows.path(name), add["path"]), Path(lake.path(name), add["path"]))
             steps.append({"table": name, "window": [store.texts(hours)], "adds": adds})
@@ -203,7 +208,9 @@ def _commit_back(lake: Lake, run: Folder, body: dict, journal: dict, plan_id: st
                 kept = run.root / "before" / name / add["path"]
                 if not kept.exists():
                     raise BackfillError(f"{kept} is gone, so plan {plan_id} cannot be undone; recompute its hours instead")
-                files.link(kept, Path(lake.path(name), add["path"]))
+            files.held_good(lake, name, [add["path"] for add in adds], run.root / "before" / name)
+            for add in adds:
+                files.link(run.root / "before" / name / add["path"], Path(lake.path(name), add["path"]))
             step: Step = {"table": name, "window": [store.texts(_hours_of(name, body))], "adds": adds}
             ours = files.adds_of(run.rows, name, _hours_of(name, body))
             now = files.by_hour(files.adds_of(lake, name, _hours_of(name, body)))

@@ -61,6 +61,8 @@ def _changes(now: Lake, seen: int | None) -> tuple[dict[dt.datetime, list[str]],
     for path, hour in present.items():
         if hour in gone or path not in before:
             added[hour].append(f"{now.path(EVENTS.name)}/{unquote(path)}")
+    for paths in added.values():
+        now.check_files(EVENTS.name, paths)
     return added, gone
 
 
@@ -105,6 +107,7 @@ def since(lake: Lake, version: int, rules: OrderRules) -> tuple[pl.DataFrame, se
     """
     before, present = files_of(lake.open(PLANTING_ACTIONS.name, version)), files_of(lake.open(PLANTING_ACTIONS.name))
     paths = [f"{lake.path(PLANTING_ACTIONS.name)}/{unquote(path)}" for path in present.keys() - before.keys()]
+    lake.check_files(PLANTING_ACTIONS.name, paths)
     gone = {before[path] for path in before.keys() - present.keys()}
     schema = pa.schema([item for item in PLANTING_ACTIONS.schema if item.name != "hour"])
     added = ds.dataset(paths, schema=schema, format="parquet").to_table() if paths else schema.empty_table()

@@ -5,7 +5,7 @@ model. Not here: the loop (worker.py), versions (registry.py). Imports torch ins
 
     job.json        what the run was told, the window and table version it reads, the transforms it fitted
     step-<n>/       a checkpoint: rank-<r>.pt of each process (its pieces of the tables with the optimizer's row states,
-                    dense weights, Adam's state, random state), meta.json (step, curve)
+                    dense weights, Adam's state, random state), meta.json (step, curve), sums.json (checksums of these)
     lock            held by the process that trains
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -21,10 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from assets import durable
 from assets.ranking.config import RankerError
 
 KEEP_DAYS = 7  # an unfinished training that nothing has touched for so long is removed by the next one
-JOB, META = "job.json", "meta.json"
+JOB, META, SUMS = "job.json", "meta.json", "sums.json"
 # Until November 2026 tables that lists shared lay in a module `list_embeddings`, the others in EmbeddingBagCollections.
 _OLDER = re.compile(r"^(?:list_(?=embeddings\.)|)((?:embeddings|wide)\.)(?:embedding_bags|embeddings)\.")
 
@@ -32,7 +32,7 @@ _OLDER = re.compile(r"^(?:list_(?=embeddings\.)|)((?:embeddings|wide)\.)(?:embed
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Make the folder and hold it against a second process that would train into it. Raises RankerError if it is held."""
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,7 +62,14 @@ def begun(folder: Path, told: dict) -> dict | None:
 def read_job(folder: Path) -> dict | None:
     """What was written down, None where nothing was."""
     path = folder / JOB
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return durable.unsealed(path, JOB)
+    except FileNotFoundError:
+        if any(folder.glob("step-*")):
+            raise RankerError(f"{path} is gone, though there are checkpoints; delete {folder} and start a new run") from None
+        return None
+    except durable.DamagedError as error:
+        raise RankerError(f"{error}; the run cannot go on without it: delete {folder} and start a new run") from error
 
 
 def write_down(folder: Path, values: dict) -> None:
@@ -70,20 +77,29 @@ def write_down(folder: Path, values: dict) -> None:
 
 
 def write_whole(path: Path, values: dict) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=2, default=str) + "\n")
-    part.rename(path)
+    durable.write_durably(path, durable.sealed(path.name, values, indent=2, default=str))
 
 
 def newest(folder: Path) -> Path | None:
-    """The last complete checkpoint, or None."""
-    found = [path for path in folder.glob("step-*") if (path / META).exists()]
+    """The last checkpoint, or None: complete, since its folder got its name when it was; whether it still is says read_meta."""
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
 
 
 def read_meta(checkpoint: Path) -> dict:
-    """step, curve, seconds of training so far."""
-    return json.loads((checkpoint / META).read_text())
+    """step, curve, seconds of training so far; all files of the checkpoint are held against their checksums.
+
+    Raises RankerError naming the one that is gone or not what was written.
+    """
+    advice = f"the run cannot go on from it: delete {checkpoint.parent} and start a new run"
+    try:
+        sums = durable.unsealed(checkpoint / SUMS, SUMS)["files"] if (checkpoint / SUMS).exists() else {}
+        for name, wanted in sums.items():
+            if not (checkpoint / name).exists() or durable.digest_of(checkpoint / name) != wanted:
+                raise durable.DamagedError(checkpoint / name, "is gone or damaged")
+        return durable.unsealed(checkpoint / META, META)
+    except (durable.DamagedError, FileNotFoundError) as error:
+        raise RankerError(f"{error}; {advice}") from error
 
 
 def sweep(root: Path) -> None:
@@ -110,9 +126,12 @@ def finish(folder: Path, step: int, meta: dict) -> None:
     hidden = folder / f".writing-{step}"
     write_whole(hidden / META, {"step": step, **meta})
     done = folder / f"step-{step}"
+    sums = {path.name: durable.digest_of(path) for path in hidden.iterdir()}
+    durable.write_durably(hidden / SUMS, durable.sealed(SUMS, {"files": sums}))
+    durable.sync_tree(hidden)
     if done.exists():  # written by a run that was killed before it could go on
         shutil.rmtree(done)
-    os.rename(hidden, done)
+    durable.rename_durably(hidden, done)  # before the one before goes
     for other in [*folder.glob("step-*"), *folder.glob(".writing-*")]:
         if other != done:
             shutil.rmtree(other, ignore_errors=True)

@@ -4,11 +4,13 @@ Here: the folder `<lake root>/_models/ranker/<version>/` with weights.pt, config
 read, window, rules, code version), features.json (the feature schema), metrics.json and lineage.json (the Delta versions
 behind it, the rules of its labels). Not here: training (train.py), whether a version is good enough (promotion.py).
 
-A version is written under a name that begins with a dot and renamed at the end: a killed training leaves no version.
+A version is written under a name that begins with a dot, made durable and renamed at the end: a killed training leaves no
+version, a power cut neither. sums.json holds the checksums of its files, which are looked at when it is read.
 
 Which version serves is said by `.serving/`, one file an entry, numbered and never changed: promote, rollback, and what the
 gate found (checked). The newest promote or rollback is the pointer, so there is no second file that could say otherwise;
-an entry appears whole under its number or not at all, and of two writers at once one is told to look again.
+an entry appears whole under its number or not at all, and of two writers at once one is told to look again. `.serving/head.json`
+only holds the number up to which there were entries, so that a lost one is noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import os
 import re
 import shutil
 import subprocess
-import uuid
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,12 +30,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from assets.commits import sync_folder, write_durably
+from assets import durable
 from assets.lake import Lake, LakeError, Window
 from assets.ranking import collisions, features
 from assets.ranking.config import DWELL, HEADS, OUTPUTS, RankerConfig, RankerError
 
 FILES = ("weights.pt", "config.json", "features.json", "metrics.json")
+HEAD, SUMS = "head.json", "sums.json"
 LINEAGE = "lineage.json"  # apart from FILES: versions that were written before there was one stay readable
 SERVING = "serving"  # in place of a version's name: the one that serves
 SCORE_ROWS = 16_384
@@ -48,10 +50,15 @@ def folder(lake: Lake) -> Path:
 
 
 def versions(lake: Lake) -> list[str]:
-    """Complete versions, oldest first (names ascend, see `publish`). A folder that lacks a file of FILES is none."""
+    """Versions, oldest first (names ascend, see `publish`). A folder that never was complete is none; one that was, and
+    has lost a file since, is refused by name when it is read."""
     if not folder(lake).is_dir():
         return []
-    return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and all((p / file).is_file() for file in FILES))
+    return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and _was_complete(p))
+
+
+def _was_complete(place: Path) -> bool:
+    return (place / SUMS).is_file() or all((place / file).is_file() for file in FILES)
 
 
 def latest(lake: Lake) -> str | None:
@@ -67,13 +74,16 @@ def publish(lake: Lake, write: Callable[[Path], None]) -> str:
     root = folder(lake)
     name = _next_name(root)
     hidden = root / f".writing-{name}"
-    hidden.mkdir(parents=True)
+    durable.make_folder(root)
+    hidden.mkdir()
     try:
         write(hidden)
         if missing := [file for file in FILES if not (hidden / file).exists()]:
             raise RankerError(f"the version {name} lacks {', '.join(missing)}")
-        write_json(hidden / LINEAGE, lineage(lake, json.loads((hidden / "config.json").read_text())))
-        hidden.rename(root / name)
+        write_json(hidden / LINEAGE, lineage(lake, _json(hidden / "config.json")))
+        write_sums(hidden)
+        durable.sync_tree(hidden)
+        durable.rename_durably(hidden, root / name)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
@@ -93,7 +103,52 @@ _NAME, _NAME_TIME = re.compile(r"(\d{8}T\d{12})"), "%Y%m%dT%H%M%S%f"
 
 
 def write_json(path: Path, values: dict) -> None:
-    path.write_text(json.dumps(values, indent=2, default=str) + "\n")
+    with durable.writing(path):
+        path.write_text(json.dumps(values, indent=2, default=str) + "\n")
+
+
+def write_sums(place: Path) -> None:
+    """Write the checksums of a folder's files beside them."""
+    sums = {file.name: durable.digest_of(file) for file in sorted(place.iterdir()) if file.is_file() and file.name != SUMS}
+    durable.write_durably(place / SUMS, durable.sealed(SUMS, {"files": sums}))
+
+
+def checked(place: Path, *names: str) -> Path:
+    """The folder again, its files (all, or those named) held against their checksums; older code has written none.
+
+    Raises RankerError naming the file that is gone or not what was written.
+    """
+    try:
+        sums = durable.unsealed(place / SUMS, SUMS)["files"]
+    except FileNotFoundError:
+        sums = {}
+    except (durable.DamagedError, TypeError, KeyError) as error:
+        raise RankerError(f"{place / SUMS} {getattr(error, 'why', 'is damaged')}; {_advice(place)}") from error
+    for name in names or tuple(sums):
+        path = place / name
+        if not path.exists():
+            if name in sums or name in FILES:
+                raise RankerError(f"{path} is gone; {_advice(place)}")
+        elif name in sums and durable.digest_of(path) != sums[name]:
+            raise RankerError(f"{path} is damaged: its checksum is another; {_advice(place)}")
+    return place
+
+
+def _advice(place: Path) -> str:
+    return f"put it back from a copy of the lake, or delete {place} and train anew"
+
+
+def _json(path: Path, advice: str | None = None) -> dict:
+    """Raises RankerError where the file is gone or no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        return found
+    except FileNotFoundError:
+        raise RankerError(f"{path} is gone; {advice or _advice(path.parent)}") from None
+    except ValueError as error:
+        raise RankerError(f"{path} is damaged ({error}); {advice or _advice(path.parent)}") from None
 
 
 def code_version() -> str | None:
@@ -167,12 +222,13 @@ def read(path: Path, name: str) -> Ranker:
     from assets.ranking import checkpoint
     from assets.ranking.model import RankerModel
 
-    config = json.loads((path / "config.json").read_text())
-    schema = features.FeatureSchema.from_dict(json.loads((path / "features.json").read_text()))
+    checked(path)
+    config = _json(path / "config.json")
+    schema = features.FeatureSchema.from_dict(_json(path / "features.json"))
     settings = RankerConfig.from_dict(config["ranker"])
     if settings.collisions == "managed":
         schema = replace(schema, ids=collisions.IdMaps.load(path / collisions.FILE, settings))
-    metrics = json.loads((path / "metrics.json").read_text()) if (path / "metrics.json").exists() else {}
+    metrics = _json(path / "metrics.json") if (path / "metrics.json").exists() else {}
     model = RankerModel(schema, settings, torch.device("cpu"))
     try:
         model.load_state_dict(checkpoint.read_version(path / "weights.pt"))
@@ -183,14 +239,14 @@ def read(path: Path, name: str) -> Ranker:
 
 def read_metrics(lake: Lake, version: str | None = None) -> dict:
     """The metrics of a version, the newest by default, without loading torch. RankerError where there is none."""
-    return json.loads((_existing(lake, version) / "metrics.json").read_text())
+    return _json(checked(_existing(lake, version), "metrics.json") / "metrics.json")
 
 
 def read_config(lake: Lake, version: str | None = None) -> dict:
     """What a version was made with and read, the newest by default; `lineage` added (empty for one from before there was any)."""
-    path = _existing(lake, version)
+    path = checked(_existing(lake, version), "config.json", LINEAGE)
     found = path / LINEAGE
-    return {**json.loads((path / "config.json").read_text()), "lineage": json.loads(found.read_text()) if found.exists() else {}}
+    return {**_json(path / "config.json"), "lineage": _json(found) if found.exists() else {}}
 
 
 def exact(lake: Lake, version: str | None = None) -> str:
@@ -251,7 +307,33 @@ def history(lake: Lake) -> list[dict]:
     """Every entry, oldest first: number, action (promote, rollback, checked), version, before (which served until then),
     at (RFC 3339), by, why; of `checked` also what promotion.Verdict.as_dict gives."""
     place = _serving_folder(lake)
-    return [json.loads(path.read_text()) for path in sorted(place.glob("[0-9]*.json"))] if place.is_dir() else []
+    found = [_entry(path) for path in sorted(place.glob("[0-9]*.json"))] if place.is_dir() else []
+    numbers = {entry["number"] for entry in found}
+    for number in range(1, max([_head(place), *numbers], default=0) + 1):
+        if number not in numbers:
+            raise RankerError(f"{place / f'{number:08}.json'} is gone, so which version serves is not known; put it back from a copy of the lake")
+    return found
+
+
+def _entry(path: Path) -> dict:
+    try:
+        found = durable.unsealed(path, path.name)
+        if not isinstance(found, dict) or found.get("number") != int(path.stem) or not {"action", "version"} <= found.keys():
+            raise durable.DamagedError(path, "is damaged: it is not the entry of its number")
+        return found
+    except durable.DamagedError as error:
+        raise RankerError(f"{error}; which version serves is not known without it: put it back from a copy of the lake") from error
+
+
+def _head(place: Path) -> int:
+    """The number up to which there were entries; told and done without where it is damaged, 0 where older code wrote none."""
+    try:
+        return int(durable.unsealed(place / HEAD, HEAD)["number"])
+    except FileNotFoundError:
+        return 0
+    except (durable.DamagedError, TypeError, KeyError, ValueError) as error:
+        durable.tell(f"{place / HEAD} is damaged ({error}); it is written anew with the next entry")
+        return 0
 
 
 def serving(lake: Lake) -> str | None:
@@ -330,19 +412,13 @@ def _line(entries: list[dict]) -> list[str]:
 
 def _append(lake: Lake, entries: list[dict], entry: dict) -> dict:
     """Write the next entry: whole under a name of its own, then linked to its number, which fails where that is taken."""
-    place = _serving_folder(lake)
-    place.mkdir(parents=True, exist_ok=True)
+    place = durable.make_folder(_serving_folder(lake))
     number = entries[-1]["number"] + 1 if entries else 1
     entry = {"number": number, "at": dt.datetime.now(dt.UTC).isoformat(), **entry}
-    draft = place / f".{uuid.uuid4().hex}"
-    write_durably(draft, json.dumps(entry, indent=2, default=str).encode() + b"\n")
-    try:
-        os.link(draft, place / f"{number:08}.json")
-        sync_folder(place)
-    except FileExistsError:
-        raise RankerError("another promote, rollback or check was written just now; look at it and try again") from None
-    finally:
-        draft.unlink()
+    path = place / f"{number:08}.json"
+    if not durable.create_durably(path, durable.sealed(path.name, entry, indent=2, default=str)):
+        raise RankerError("another promote, rollback or check was written just now; look at it and try again")
+    durable.write_durably(place / HEAD, durable.sealed(HEAD, {"number": number}))
     return entry
 
 

@@ -76,7 +76,7 @@ class Split:
 
 
 def _dataset(lake: Lake, version: int | None) -> pds.Dataset:
-    return lake.open(TABLE, version).to_pyarrow_dataset()
+    return lake.dataset(TABLE, version)
 
 
 def _inside(window: Window) -> pc.Expression:

@@ -105,7 +105,7 @@ def _events_of(lake: Lake, key: str, samples: pl.DataFrame, window: Window) -> d
     start = pa.scalar(window.start - 2 * WEEK - DAY, pa.timestamp("us", "UTC"))
     end = pa.scalar(window.end, pa.timestamp("us", "UTC"))
     inside = (pc.field("hour") >= start) & (pc.field("hour") < end) & pc.field(key).isin(keys)
-    data = lake.open("events").to_pyarrow_dataset().to_table(columns=EVENT_COLUMNS, filter=inside)
+    data = lake.dataset("events").to_table(columns=EVENT_COLUMNS, filter=inside)
     return {group[0]: _as_events(rows) for group, rows in pl.from_arrow(data).group_by(key)}
 
 

@@ -162,5 +162,6 @@ def test_a_version_names_the_delta_versions_and_rules_behind_it(lake):
 
 
 def test_a_version_from_before_there_was_a_lineage_is_readable(lake, versions):
-    (registry.folder(lake) / versions[0] / registry.LINEAGE).unlink()
+    for name in (registry.LINEAGE, registry.SUMS):
+        (registry.folder(lake) / versions[0] / name).unlink()
     assert registry.read_config(lake, versions[0])["lineage"] == {}
