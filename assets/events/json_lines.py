@@ -78,14 +78,15 @@ def not_utf8(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray
     wrong = np.zeros(len(start), bool)
     if not len(start) or not (data[start[0] : end[-1]] >= 128).any():
         return wrong
-    if _is_text(data[start[0] : end[-1]].tobytes()) and _at_characters(data, start, end):
+    if is_text(data[start[0] : end[-1]].tobytes()) and _at_characters(data, start, end):
         return wrong
     for row, (begin, stop) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        wrong[row] = not _is_text(data[begin:stop].tobytes())
+        wrong[row] = not is_text(data[begin:stop].tobytes())
     return wrong
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -243,16 +243,8 @@ def _not_text(column: pa.Array) -> np.ndarray:
     try:
         pl.from_arrow(column).cast(pl.String)
     except pl.exceptions.PolarsError:
-        return np.array([value is not None and not _decodes(value) for value in column.to_pylist()], bool)
+        return np.array([value is not None and not json_lines.is_text(value) for value in column.to_pylist()], bool)
     return np.zeros(len(column), bool)
-
-
-def _decodes(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _as_text(column: pa.Array) -> pa.Array:
