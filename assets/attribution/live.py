@@ -466,7 +466,7 @@ class _Live:
         versions["known_to"] = self.progress.memory_from
         return self.store.write_plan(Plan(
             self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions,
-            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rests.get(taken[0]),
+            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rests.get(taken[0]) if taken else None,
         ))  # fmt: skip
 
     def _readable(self, waiting: list[str]) -> list[str]:
