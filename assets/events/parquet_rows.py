@@ -67,6 +67,10 @@ class Rows:
             odd |= strange | (not _polars_writes(column))
         return odd
 
+    @property
+    def bytes(self) -> int:
+        return sum(values.estimated_size() for values in self.series.values())
+
     def typed(self, wanted: tuple[str, ...]) -> pl.DataFrame | None:
         """The wanted columns as they are typed, where that is what their JSON is read as too; else None.
 

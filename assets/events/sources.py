@@ -348,7 +348,7 @@ def _typed_block(rows: parquet_rows.Rows, number: np.ndarray, wanted: tuple[str,
     """The rows without writing and reading their JSON, where that comes to the same."""
     columns = rows.typed(wanted)
     # No character takes more than six bytes of JSON: no row is too long where all together are not.
-    if columns is None or 6 * rows.batch.nbytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
+    if columns is None or 6 * rows.bytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
         return None
     further = rows.further(wanted)
     context = pl.Series(CONTEXT, [None], pl.String).new_from_index(0, rows.size) if further is None else further.rename(CONTEXT)

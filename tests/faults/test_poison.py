@@ -201,6 +201,7 @@ WANTED = {
     "list id": ({"user_id": pa.array([[5], None], pa.list_(pa.int64()))}, [None, None]),
     "binary id": ({"user_id": pa.array([b"5", b"\xff"], pa.binary())}, [None, None]),
     "text id": ({"user_id": pa.array(["5", "x"]).dictionary_encode()}, [5, None]),
+    "text id in a view": ({"user_id": pa.array(["5", "x"], pa.string_view())}, [5, None]),
 }
 
 
