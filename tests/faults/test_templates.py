@@ -1,6 +1,10 @@
 """Templates of SQL jobs and of notebook cells fill in values; they reach nothing else, and end."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +24,41 @@ ESCAPES = {  # each runs a command in Jinja's plain environment, or reads what i
     "filter": "{{ [''] | map(attribute='__class__') | first }}", "method": "{{ window_start.join(['a']) }}", "globals": "{{ namespace(a=1) }}",
     "change": "{% set found = [1] %}{{ found.append(2) }}", "file": "{% include '/etc/hostname' %}", "import": "{% import '/etc/hostname' as x %}", "missing": "{{ nobody }}",
 }  # fmt: skip
+BIG = "{% set a = '" + "y" * 1000 + "' %}{% set a = a" + " ~ a" * 900 + " %}"
 BOMBS = {
     "text": "{{ 'a' * 3000000 }}", "range": "{% for i in range(100001) %}{% endfor %}", "words": "{% for i in range(9000) %}{{ 'x' ~ '" + "y" * 200 + "' }}{% endfor %}",
     "width": "{{ 'a' | center(3000000) }}", "percent": "{{ '%3000000d' % 1 }}", "doubled": "{% set a = 'aaaa' %}" + "{% set a = a ~ a %}\n" * 21 + "{{ a | length }}",
     "power": "{{ (9 ** 999999) % 7 }}", "added": "{% set a = 'aaaa' %}" + "{% set a = a + a %}\n" * 21 + "{{ a | length }}",
     "endless": "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}", "deep": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "squared": "{% set x = 9 %}" + "{% set x = x * x %}" * 40 + "{{ x % 7 }}", "digits": "{{ " + "9" * 5000 + " }}", "hex": "{{ 0x" + "f" * 100_000 + " // 3 }}",
+    "chained": "{% set a = '" + "y" * 1000 + "' %}{{ (a" + " ~ a" * 12_000 + ") | length }}", "rounded": "{{ 1 | round(999999999, 'ceil') }}",
+    "kept": BIG + "{% set b = [" + "a | upper, " * 2000 + "] %}", "summed": "{% set a = range(10000) | list %}{{ [" + "a, " * 2000 + "] | sum(start=[]) | length }}",
+    "in itself": "{% set a = [1] %}" + "{% set a = [a, a] %}" * 40 + "{{ (a ~ '') | length }}", "in itself, shown": "{% set a = [1] %}" + "{% set a = [a, a] %}" * 40 + "{{ a }}",
+    "block": BIG + "{% set b %}{% for i in range(9000) %}{{ a }}{% endfor %}{% endset %}", "long": "a" * (2**20 + 1), "words of it": "{{ 1 }}" * 20_000,
+    "one line": "{% set a = '" + "y" * 9000 + "' %}{{ [" + "a | sort, " * 8000 + "] | length }}",
     "itself": "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
 }  # fmt: skip
+
+
+def test_what_a_bomb_takes_is_bounded():
+    """The worst of the bombs in a process of its own: its memory, with all that Jinja compiles."""
+    pytest.importorskip("assets.templates")
+    work = """
+import sys
+from assets import templates
+from tests.faults.test_templates import BIG, BOMBS
+for name in ("chained", "kept", "in itself", "block", "squared", "hex"):
+    try:
+        templates.render(BOMBS[name], {})
+    except templates.TemplateRefused:
+        continue
+    sys.exit(f"{name} was rendered")
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", work], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 512
 
 
 def job_file(folder, template):
