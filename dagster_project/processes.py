@@ -28,6 +28,7 @@ STATES = "up.json"  # what `up` last wrote of its services
 # Inherited by every process below `up`, whatever session it makes for itself. RUN/SERVICE; not GLASSHOUSE_: it is no setting.
 MARK, HOME = "_GLASSHOUSE_UP", "GLASSHOUSE_HOME"
 STOP_SECONDS = 20.0  # the live labeler finishes the batch in hand
+PROBED_SECONDS = 2.0  # for who only looks at the lock of `up` to let go of it
 KILLED_SECONDS = 5.0  # for the kernel to take away what was killed
 
 Say = Callable[[str], None]
@@ -96,8 +97,12 @@ def registered(home: Path, name: str) -> Iterator[None]:
 def only_up(home: Path) -> Iterator[None]:
     """Be the one `up` of a home. Raises ProcessError where another is, naming its pid."""
     with open(_folder(home) / f"{UP}.lock", "a+") as handle:
-        if not _taken(handle):
-            other = _read(handle, home)
+        end = time.monotonic() + PROBED_SECONDS
+        while not _taken(handle):
+            other = _read(handle, home, seconds=0)
+            if not (other and other.alive()) and time.monotonic() < end:
+                time.sleep(0.01)  # `status` or `down` looks whether somebody holds it
+                continue
             raise ProcessError(
                 f"{home} is up already{f': process {other.pid} on {other.host}' if other else ''}; "
                 "`glasshouse down` stops it, GLASSHOUSE_HOME=... names another home"
@@ -114,7 +119,8 @@ def running(home: Path) -> list[Registered]:
     found = []
     for path in sorted((home / FOLDER).glob("[!.]*.lock")):
         with suppress(OSError), open(path, "r+") as handle:
-            if _taken(handle):  # nobody holds it: left by one that was killed
+            # Shared: two who look do not take each other for the holder.
+            if _taken(handle, fcntl.LOCK_SH):  # nobody holds it: left by one that was killed
                 if path.stem != UP:
                     path.unlink(missing_ok=True)
             elif (one := _read(handle, home)) is not None:
@@ -132,9 +138,9 @@ def _myself(home: Path, name: str) -> Registered:
     return Registered(name, os.getpid(), began(os.getpid()), str(home), socket.gethostname(), time.time())
 
 
-def _taken(handle: TextIO) -> bool:
+def _taken(handle: TextIO, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -147,15 +153,15 @@ def _write(handle: TextIO, one: Registered) -> None:
     handle.flush()
 
 
-def _read(handle: TextIO, home: Path) -> Registered | None:
+def _read(handle: TextIO, home: Path, seconds: float = 1.0) -> Registered | None:
     """Who holds a lock, or None where it does not say so: it just changes hands, or is another home's (a linked copy)."""
-    end = time.monotonic() + 1
+    end = time.monotonic() + seconds
     while True:
         handle.seek(0)
         with suppress(ValueError, TypeError):
             one = Registered(**json.loads(handle.read()))
             return one if one.home == str(home) else None
-        if time.monotonic() > end:
+        if time.monotonic() >= end:
             return None
         time.sleep(0.05)
 

@@ -42,6 +42,7 @@ STATES_SECONDS = 2.0
 CLEAR_SECONDS = 2.0  # for what an ended process had started
 PAUSE_SECONDS = 2.0  # between two turns of the loop
 HELD_LINES, LONGEST_LINE, PIECE = 10_000, 2**16, 4096
+WIDEST = 10  # bytes of one character at most, as backslashreplace writes it
 
 
 @dataclass(frozen=True)
@@ -355,6 +356,8 @@ class _Screen:
         from honcho.printer import Printer
 
         self.output, self.held, self.left_out = output, deque(), 0
+        with suppress(AttributeError, OSError, ValueError):  # what the terminal has no letters for is no reason to fall silent
+            output.reconfigure(errors="backslashreplace")
         self.colours = output.isatty()
         self.printer = Printer(self, width=width)
         self.poll = selectors.PollSelector()
@@ -387,9 +390,9 @@ class _Screen:
             text = self.held.popleft()
             if self.left_out:
                 text, self.left_out = f"({self.left_out} pieces of output left out: nobody read them)\n{text}", 0
-            if len(text) > PIECE // 4:  # a pipe that takes anything takes PIECE bytes
-                self.held.appendleft(text[PIECE // 4 :])
-                text = text[: PIECE // 4]
+            if len(text) > PIECE // WIDEST:  # a pipe that takes anything takes PIECE bytes
+                self.held.appendleft(text[PIECE // WIDEST :])
+                text = text[: PIECE // WIDEST]
             try:
                 self.output.write(text)
                 self.output.flush()

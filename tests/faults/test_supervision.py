@@ -136,6 +136,41 @@ def test_a_second_up_is_refused_and_names_the_first(home):
             pass
 
 
+def test_an_up_is_not_kept_out_by_those_who_look(home):
+    home.mkdir()
+    look = "import pathlib, sys, time; from dagster_project import processes; print('there', flush=True)\nwhile True: assert not processes.running(pathlib.Path(sys.argv[1]))"
+    with processes.only_up(home):
+        pass
+    lookers = [subprocess.Popen([sys.executable, "-c", look, str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [looker.stdout.readline() for looker in lookers] == ["there\n"] * 2
+    ends = time.monotonic() + 1  # while nobody is up, the lookers see nobody, not each other either
+    while time.monotonic() < ends:
+        assert not processes.running(home)
+    for looker in lookers:
+        assert looker.poll() is None, looker.stderr.read()
+        looker.kill()
+        looker.wait()
+    looker = subprocess.Popen([sys.executable, "-c", look.replace("assert not ", ""), str(home)], stdout=subprocess.PIPE, text=True)
+    looker.stdout.readline()
+    for _ in range(100):
+        with processes.only_up(home):
+            pass
+    looker.kill()
+    looker.wait()
+
+
+def test_letters_that_a_terminal_does_not_have_do_not_silence_up(home):
+    from dagster_project import supervisor
+
+    home.mkdir()
+    with (home / "log").open("w", encoding="ascii") as output:
+        screen = supervisor._Screen(output, 5)
+        for text in ("zażółć 🦆", "after"):
+            screen.line("live", text.encode(), None)
+            screen.flush()
+    assert "za\\u017c" in said(home) and "\\U0001f986" in said(home) and "after" in said(home)
+
+
 # --- down ---------------------------------------------------------------------------------------------------------------
 
 ALONE = "import sys, time, pathlib; from dagster_project.processes import registered\nwith registered(pathlib.Path(sys.argv[1]), 'live'):\n    print('there', flush=True); time.sleep(1000)"
