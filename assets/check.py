@@ -103,6 +103,9 @@ def _tables(lake: Lake, found: Found) -> Damages:
         return
     for name in sorted(now.moment.tables) if now.moment else ():
         yield from _table(now, name, found)
+    for name in lake.unmade(now.moment):
+        if deltalog.begins_torn(Path(now.path(name))) and not lake._is_named(name):
+            yield deltalog.entry(Path(now.path(name)), 0), "was left torn while its table was made, which no moment names: the next writer makes it"
 
 
 def _table(now: Lake, name: str, found: Found) -> Damages:

@@ -23,7 +23,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,8 @@ class CommitLog:
             del known[name]
         for name in names:
             if name not in known:
-                known[name] = unsealed(folder / name, f"{SUMS}/{table}/{name}")["files"]
+                with suppress(FileNotFoundError):  # its files were tidied away meanwhile, and it with them
+                    known[name] = unsealed(folder / name, f"{SUMS}/{table}/{name}")["files"]
         return {path: one for files in known.values() for path, one in files.items()}
 
     def forget_sums(self, table: str) -> None:
@@ -233,10 +234,10 @@ class CommitLog:
         for path in (self.root / SUMS / table).glob("*.json"):
             try:
                 files = unsealed(path, f"{SUMS}/{table}/{path.name}")["files"]
-            except DamagedError:
+            except (DamagedError, FileNotFoundError):
                 continue
             if not any((self.root.parent / table / name).exists() for name in files):
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
         return self.root / f"{number:012d}.json"

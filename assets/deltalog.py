@@ -91,11 +91,22 @@ def _entry_body(table: Path, version: int) -> bytes:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether every line of an entry is JSON, and there is one."""
+    """Whether every line of an entry is JSON, and there is one; of the first entry, whether it says what table it begins."""
     try:
-        lines = path.read_bytes().splitlines()
-        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines if line)
+        lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
     except ValueError:
+        return False
+    if not lines or not all(isinstance(line, dict) for line in lines):
+        return False
+    return int(path.stem) > 0 or {"protocol", "metaData"} <= {key for line in lines for key in line}
+
+
+def begins_torn(table: Path) -> bool:
+    """Whether a table's first entry is there and not whole: one that no moment names was never made."""
+    first = entry(table, 0)
+    try:
+        return first.exists() and not is_whole(first)
+    except FileNotFoundError:  # set aside meanwhile
         return False
 
 
@@ -237,16 +248,19 @@ def added(found: list[dict[str, Any]]) -> list[str]:
 def drop_broken_end(table: Path, after: int, app: str, decided: int | None) -> None:
     """Remove entries above a version from the first on that a power cut left empty or torn: no moment names them.
 
-    What stands on a torn entry goes with it: a compaction, or a commit that is decided (moment `decided`, under `app`) and is
-    made once more. Only for who holds the lake's lock. Raises DamagedError where one belongs to another moment, which is gone.
+    after: -1 for a table that no moment names. What stands on a torn entry goes with it: a compaction, or a commit that is decided (moment `decided`, under `app`) and is
+    made once more. Only for who holds the lake's lock. Raises DamagedError where one belongs to another moment, which is gone, or
+    holds rows of which no moment knows.
     """
     version, ends = after + 1, []
     while entry(table, version).exists():
         if not is_whole(entry(table, version)):
             ends.append(version)
         elif ends:
-            seen = transactions(actions(table, version)).get(app)
-            if seen is not None and seen != decided:
+            found = actions(table, version)
+            seen = transactions(found).get(app)
+            # Rows that stand on the first entry of a table no moment names: of a writer without moments, who told of them.
+            if (seen is not None and seen != decided) or (seen is None and after < 0 and added(found)):
                 raise DamagedError(entry(table, ends[0]), f"is empty or damaged, and {entry(table, version).name} stands on it")
             ends.append(version)
         version += 1

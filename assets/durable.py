@@ -293,10 +293,16 @@ def unsealed(path: Path, name: str) -> Any:
 
 
 def set_aside(path: Path, why: str, then: str) -> None:
-    """Rename a damaged file or folder, so that what is rebuilt can take its name; and tell. then: what comes in its place."""
+    """Rename a damaged file or folder, so that what is rebuilt can take its name; and tell. then: what comes in its place.
+
+    One that is gone was set aside by another process just now, which has told of it.
+    """
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:6]}.damaged")
-    with writing(path):
-        os.rename(path, aside)
+    try:
+        with writing(path):
+            os.rename(path, aside)
+    except FileNotFoundError:
+        return
     tell(f"{path} {why}; it lies beside as {aside.name} now, and {then}")
 
 

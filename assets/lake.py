@@ -174,7 +174,14 @@ class Lake:
         return f"{str(self.root).rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
-        return DeltaTable.is_deltatable(self.path(name), self.storage_options or None)
+        if not DeltaTable.is_deltatable(self.path(name), self.storage_options or None):
+            return False
+        return self.log is None or not deltalog.begins_torn(Path(self.path(name))) or self._is_named(name)
+
+    def _is_named(self, name: str) -> bool:
+        """Whether the newest moment names a table; what no moment names, and begins torn, a power cut kept from being made."""
+        newest = self._newest()
+        return newest is not None and name in newest.tables
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -263,14 +270,17 @@ class Lake:
         except TableNotFoundError as error:
             if moment is not None and name in moment.tables:
                 raise LakeError(f"{self.path(name)}/_delta_log is gone, or empty; {RESTORE}") from error
-            raise LakeError(
-                f"the lake at {self.root} has no table `{name}`; materialize the asset `{name}`, or run `make demo`"
-            ) from error
+            raise self._no_table(name) from error
         except (DeltaError, OSError, ValueError) as error:
             if self.log is not None and deltalog.drop_stale_hint(Path(self.path(name))):
                 return self._open(name, version, moment)
+            if self.log is not None and version is None and deltalog.begins_torn(Path(self.path(name))) and not self._is_named(name):
+                raise self._no_table(name) from error
             at = "" if version is None else f" at version {version}"
             raise LakeError(f"{self.path(name)}/_delta_log cannot be read{at} ({_first_line(error)}); {RESTORE}") from error
+
+    def _no_table(self, name: str) -> LakeError:
+        return LakeError(f"the lake at {self.root} has no table `{name}`; materialize the asset `{name}`, or run `make demo`")
 
     def _check_log(self, name: str, version: int, moment: Moment | None) -> None:
         """Raises LakeError where the table's log up to that version is not what was committed, or has a hole."""
@@ -380,13 +390,30 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
-        if self.log and table.name in self.log.named:
+        if self.log is None:
+            if not self.exists(table.name):
+                self._make(table)
             return
-        newest = self._newest()
-        if newest:
-            self.log.named.update(newest.tables)
-        if self.exists(table.name) and (self.log is None or (newest and table.name in newest.tables)):
+        if table.name in self.log.named or self._is_made(table.name, self._newest()):
             return
+        try:
+            with self.log.locked():
+                before = self._recovered()  # what a power cut left of the table is out of the way then
+                if self._is_made(table.name, before):
+                    return
+                self._make(table)
+                # Else a reader would take its newest version, half a commit perhaps.
+                self._published(before, "create", {table.name: self._open(table.name).version()})
+        except CommitError as error:
+            raise LakeError(str(error)) from error
+
+    def _is_made(self, name: str, moment: Moment | None) -> bool:
+        """Whether a moment names a table, and its log is there."""
+        if moment is not None:
+            self.log.named.update(moment.tables)
+        return moment is not None and name in moment.tables and self.exists(name)
+
+    def _make(self, table: Table) -> None:
         try:
             DeltaTable.create(
                 self.path(table.name),
@@ -400,7 +427,6 @@ class Lake:
             )
         except (DeltaError, OSError) as error:
             raise LakeError(f"{self.path(table.name)} cannot be made ({_first_line(error)}); make room, or see who may write there") from error
-        self.publish("create", [table.name])  # else a reader would take its newest version, half a commit perhaps
 
     def appended(self, name: str, app: str) -> int | None:
         """The last version that `app` appended to the table, or None."""
@@ -599,7 +625,15 @@ class Lake:
                 version += 1
         durable.set_aside(error.path, error.why, "nothing of its commit was done yet: who made it makes it again")
 
+    def unmade(self, moment: Moment | None) -> list[str]:
+        """Names of folders of the lake that hold the first entry of a log, and that a moment does not name."""
+        named = moment.tables if moment else {}
+        found = [name for name in os.listdir(self.root) if name not in named and not name.startswith(("_", ".")) and not name.endswith(".damaged")]
+        return sorted(name for name in found if deltalog.entry(Path(self.path(name)), 0).exists())
+
     def _drop_broken_ends(self, newest: Moment | None, decided: int | None) -> None:
+        for name in self.unmade(newest):
+            deltalog.drop_broken_end(Path(self.path(name)), -1, COMMIT_APP, decided)
         for name, version in newest.tables.items() if newest else ():
             table = Path(self.path(name))
             if deltalog.entry(table, version + 1).exists():
@@ -746,6 +780,8 @@ class Lake:
         writer = frame.write.format("delta").mode("overwrite").partitionBy("hour")
         if self.exists(name):
             writer = writer.option("replaceWhere", window.predicate)
+        else:
+            self.recover()  # what a power cut left of the table would be in Spark's way
         writer.save(self.path(name))
         self.publish(name, [name])
         return self.version(name)

@@ -33,6 +33,7 @@ STRICT, EAGER, MIXED = "strict", "eager", "mixed"
 MODES = (STRICT, EAGER, MIXED)
 HOURS = 3  # of the log that is labeled
 BATCH_EVENTS = 60
+FIRST_ENTRY = "/_delta_log/00000000000000000000.json"
 
 
 # --- recording -------------------------------------------------------------------------------------------------------
@@ -196,11 +197,13 @@ class Recording:
 
 
 def cuts_of(recording: Recording, count: int, seed: int) -> list[tuple[int, str]]:
-    """So many cuts: at marks, where most is promised, and anywhere else; the modes in turn."""
+    """So many cuts: at marks, where most is promised, where a table's first entry has got its name, and anywhere else; the modes in turn."""
     events, dice = recording.events, random.Random(seed)
     told = [place + 1 for place, one in enumerate(events) if one[0] == "mark"]
     dice.shuffle(told)
-    places = told[: count // 2]
+    born = [place + 1 for place, one in enumerate(events) if any(text.endswith(FIRST_ENTRY) for text in one[2:])]
+    dice.shuffle(born)
+    places = told[: count // 2] + born[: count // 4]
     places += [dice.randint(1, len(events)) for _ in range(count - len(places))]
     return [(place, MODES[number % len(MODES)]) for number, place in enumerate(places)]
 

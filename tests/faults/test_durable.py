@@ -1,20 +1,27 @@
 """What was told of outlasts a power cut; a full disk and a folder that is read-only leave no half and are named."""
 
+import datetime as dt
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
-from assets import durable
+from assets import commits, durable
 from assets.attribution import memory
 from assets.check import check
+from assets.commits import CommitLog
 from assets.durable import DamagedError, sealed, unsealed
-from assets.lake import Lake, LakeError
+from assets.lake import HOUR, Lake, LakeError, Table
 from tests.chaos import powercut
 from tests.faults import damaged_lake as damaged
 from tests.integration.test_label_live import check as exact
@@ -143,6 +150,124 @@ def test_files_that_spark_or_a_compaction_wrote_have_checksums_too(copied):
     damaged.flipped(theirs, theirs)
     with pytest.raises(LakeError, match=f"{theirs.name} is damaged"):
         Lake(str(folder / "lake")).read("events")
+
+
+THING = Table("thing", pa.schema([HOUR, pa.field("x", pa.int64())]), "a thing")
+OTHER = replace(THING, name="other")
+ROWS = pa.table({"hour": [dt.datetime(2026, 1, 1, tzinfo=dt.UTC)], "x": [1]}, schema=THING.schema)
+FIRST = "_delta_log/00000000000000000000.json"
+
+
+def _whole_entry(tmp_path) -> bytes:
+    whole = Lake(str(tmp_path / "whole"))
+    whole.create(THING)
+    return Path(whole.path("thing"), FIRST).read_bytes()
+
+
+@pytest.mark.parametrize("before", ["no moment", "moments"])
+@pytest.mark.parametrize("left", ["empty", "half", "a line", "no entry"])
+def test_a_table_whose_making_a_power_cut_met_is_made_again(tmp_path, caplog, before, left):
+    lake, whole = Lake(str(tmp_path / "lake")), _whole_entry(tmp_path)
+    if before == "moments":
+        lake.append_once(OTHER, ROWS, "app", 1)
+    first = Path(lake.path("thing"), FIRST)
+    first.parent.mkdir(parents=True)
+    if left != "no entry":
+        first.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "a line": whole[: whole.index(b"\n") + 1]}[left])
+        assert [one.path for one in check(Lake(lake.root)).damages] == [str(first)]
+    reader = Lake(lake.root)
+    assert not reader.exists("thing") and reader.span("thing") is None
+    with pytest.raises(LakeError, match="has no table `thing`"):
+        reader.read("thing")
+    with caplog.at_level(logging.WARNING, "glasshouse"):
+        Lake(lake.root).append_once(THING, ROWS, "app", 1)
+    assert (f"{first} was left torn" in caplog.text) == (left != "no entry")
+    assert reader.read("thing").num_rows == 1
+    assert check(Lake(lake.root)).damages == []
+
+
+def test_a_recovery_clears_what_is_left_of_a_table_that_was_never_made(tmp_path):
+    lake = Lake(str(tmp_path / "lake"))
+    lake.append_once(OTHER, ROWS, "app", 1)
+    first = Path(lake.path("thing"), FIRST)
+    first.parent.mkdir(parents=True)
+    first.touch()
+    Lake(lake.root).recover()
+    assert not first.exists() and check(lake).damages == []
+
+
+@pytest.mark.parametrize("lost", ["its moment", "no moment"])
+def test_rows_above_a_torn_first_entry_are_not_taken_away(tmp_path, lost):
+    """They were told of: their moments are gone, or they come from a writer that makes none."""
+    lake = Lake(str(tmp_path / "lake"))
+    if lost == "its moment":
+        lake.append_once(THING, ROWS, "app", 1)
+        for path in lake.log.root.glob("0*.json"):
+            path.unlink()
+    else:
+        for _ in range(2):
+            write_deltalake(lake.path("thing"), ROWS, mode="append")
+    first = Path(lake.path("thing"), FIRST)
+    os.truncate(first, 0)
+    with pytest.raises(LakeError, match=rf"{first} is empty or damaged, and .*1\.json stands on it; put it back"):
+        Lake(lake.root).append_once(THING, ROWS, "app", 2)
+    assert first.exists()
+
+
+def test_two_who_make_a_table_at_once_make_one(tmp_path):
+    work = """
+        import sys
+        from assets.lake import Lake
+        from tests.faults.test_durable import ROWS, THING
+        sys.stdin.readline()
+        Lake(sys.argv[1]).append_once(THING, ROWS, sys.argv[2], 1)
+    """
+    text = "\n".join(line[8:] for line in work.splitlines())
+    makers = [
+        subprocess.Popen([sys.executable, "-c", text, str(tmp_path / "lake"), f"app{number}"], cwd=ROOT, stdin=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        for number in range(3)
+    ]  # fmt: skip
+    ends = [maker.communicate("go\n", 120) for maker in makers]
+    assert not any(maker.returncode for maker in makers), ends
+    lake = Lake(str(tmp_path / "lake"))
+    assert lake.read("thing").num_rows == 3 and check(lake).damages == []
+
+
+def test_checksums_that_are_tidied_away_while_they_are_read_are_left_out(tmp_path, monkeypatch):
+    reader, other = CommitLog(str(tmp_path)), CommitLog(str(tmp_path))
+    reader.note_sums("thing", 1, {"gone.parquet": "0" * 16})
+    reader.note_sums("thing", 2, {"there.parquet": "1" * 16})
+    (tmp_path / "thing").mkdir()
+    (tmp_path / "thing/there.parquet").touch()
+    real = commits.unsealed
+
+    def just_then(path, name):
+        monkeypatch.setattr(commits, "unsealed", real)
+        other.forget_sums("thing")
+        return real(path, name)
+
+    monkeypatch.setattr(commits, "unsealed", just_then)
+    assert reader.sums("thing") == {"there.parquet": "1" * 16}
+
+
+def test_two_readers_may_meet_a_damaged_checkpoint_at_once(tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path / "lake"))
+    for number in range(25):
+        lake.append_once(THING, ROWS, "app", number)
+    (point,) = Path(lake.path("thing"), "_delta_log").glob("*.checkpoint.parquet")
+    damaged.flipped(point, point)
+    both, rename = threading.Barrier(2), os.rename
+
+    def together(source, target):
+        if str(target).endswith(".damaged"):
+            both.wait(60)
+        return rename(source, target)
+
+    monkeypatch.setattr(durable.os, "rename", together)
+    with ThreadPoolExecutor(2) as readers:
+        found = list(readers.map(lambda _: Lake(lake.root).read("thing").num_rows, range(2)))
+    assert found == [25, 25] and not point.exists()
 
 
 # --- no room, no right --------------------------------------------------------------------------------------------------
