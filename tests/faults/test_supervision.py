@@ -136,27 +136,34 @@ def test_a_second_up_is_refused_and_names_the_first(home):
             pass
 
 
-def test_an_up_is_not_kept_out_by_those_who_look(home):
-    home.mkdir()
-    look = "import pathlib, sys, time; from dagster_project import processes; print('there', flush=True)\nwhile True: assert not processes.running(pathlib.Path(sys.argv[1]))"
+def test_those_who_look_do_not_pass_for_an_up_that_was_killed(home):
+    killed = "import os, pathlib, sys; from dagster_project import processes\nwith processes.only_up(pathlib.Path(sys.argv[1])): os._exit(9)"
+    subprocess.run([sys.executable, "-c", killed, str(home)])
+    look = "import pathlib, sys; from dagster_project import processes; print('there', flush=True)\nwhile True: processes.running(pathlib.Path(sys.argv[1]))"
+    lookers = [subprocess.Popen([sys.executable, "-c", look, str(home)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        assert [looker.stdout.readline() for looker in lookers] == ["there\n"] * 2
+        ends = time.monotonic() + 1
+        while time.monotonic() < ends:
+            assert not processes.running(home)
+    finally:
+        for looker in lookers:
+            looker.kill()
+            looker.wait()
+
+
+def test_an_up_is_not_kept_out_by_one_who_looks(home):
+    import fcntl
+    import threading
+
     with processes.only_up(home):
         pass
-    lookers = [subprocess.Popen([sys.executable, "-c", look, str(home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [looker.stdout.readline() for looker in lookers] == ["there\n"] * 2
-    ends = time.monotonic() + 1  # while nobody is up, the lookers see nobody, not each other either
-    while time.monotonic() < ends:
-        assert not processes.running(home)
-    for looker in lookers:
-        assert looker.poll() is None, looker.stderr.read()
-        looker.kill()
-        looker.wait()
-    looker = subprocess.Popen([sys.executable, "-c", look.replace("assert not ", ""), str(home)], stdout=subprocess.PIPE, text=True)
-    looker.stdout.readline()
-    for _ in range(100):
-        with processes.only_up(home):
-            pass
-    looker.kill()
-    looker.wait()
+    for how in (fcntl.LOCK_SH, fcntl.LOCK_EX):  # older code looks with the latter
+        with open(home / "run" / "up.lock", "r+") as looked:
+            fcntl.flock(looked, how)
+            threading.Timer(0.3, fcntl.flock, (looked, fcntl.LOCK_UN)).start()
+            with processes.only_up(home):
+                assert [one.pid for one in processes.running(home)] == [os.getpid()]
 
 
 def test_letters_that_a_terminal_does_not_have_do_not_silence_up(home):
