@@ -19,7 +19,6 @@ _PR_SET_NO_NEW_PRIVS = 38
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _CHANGES = sum(1 << bit for bit in range(4, 13))  # remove, make
 _REFER, _TRUNCATE = 1 << 13, 1 << 14  # from ABI 2 and 3 on
-_MAKE_DIR = 1 << 7
 _CONNECT_TCP = 2  # from ABI 4 on
 # What the interpreter, its libraries and the engine read besides: code, time zones, the machine's own figures.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/localtime", "/etc/timezone", "/etc/ld.so.cache", "/proc", "/sys", "/opt")
@@ -39,7 +38,7 @@ def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None, a
     """Confine this thread, and those it starts from now on, to `folders`; False where the kernel cannot.
 
     They can start no program and open no connection, and write nowhere else. reads: what else they may read, beside the system's and Python's
-    own files; None for anything. around: folders in which they may make folders, and see what is there, but read no file. Threads that run
+    own files; None for anything. around: folders in which they may do all but read a file. Threads that run
     already keep their rights.
     """
     version = _version()
@@ -55,7 +54,7 @@ def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None, a
     if ruleset < 0:
         return False
     try:
-        own = {str(folder): _READ_DIR | _MAKE_DIR for folder in around} | {str(folder): change | read for folder in folders}
+        own = {str(folder): change | _READ_DIR for folder in around} | {str(folder): change | read for folder in folders}
         allowed = own | {one: _READ_FILE | _WRITE_FILE for one in _DEVICES}
         if reads is not None:
             # Not sys.path: the project's root may be in it, with a home and its secrets beside the code.

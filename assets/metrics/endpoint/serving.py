@@ -97,7 +97,7 @@ def _confine(path: str | Path, reads: list[str | Path] | None, writes: list[str 
     files = [folder / LOCK, folder / STATUS]
     for file in files:
         file.touch()
-    # All that lies in the folder but files, of which one is the key.
+    # All that lies in the folder but files, of which one is the key. The engine makes files of its own there, and reads none but these.
     own = [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink()] + files
     done = confine([*own, *writes], None if reads is None else [Path(one).resolve() for one in reads], around=[folder])
     if missing := not_kept() or (None if done else "the kernel refused it"):
