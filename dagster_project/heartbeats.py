@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 EVERY_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
@@ -65,7 +66,9 @@ class BeatingStop(threading.Event):
 
 
 def answers(url: str) -> Probe:
-    """Something answers a GET there, if only with a refusal: a server that hangs does neither."""
+    """Something answers a GET there, if only with a refusal: a server that hangs does neither. A user and password of the URL are not sent."""
+    parts = urlsplit(url)
+    url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def probe() -> bool:
         try:
