@@ -11,6 +11,7 @@ their parents, so these too.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import mmap
@@ -65,12 +66,26 @@ def writing(path: Path | str) -> Iterator[None]:
         raise DiskError(f"{path} cannot be written ({error.strerror or error}); {advice} and start again") from error
 
 
-def write_durably(path: Path, body: bytes) -> None:
-    """Write a file so that its name never stands for half of it, not even after a power cut. Raises DiskError."""
-    beside = _written_beside(path, body)
+def write_durably(path: Path, body: bytes, mode: int = 0o666) -> None:
+    """Write a file so that its name never stands for half of it, not even after a power cut. Raises DiskError.
+
+    mode: who may read it, less the umask; 0o600 for a secret.
+    """
+    beside = _written_beside(path, body, mode)
     with writing(path):
         os.replace(beside, path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time in a folder that exists, of those that ask."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def create_durably(path: Path, body: bytes) -> bool:
@@ -87,11 +102,11 @@ def create_durably(path: Path, body: bytes) -> bool:
     return True
 
 
-def _written_beside(path: Path, body: bytes) -> Path:
+def _written_beside(path: Path, body: bytes, mode: int = 0o666) -> Path:
     beside = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     with writing(path):
         try:
-            with open(beside, "wb") as handle:
+            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as handle:
                 handle.write(body)
                 handle.flush()
                 os.fsync(handle.fileno())

@@ -6,15 +6,11 @@ frame around a page (frame.py), the pages (views/).
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import fcntl
 import hashlib
-import os
 import re
 import secrets
 import zoneinfo
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +19,7 @@ import pandas as pd
 import streamlit as st
 
 from assets import hours
-from assets.commits import sync_folder
+from assets.durable import alone, write_durably
 from assets.metrics import ranges
 from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
@@ -176,10 +172,10 @@ def _user_key(given: str, folder: str) -> str:
     path = Path(folder, "user_key")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with alone(path.parent):  # two that drew a key at once would show a user by two codes
             found = _kept(path)
             if not found:  # none yet, or nothing in it, as a full disk left it: no link was ever made with that
-                _keep(path, secrets.token_hex(16))
+                write_durably(path, secrets.token_hex(16).encode(), mode=0o600)
                 found = _kept(path)
     except (OSError, UnicodeDecodeError) as error:
         raise settings.SettingsError(f"the key of users' codes cannot be kept in {path}: {error}") from error
@@ -191,36 +187,11 @@ def _user_key(given: str, folder: str) -> str:
     return found
 
 
-def _keep(path: Path, key: str) -> None:
-    """Write the key for its owner alone; its name never stands for half of it, not even after a power cut."""
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def _kept(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip("\0 \t\r\n")
     except FileNotFoundError:
         return ""
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: two that drew a key at once would show a user by two codes."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def shown_user(user_id: int) -> str:

@@ -53,12 +53,21 @@ def account_raw(lake: Lake, parts: Iterable[tuple[Window, int | None]], repeats:
         for key, name in tables.items():
             counts[key] += rows(then, name, window)
         mapped += _mapped_rows(then, window)
-        unkept += intake.refused_for_good(then, window).height
+        unkept += _without_raw(then, window)
     refused = counts["quarantine"] - unkept
     balanced = counts["raw"] == counts["events"] + refused + repeats
     if mapped:
         balanced = refused <= counts["raw"]
     return {**counts, "repeats": repeats, "mapped": mapped, "unkept": unkept, "balanced": balanced}
+
+
+def _without_raw(lake: Lake, window: Window) -> int:
+    """Quarantined files, and rows too long to be kept: `raw_events` has nothing of them."""
+    refused = intake.refused_for_good(lake, window).select("source", "row")
+    if refused.is_empty():
+        return 0
+    raw = pl.from_arrow(lake.read("raw_events", window, ["source", "row"]))
+    return refused.join(raw, on=["source", "row"], how="anti").height
 
 
 def _mapped_rows(lake: Lake, window: Window) -> int:

@@ -81,7 +81,7 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
     rows the batch is full: the files after it, and the rest of the one in hand, are for the next.
     Raises Stopped, between two blocks, once `stopped` says so.
     """
-    landed_at = dt.datetime.fromisoformat(plan.planned_at)
+    planned_at = dt.datetime.fromisoformat(plan.planned_at)
     known = set(lake.read(SOURCES.name, columns=["source"], version=plan.versions[SOURCES.name])["source"].to_pylist())
     ids = _Ids(lake, plan)
     found, gone, left, rest = _Read(), [], [], None
@@ -90,14 +90,19 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
         path = Path(folder) / name
         begun = plan.rest if plan.rest and plan.rest.file == name else None
         if place and plan.most is not None and found.bytes >= plan.most:  # the first is always read: a batch gets on
-            left = list(plan.files[place:])
+            left += plan.files[place:]
             break
-        if not path.exists():
+        if not landing.is_there(path):
             gone.append(name)
             continue
-        form = intake.Native()
         try:
             form = landing.form_of(path.parent)
+        except sources.SourceError:  # its mapping was broken after the plan was made: it waits until that is mended
+            left.append(name)
+            continue
+        # In the order of the plan, which is the order of arrival, also where the hours are accepted anew.
+        landed_at = planned_at + place * dt.timedelta(microseconds=1)
+        try:
             source = intake.fingerprint(path, form)
             if begun is None and source in known:
                 continue
@@ -108,7 +113,8 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
             unreadable += 1
             continue
         if line is not None:
-            rest, left = Rest(name, line, source), list(plan.files[place:])
+            rest = Rest(name, line, source)
+            left += plan.files[place:]
             break
     return Input(
         events=intake.to_arrow(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),

@@ -44,7 +44,7 @@ from assets.attribution.provenance import booked, register
 from assets.attribution.repeats import Repeats
 from assets.attribution.resident import Resident
 from assets.attribution.rules import Rules
-from assets.attribution.state import APP, ROW_BITS, LiveError, Plan, Progress, Reset, Snapshot, Store
+from assets.attribution.state import APP, ROW_BITS, LiveError, Plan, Progress, Reset, Rest, Snapshot, Store
 from assets.attribution.tables import (
     CLICK_SESSIONS,
     IMPRESSION_SESSIONS,
@@ -445,13 +445,15 @@ class _Live:
 
     def _plan(self) -> Plan | None:
         waiting = [path for path in landing_files(self.landing) if path not in self.consumed]
-        rest = self.progress.rest
-        if rest:  # what is begun is finished first, and missed where it is gone
-            waiting = [rest.file, *(name for name in waiting if name != rest.file)]
+        rests = self.progress.rests
+        begun = [name for name in waiting if name in rests]  # what is begun is finished first, one file after the other
+        waiting = [*begun, *(name for name in waiting if name not in rests)] if begun else waiting
         waiting = self._readable(waiting)
         most, limit = UNPACKED * self.batch_bytes, self.store.maps.limit
         taken, size = [], 0
         for name in waiting:
+            if taken and name in rests:
+                continue
             size += _size(self.landing / name)
             if taken and (size > self.batch_bytes or len(taken) == BATCH_FILES):
                 break
@@ -464,7 +466,7 @@ class _Live:
         versions["known_to"] = self.progress.memory_from
         return self.store.write_plan(Plan(
             self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions,
-            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rest if rest and taken[:1] == [rest.file] else None,
+            most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rests.get(taken[0]) if taken else None,
         ))  # fmt: skip
 
     def _readable(self, waiting: list[str]) -> list[str]:
@@ -620,7 +622,7 @@ class _Live:
             memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
             segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
             rules=old.rules, mixed={hour: names for hour, names in old.mixed.items() if hour in open_hours},
-            left=(*given.gone, *given.left), rest=given.rest if plan.rest or given.rest else old.rest,
+            left=(*given.gone, *given.left), rests=_rests(old, plan, given),
         )  # fmt: skip
 
     def _stats(self, progress: Progress, plan: Plan, given: Input, rows, counted, counts, clock) -> dict:
@@ -739,6 +741,14 @@ def _late(
     late = np.empty(moment.size, bool)
     late[order] = moment[order] < watermark
     return late, int(greatest[-1]) if greatest[-1] != _BEFORE_ALL else NONE
+
+
+def _rests(old: Progress, plan: Plan, given: Input) -> dict[str, Rest]:
+    """Files of which a part is taken: a file stays among them until its end is."""
+    rests = dict(old.rests)
+    if plan.rest and plan.rest.file not in (*given.gone, *given.left):
+        del rests[plan.rest.file]
+    return rests | ({given.rest.file: given.rest} if given.rest else {})
 
 
 def _by_string(sessions: np.ndarray) -> np.ndarray:

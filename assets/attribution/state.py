@@ -70,7 +70,7 @@ class Plan:
     """What batch `batch` reads, so that a repeat of it reads the same.
 
     files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py.
-    versions: of the tables that it looks into.     most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
+    versions: of the tables that it looks into. most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
     """
 
     batch: int
@@ -92,7 +92,7 @@ class Progress:
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
     stats: the batch's figures. rules: the fingerprint of those it was made by, None from before there were any. mixed: open
     hours (µs) that were begun by other rules, and by which. left: files of the plan that the batch did not finish: they are
-    gone, or for the next. rest: where one of these goes on.
+    gone, or for the next. rests: by name, where files go on of which a part is taken.
     """
 
     batch: int = -1
@@ -107,7 +107,7 @@ class Progress:
     rules: str | None = None
     mixed: dict[int, list[str]] = field(default_factory=dict)
     left: tuple[str, ...] = ()
-    rest: Rest | None = None
+    rests: dict[str, Rest] = field(default_factory=dict)
     moved: int = NONE
 
 
@@ -358,7 +358,8 @@ class Store:
             mixed = {int(hour): names for hour, names in body.get("mixed", {}).items()}
             found = Progress(**{
                 **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
-                "left": tuple(body.get("left", ())), "rest": _rest(body),
+                "left": tuple(body.get("left", ())),
+                "rests": {name: Rest(**rest) for name, rest in body.get("rests", {}).items()},
             })  # fmt: skip
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise self._unreadable(name, error) from error

@@ -448,8 +448,9 @@ class _KeyBook:
             self.known = pl.from_arrow(self.lake.read(ID_KEYS.name)).select(_NO_KEYS.columns)
         new = keys.unique(maintain_order=True).join(self.known, on=_NO_KEYS.columns, how="anti")
         if len(new):
-            self.known = pl.concat([self.known, new])
-            check_collisions(self.known)
+            together = pl.concat([self.known, new])
+            check_collisions(together)  # before they are known: a file that is refused must not spoil the next
+            self.known = together
             self.lake.append_once(ID_KEYS, to_arrow(new, ID_KEYS.schema), app, 0)
 
 

@@ -78,14 +78,15 @@ def not_utf8(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray
     wrong = np.zeros(len(start), bool)
     if not len(start) or not (data[start[0] : end[-1]] >= 128).any():
         return wrong
-    if _is_text(data[start[0] : end[-1]].tobytes()) and _at_characters(data, start, end):
+    if is_text(data[start[0] : end[-1]].tobytes()) and _at_characters(data, start, end):
         return wrong
     for row, (begin, stop) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        wrong[row] = not _is_text(data[begin:stop].tobytes())
+        wrong[row] = not is_text(data[begin:stop].tobytes())
     return wrong
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -160,11 +161,11 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
     """
     found: dict[str, tuple] = {}
     further: dict[str, str] = {}
-    for key, value, spelled in _pairs(data, begin, end):
+    for key, value, kind in _pairs(data, begin, end):
         if key not in wanted:
             further[key] = value
-        elif spelled:
-            found[key] = _read_value(value)
+        elif kind is not None:
+            found[key] = (None if kind == scan.NULL else json.loads(value) if value.startswith('"') else value, kind)
         else:
             found.pop(key, None)  # the kernel has it, and it is the later one
     if (inner := _object_in(further.get("context"))) is not None:
@@ -173,15 +174,23 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
     return found, as_object(further)
 
 
-def _pairs(data: np.ndarray, begin: int, end: int) -> list[tuple[str, str, bool]]:
-    """Keys, values as JSON that every reader takes, and whether the key is written with escapes."""
+def _pairs(data: np.ndarray, begin: int, end: int) -> list[tuple[str, str, int | None]]:
+    """Keys, values as JSON that every reader takes, and of a key that is written with escapes the value's kind."""
     _, spans = scan.pairs(data, begin, end)
     found = []
     for k0, k1, v0, v1, odd in spans.tolist():
         key = data[k0:k1].tobytes().decode()
         value = scan.copied(data, v0, v1, odd).tobytes().decode() if odd else data[v0:v1].tobytes().decode()
-        found.append((json.loads(key), value, "\\" in key))
+        found.append((json.loads(key), value, _kind(data[v0], odd) if "\\" in key else None))
     return found
+
+
+def _kind(first: int, odd: int) -> int:
+    if first in b"[{":
+        return scan.NESTED
+    if odd:
+        return scan.NOT_FINITE
+    return scan.NULL if first == ord("n") else scan.PLAIN
 
 
 def _object_in(value: str | None) -> dict[str, str] | None:
@@ -192,15 +201,6 @@ def _object_in(value: str | None) -> dict[str, str] | None:
     inner = np.frombuffer(text.encode() or b"\0", np.uint8)
     code, _ = scan.pairs(inner, 0, inner.size)
     return {key: one for key, one, _ in _pairs(inner, 0, inner.size)} if code == scan.GOOD else None
-
-
-def _read_value(value: str) -> tuple[str | None, int]:
-    if value.startswith('"'):
-        text = json.loads(value)
-        return text, scan.NOT_FINITE if text in ("NaN", "Infinity", "-Infinity") else scan.PLAIN
-    if value == "null":
-        return None, scan.NULL
-    return value, scan.NESTED if value[0] in "[{" else scan.SCALAR
 
 
 def as_object(pairs: dict[str, str]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets.events.names import is_log
+from assets.events.names import is_log, shown
 
 if TYPE_CHECKING:
     from assets.events.intake import Native
@@ -45,7 +45,7 @@ def batches(folder: Path) -> list[Batch]:
     for place, names in _folders(Path(folder)):
         if names:
             mapping = place / MAPPING
-            found.append(Batch([place / name for name in names], mapping if mapping.is_file() else None))
+            found.append(Batch([place / name for name in names], mapping if _is(mapping.is_file) else None))
     return found
 
 
@@ -93,7 +93,18 @@ def _is(kind: Callable[[], bool]) -> bool:
 def form_of(folder: Path) -> Mapping | Native:
     """How the logs of a folder are to be read. Raises MappingError for a mapping.toml that cannot be used."""
     from assets.events.intake import Native
-    from assets.events.mapping import load_mapping
+    from assets.events.mapping import MappingError, load_mapping
 
     file = folder / MAPPING
-    return load_mapping(file) if file.is_file() else Native()
+    try:
+        return load_mapping(file) if file.is_file() else Native()
+    except OSError as error:  # the folder may not be searched, say
+        raise MappingError(f"{shown(file)} cannot be read: {error}; see who may read the folder") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether a planned file is still there; one that cannot be looked at is, and its reading says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True

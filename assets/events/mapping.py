@@ -365,7 +365,7 @@ def parse_mapping(text: str, file: str) -> Mapping:
     """Check the text of a mapping; `file` is what errors call it."""
     try:
         top = _Section(file, "", tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:  # nested without end
+    except (ValueError, RecursionError) as error:  # no TOML; an integer of thousands of digits; nested without end
         raise MappingError(f"{file}: not TOML: {error}") from error
     top.take("name", str, "")
     layout = top.section("file")

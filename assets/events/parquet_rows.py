@@ -67,6 +67,10 @@ class Rows:
             odd |= strange | (not _polars_writes(column))
         return odd
 
+    @property
+    def bytes(self) -> int:
+        return sum(values.estimated_size() for values in self.series.values())
+
     def typed(self, wanted: tuple[str, ...]) -> pl.DataFrame | None:
         """The wanted columns as they are typed, where that is what their JSON is read as too; else None.
 
@@ -81,6 +85,8 @@ class Rows:
                 continue
             column, given = self.plain[name][0], self.batch.schema.field(name).type
             if pa.types.is_timestamp(given) and given.tz:
+                if not _in_years(self.batch.column(name)):
+                    return None
                 columns[name] = pl.from_arrow(self.batch.column(name).cast(pa.timestamp(given.unit, "UTC")))
                 continue
             if not (pa.types.is_integer(column.type) or pa.types.is_large_string(column.type)) or pa.types.is_timestamp(given) \
@@ -223,18 +229,27 @@ def _time_of_day(nanoseconds: str) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:09d}"
 
 
+def _ticks(column: pa.Array) -> tuple[pl.Series, int, int, int]:
+    """The times' whole numbers, those of the first and the last time that has a year of four digits, and units a tick."""
+    ticks = pl.from_arrow(column.cast(pa.timestamp(column.type.unit, "UTC" if column.type.tz else None)).cast(pa.int64()))
+    if column.type.unit == "ns":
+        return ticks, -(2**63) + 1, 2**63 - 1, 1
+    per_us = {"s": 1_000_000, "ms": 1_000, "us": 1}[column.type.unit]
+    return ticks, int(_FIRST // per_us) + 1, int(_LAST // per_us) - 1, per_us
+
+
+def _in_years(column: pa.Array) -> bool:
+    ticks, low, high, _ = _ticks(column)
+    return bool(ticks.is_between(low, high).all())
+
+
 def _times(column: pa.Array) -> pa.Array:
-    """Times as RFC 3339; those outside of the years 1 to 9999 as their microseconds, which the contract refuses."""
-    zone = column.type.tz is not None
-    ticks = column.cast(pa.timestamp(column.type.unit, "UTC" if zone else None)).cast(pa.int64())
-    series = pl.from_arrow(ticks)
-    per_us = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[column.type.unit]
+    """Times as RFC 3339; those outside of the years 1 to 9999 as their whole number, which the contract refuses."""
+    ticks, low, high, per_us = _ticks(column)
     unit = "ns" if column.type.unit == "ns" else "us"
-    low, high = (_FIRST // per_us + 1, _LAST // per_us - 1) if unit == "us" else (-(2**63) + 1, 2**63 - 1)
-    inside = series.is_between(low, high)
-    clipped = series.clip(low, high) * per_us
-    text = clipped.cast(pl.Datetime(unit)).dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("Z" if zone else ""))
-    frame = pl.DataFrame({"inside": inside, "text": text, "ticks": series})
+    form = "%Y-%m-%dT%H:%M:%S%.f" + ("Z" if column.type.tz else "")
+    text = (ticks.clip(low, high) * per_us).cast(pl.Datetime(unit)).dt.strftime(form)
+    frame = pl.DataFrame({"inside": ticks.is_between(low, high), "text": text, "ticks": ticks})
     found = frame.select(pl.when("inside").then("text").otherwise(pl.col("ticks").cast(pl.String)))["text"]
     return found.to_arrow().cast(pa.large_string())
 
@@ -243,16 +258,8 @@ def _not_text(column: pa.Array) -> np.ndarray:
     try:
         pl.from_arrow(column).cast(pl.String)
     except pl.exceptions.PolarsError:
-        return np.array([value is not None and not _decodes(value) for value in column.to_pylist()], bool)
+        return np.array([value is not None and not json_lines.is_text(value) for value in column.to_pylist()], bool)
     return np.zeros(len(column), bool)
-
-
-def _decodes(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _as_text(column: pa.Array) -> pa.Array:
@@ -281,17 +288,24 @@ def _value(scalar: pa.Scalar):
     if not scalar.is_valid:
         return None
     kind = scalar.type
+    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        # As a column of one: whatever it holds, it is written as a column's value is.
+        return _plain(pa.array([scalar.value] if _has_ticks(kind) else [scalar.as_py()], kind))[0][0].as_py()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         scalar = scalar.cast(pa.large_binary())
     if pa.types.is_large_binary(scalar.type):  # a text, see _plain
         return scalar.as_py().decode("utf-8", "surrogateescape")
     if pa.types.is_map(kind):
-        return [{"key": _json(key), "value": _json(value)} for key, value in scalar.as_py()]
+        return [{"key": _value(pair["key"]), "value": _value(pair["value"])} for pair in scalar.values]
     if pa.types.is_struct(kind):
         return {name: _value(value) for name, value in scalar.items()}
     if isinstance(scalar, pa.ListScalar):
         return [_value(value) for value in scalar.values] if scalar.values is not None else None
     return _json(scalar.as_py())
+
+
+def _has_ticks(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind)
 
 
 def _json(value):

@@ -29,6 +29,7 @@ ABSENT, NULL, PLAIN, ESCAPED, SCALAR, NESTED, NOT_FINITE = 0, 1, 2, 3, 4, 5, 6
 UNCLOSED, TEXT_AFTER_QUOTE, WIDTH = 1, 2, 3
 
 _QUOTE, _BACKSLASH, _LF, _CR = 34, 92, 10, 13
+TRIES = 16  # broken records that may be read as far as the first of them
 _MANY_KEYS = 64  # further keys of a row that are compared with each other; more go the slow way
 
 
@@ -146,8 +147,8 @@ def _fits(data, begin, point, end):
         if over:
             return False
         return data[begin] != 45 or number <= np.uint64(9223372036854775808)
-    # The leading digits as a double, times ten to the power that is left.
-    mantissa, scale, used, after = 0.0, 0, 0, False
+    # The first 17 digits, and the power of ten that they are multiplied by.
+    mantissa, scale, used, after = 0, 0, 0, False
     exponent, sign = 0, 1
     i = p
     while i < end:
@@ -167,7 +168,7 @@ def _fits(data, begin, point, end):
                 i += 1
             break
         elif used < 17 and (used > 0 or c != 48):
-            mantissa = mantissa * 10.0 + (c - 48)
+            mantissa = mantissa * 10 + (c - 48)
             used += 1
             if after:
                 scale -= 1
@@ -177,12 +178,14 @@ def _fits(data, begin, point, end):
         elif not after:
             scale += 1
         i += 1
-    power = scale + sign * exponent
-    if mantissa == 0.0 or power + used <= 308:
+    size = scale + sign * exponent + used
+    if mantissa == 0 or size <= 308:
         return True
-    if power + used > 309:
+    if size > 309:
         return False
-    return mantissa * 10.0 ** (power - 20) < 1.7976931348623157e288
+    for _ in range(17 - used):
+        mantissa *= 10
+    return mantissa <= 17976931348623158  # the greatest double begins so, rounded up
 
 
 @numba.njit(cache=True, nogil=True)
@@ -581,8 +584,8 @@ def _record(data, p, end, separator, quote, field_start, field_end, quoted, long
 
 
 @numba.njit(cache=True, nogil=True)
-def csv_records(data, begin, end, whole, first_line, separator, quote, width, longest, start, stop, number):
-    """Find the records of a piece of a file: (records, position where the unfinished one begins, its line).
+def csv_records(data, begin, end, whole, first_line, separator, quote, width, longest, reach, tries, start, stop, number):
+    """Find the records of a piece of a file: (records, position where the unfinished one begins, its line, reach, tries).
 
     whole: the piece ends where the file ends. first_line: number of the line at `begin`. Written: start, stop, number
     int64[...]: spans without the line end, and the line that each begins in; the caller makes room for a record a line
@@ -599,10 +602,15 @@ def csv_records(data, begin, end, whole, first_line, separator, quote, width, lo
             p = _next_line(data, p, end)
             line += 1
             continue
-        code, q, fields, lines = _record(data, p, end, separator, quote, none, none, no_marks, longest)
-        if code == UNCLOSED and q == end and not whole and end - p <= longest:
-            break  # it may close in the next piece
+        tries = tries if p < reach else 0
+        limit = longest if tries < TRIES else -1
+        code, q, fields, lines = _record(data, p, end, separator, quote, none, none, no_marks, limit)
+        cut_mark = code == TEXT_AFTER_QUOTE and q + max(separator.size, quote.size) > end
+        if not whole and (q >= end or cut_mark) and end - p <= longest:
+            break  # it may go on in the next piece
         if code != GOOD or (lines > 1 and (fields != width or q - p > longest)):
+            if lines > 1:
+                reach, tries = max(reach, q), tries + 1
             q, lines = _line_end(data, p, end), 1
         if q >= end and not whole:
             break
@@ -614,7 +622,7 @@ def csv_records(data, begin, end, whole, first_line, separator, quote, width, lo
         count += 1
         line += lines
         p = after
-    return count, p, line
+    return count, p, line, reach, tries
 
 
 @numba.njit(cache=True, nogil=True)

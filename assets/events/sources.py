@@ -208,14 +208,15 @@ class _Splitter:
         self.csv = layout.format == "csv"
         self.marks = csv_records.Marks.of(layout.separator, layout.quote) if self.csv else None
         self.width, self.line, self.header = width, 1, header is not None
+        self.strays = (0, 0)
 
     def split(self, data: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """(start, end, line) of the records of data, and where the unfinished one begins."""
         if not self.csv:
             return self._lines(data, last)
         begin = self._after_header(data) if self.header else 0
-        start, end, number, rest, self.line = csv_records.split(
-            data, begin, last, self.line, self.marks, self.width, MAX_ROW_BYTES
+        start, end, number, rest, self.line, self.strays = csv_records.split(
+            data, begin, last, self.line, self.marks, self.width, MAX_ROW_BYTES, self.strays
         )
         return start, end, number, rest
 
@@ -347,7 +348,7 @@ def _typed_block(rows: parquet_rows.Rows, number: np.ndarray, wanted: tuple[str,
     """The rows without writing and reading their JSON, where that comes to the same."""
     columns = rows.typed(wanted)
     # No character takes more than six bytes of JSON: no row is too long where all together are not.
-    if columns is None or 6 * rows.batch.nbytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
+    if columns is None or 6 * rows.bytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
         return None
     further = rows.further(wanted)
     context = pl.Series(CONTEXT, [None], pl.String).new_from_index(0, rows.size) if further is None else further.rename(CONTEXT)

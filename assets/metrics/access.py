@@ -1,6 +1,6 @@
 """Who a ClickHouse endpoint of a home lets in: the key of its folder, and what is derived from it.
 
-Here: the key's file, the passwords and the name of the folder made from it, URLs that carry them, URLs as they may be shown.
+Here: the key's file, the passwords and the name of the folder made from it, URLs that carry them.
 Not here: the endpoint (endpoint/), the client (client.py), users of a ClickHouse server (that server's own).
 
 A folder has one key, drawn at first use. Passwords are an HMAC of a role and the inode of the key's file: a copy of a home,
@@ -10,16 +10,16 @@ which brings the file along, has other passwords than the original, so neither's
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from assets.durable import alone, write_durably
 
 KEY = "endpoint.key"
 ID_HEADER = "X-Glasshouse-Folder"
@@ -101,40 +101,10 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 
 def _draw(path: Path) -> Keys:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.parent):
+    with alone(path.parent):
         if found := _read(path):  # drawn by another process meanwhile
             return found
-        new = path.with_name(f".{KEY}.{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_hex(32).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-        _sync_folder(path.parent)
+        write_durably(path, secrets.token_hex(32).encode() + b"\n", mode=0o600)
         if found := _read(path):
             return found
     raise AccessError(f"{path}: a key was drawn and is not there whole; see whether the disk is full")
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-

@@ -50,15 +50,15 @@ def folder(lake: Lake) -> Path:
 
 
 def versions(lake: Lake) -> list[str]:
-    """Versions, oldest first (names ascend, see `publish`). A folder that never was complete is none; one that was, and
-    has lost a file since, is refused by name when it is read."""
+    """Versions, oldest first (names ascend, see `publish`). A folder without what makes a version is none; a version that
+    has lost another file is refused by name when it is read."""
     if not folder(lake).is_dir():
         return []
     return sorted(p.name for p in folder(lake).iterdir() if not p.name.startswith(".") and _was_complete(p))
 
 
 def _was_complete(place: Path) -> bool:
-    return (place / SUMS).is_file() or all((place / file).is_file() for file in FILES)
+    return (place / SUMS).is_file() or (place / "config.json").is_file()
 
 
 def latest(lake: Lake) -> str | None:

@@ -369,6 +369,7 @@ def poison(lake, landing):
         del batch["stats"][name]
     planned["planned_at"] = NOW.isoformat()
     for path, body in zip(paths, (batch, planned), strict=True):
+        del body["sum"]  # older files have no checksum
         path.write_text(json.dumps(body))
 
 

@@ -201,6 +201,7 @@ WANTED = {
     "list id": ({"user_id": pa.array([[5], None], pa.list_(pa.int64()))}, [None, None]),
     "binary id": ({"user_id": pa.array([b"5", b"\xff"], pa.binary())}, [None, None]),
     "text id": ({"user_id": pa.array(["5", "x"]).dictionary_encode()}, [5, None]),
+    "text id in a view": ({"user_id": pa.array(["5", "x"], pa.string_view())}, [5, None]),
 }
 
 
@@ -424,3 +425,130 @@ def test_many_small_files_are_several_batches(tmp_path, landing_folder, monkeypa
         (landing_folder / f"{number:03d}.jsonl").write_bytes(line(event(number)))
     found = by_live(tmp_path)
     assert len(found.events) == 25 and len(found.said) == 3
+
+
+# --- found by review --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [",", "||"])
+def test_a_record_is_the_same_wherever_a_piece_of_the_file_ends(tmp_path, monkeypatch, separator):
+    lines = ["event_id,user_id,note_id,action,event_time,title,more".replace(",", separator)]
+    titles = ['"one\r\ntwo"', '"a""b"', '"x\n""y"""', '5" wide', '"stray', '"closed"x', '"wrong\nwidth",a,b', "plain", '""', '"\r"']
+    for number, title in enumerate(titles):
+        row = f"e{number},1,2,impression,{US},TITLE,end".replace(",", separator)
+        lines.append(row.replace("TITLE", title.replace(",", separator)))
+    data = "\r\n".join(lines).encode()
+    path = tmp_path / "log.csv"
+    path.write_bytes(data)
+    layout = sources.layout_of(path, separator=separator)
+    wanted = ("event_id",)
+
+    def read():
+        found = []
+        for block in sources.read_blocks(path, layout, wanted):
+            found += zip(block.number, block.wrong, block.body(None), block.columns["event_id"], strict=True)
+        return found
+
+    whole = read()
+    assert len(whole) > len(titles)
+    for size in range(len(lines[0]) + 2, len(data)):
+        monkeypatch.setattr(sources, "BLOCK_BYTES", size)
+        assert read() == whole, size
+
+
+def test_stray_quotes_in_every_line_cost_no_more_than_their_lines(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"event_id,user_id,note_id,action,event_time\n" + b'",",x",y,"b\n' * 400_000)
+    found = read_log([path])  # each line leaves a quote open, entered inside of quotes or not
+    assert found.quarantine.num_rows == found.rows == 400_000
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_times_out_of_all_ranges_in_parquet_cost_their_own_row(tmp_path, way):
+    path = tmp_path / "log.parquet"
+    far = pa.array([US // 1000, 2**62], pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    nested = pa.StructArray.from_arrays(
+        [pa.array([2**62, 1], pa.int64()).cast(pa.timestamp("us", "UTC")), pa.array([2**62, 1], pa.int64()).cast(pa.duration("s"))], ["t", "d"]
+    )
+    pq.write_table(arrow(event_time=far, nested=nested), path)
+    found = came(way, path, tmp_path)
+    assert found.events.keys() == {"a"} and found.accounted
+    assert json.loads(found.events["a"]["context"])["nested"]["t"] == str(2**62)
+
+
+def test_the_greatest_double_is_a_number(tmp_path):
+    path = tmp_path / "log.jsonl"
+    numbers = ["1.7976931348623157e308", "-1.7976931348623157e308", "1.79769313486231571e308", "17976931348623157" + "0" * 292, "0.0e999", "4e-400"]
+    more = ["1.8e308", "1e309", "1e99999999999"]
+    path.write_bytes(b"\n".join(line(event(n))[:-1] + f',"v":{text}}}'.encode() for n, text in enumerate(numbers + more)))
+    kept = [json.loads(row["context"])["v"] for row in came("label", path, tmp_path).events.values()]
+    assert kept[: len(numbers) - 3] == [float(text) for text in numbers[:-3]]
+    assert not any(isinstance(value, str) for value in kept[: len(numbers) - 3] + kept[4:6]) and kept[6:] == more
+
+
+def test_a_key_written_with_escapes_holds_what_any_key_holds(tmp_path):
+    path = tmp_path / "log.jsonl"
+    rows = [line(event(1, channel="NaN")).replace(b'"channel"', b'"ch\\u0061nnel"'), line(event(2)).replace(b'"user_id": 1', b'"user\\u005fid": NaN')]
+    path.write_bytes(b"\n".join(rows))
+    found = came("label", path, tmp_path)
+    assert found.events["e1"]["channel"] == "NaN" and found.quarantine[0][1] == "user_id: not an integer of 64 bits (NaN)"
+
+
+def begun(tmp_path, landing_folder, monkeypatch, rows=400):
+    """A lake in which the first part of a file big.jsonl is taken."""
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(live, "UNPACKED", 1)
+    (landing_folder / "a").mkdir(exist_ok=True)
+    path = landing_folder / "a" / "big.jsonl"
+    path.write_bytes(b"\n".join(line(event(n)) for n in range(rows)))
+    stop = threading.Event()
+    live.run(Lake(str(tmp_path / "lake")), landing_folder, Rules(), 0, stop, lambda *_: stop.set(), say=lambda _: None, batch_bytes=6000)
+    return path
+
+
+def test_a_file_that_is_away_between_its_parts_goes_on_when_it_is_back(tmp_path, landing_folder, monkeypatch):
+    path = begun(tmp_path, landing_folder, monkeypatch)
+    path.rename(tmp_path / "away")
+    (landing_folder / "other.jsonl").write_bytes(line(event(1000)))
+    assert len(by_live(tmp_path, batch_bytes=6000).events) < 200
+    (tmp_path / "away").rename(path)
+    assert len(by_live(tmp_path, batch_bytes=6000).events) == 401
+
+
+def test_a_file_that_waits_between_its_parts_is_not_forgotten_for_another_big_one(tmp_path, landing_folder, monkeypatch):
+    begun(tmp_path, landing_folder, monkeypatch)
+    (landing_folder / "a" / "mapping.toml").write_text("broken")
+    (landing_folder / "zbig.jsonl").write_bytes(b"\n".join(line(event(n)) for n in range(1000, 1400)))
+    by_live(tmp_path, batch_bytes=6000)
+    (landing_folder / "a" / "mapping.toml").unlink()
+    assert len(by_live(tmp_path, batch_bytes=6000).events) == 800
+
+
+def test_a_mapping_broken_after_the_plan_lets_its_files_wait(tmp_path, landing_folder):
+    (landing_folder / "x.jsonl").write_bytes(line(event(1)))
+    stop = threading.Event()
+    live.run(
+        Lake(str(tmp_path / "lake")), landing_folder, Rules(), 0, stop, say=lambda _: None, probe=lambda point: stop.set()
+    )
+    (landing_folder / "mapping.toml").write_bytes(b"n = " + b"1" * 5000)
+    assert not by_live(tmp_path).quarantine
+    (landing_folder / "mapping.toml").unlink()
+    assert by_live(tmp_path).events.keys() == {"e1"}
+
+
+def test_two_ids_with_one_key_cost_their_own_file(tmp_path, landing_folder, monkeypatch):
+    from assets.events import mapping
+
+    (landing_folder / "mapping.toml").write_text(
+        'name = "t"\n[user]\ncolumn = "u"\nids = "string"\n[item]\ncolumn = "i"\n[time]\ncolumn = "t"\n[action]\ncolumn = "a"\n[action.values]\nc = "click"\n'
+    )
+    monkeypatch.setattr(mapping.xxhash, "xxh64_intdigest", lambda text: 7 if text in ("x", "y") else hash(text) % 2**63)
+    for name, user in (("1", "x"), ("2", "y"), ("3", "z")):
+        (landing_folder / f"{name}.jsonl").write_bytes(json.dumps({"u": user, "i": 5, "t": US, "a": "c"}).encode())
+    for take, folder in ((by_live, "live"), (by_batch, "batch")):
+        home = tmp_path / folder
+        home.mkdir()
+        (home / "landing").symlink_to(landing_folder)
+        found = take(home)
+        assert len(found.events) == 2, folder
+        assert [reason.split()[1] for _, reason, _ in found.quarantine] == ["2.jsonl"]

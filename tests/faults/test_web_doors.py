@@ -126,7 +126,7 @@ def dagster(tmp_path_factory):
     meeting = tmp_path_factory.mktemp("m")
     settings = environment.load({"GLASSHOUSE_HOME": str(home), "GLASSHOUSE_DAGSTER_PORT": str(port)})
     commands = services.dagster_commands(settings, meeting)
-    code, place = commands["code"], commands["code"].index("-m")
+    code, place = commands["code"], commands["code"].index("-m", 2)  # the first -m is Python's own
     (home / "one.py").write_text(CODE)
     code[place : place + 2] = ["-f", str(home / "one.py")]
     env = {**services.environment(settings), "TMPDIR": str(home)}

@@ -197,7 +197,7 @@ def to_bytes(rng: Random, table: pa.Table) -> bytes:
     options = {
         "compression": rng.choice(("none", "snappy", "gzip", "zstd", "lz4", "brotli")), "use_dictionary": rng.random() < 0.5,
         "row_group_size": rng.choice((1, 7, 100, 10**6)), "data_page_version": rng.choice(("1.0", "2.0")), "version": rng.choice(("1.0", "2.4", "2.6")),
-        "use_deprecated_int96_timestamps": rng.random() < 0.1, "write_statistics": rng.random() < 0.7, "store_schema": rng.random() < 0.7,
+        "write_statistics": rng.random() < 0.7, "store_schema": rng.random() < 0.7,
     }  # fmt: skip
     file = io.BytesIO()
     try:
