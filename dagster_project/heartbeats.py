@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 EVERY_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
@@ -65,7 +66,9 @@ class BeatingStop(threading.Event):
 
 
 def answers(url: str) -> Probe:
-    """Something answers a GET there, if only with a refusal: a server that hangs does neither."""
+    """Something answers a GET there, if only with a refusal: a server that hangs does neither. A user and password of the URL are not sent."""
+    parts = urlsplit(url)
+    url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def probe() -> bool:
         try:
@@ -84,8 +87,11 @@ def answers(url: str) -> Probe:
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: no proxy of the environment's
 
 
-def queries(url: str) -> Probe:
-    """ClickHouse answers a query, not only a ping: queries may hang while pings are answered."""
+def queries(url: str | Callable[[], str]) -> Probe:
+    """ClickHouse answers a query, not only a ping: queries may hang while pings are answered.
+
+    url: or what returns it, asked for each new client: its password may change.
+    """
     held: list = []
 
     def probe() -> bool:
@@ -93,7 +99,7 @@ def queries(url: str) -> Probe:
 
         try:
             if not held:
-                held.append(connect(url))
+                held.append(connect(url() if callable(url) else url))
             return held[0].command("SELECT 1") == 1
         except Exception:  # whatever it is, a new client may do better
             held.clear()
@@ -144,7 +150,7 @@ def newest_daemon_beat(database: str) -> str | None:
 def _our_clickhouse(_: str) -> Probe:
     from dagster_project.settings import load
 
-    return queries(load().clickhouse)  # with its password, which no command line is to show
+    return queries(lambda: load().clickhouse)  # with its password, which no command line is to show
 
 
 PROBES = {"http": answers, "query": _our_clickhouse, "code": code_answers, "daemon": daemon_beats}

@@ -48,13 +48,16 @@ def connect(
 
     read_only: sends readonly=2 with every query (settings may be given, nothing can be written), unless the server's
     user is read-only anyway. wait_s: how long to wait for an endpoint that is still starting. timeout_s: so long the client waits for
-    the next bytes of an answer. folder: the home's folder that is meant, for the message where another's endpoint answers.
+    the next bytes of an answer. folder: the home's folder that is meant: its password counts, as it is now, and not the URL's, which
+    may be from before a key was drawn anew; and the message names it where another's endpoint answers.
     Raises ValueError for a URL of another kind, ClickHouseDown where nothing answers, OtherHome where another home's endpoint does, and
     clickhouse_connect's DatabaseError for what the server itself refuses (a wrong password).
     """
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import DatabaseError
 
+    if folder and urlsplit(url).hostname:
+        url = _signed_now(url, folder)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("a ClickHouse URL looks like http(s)://user:password@host:port/database")
@@ -79,6 +82,13 @@ def connect(
     if read_only and _setting(client, "readonly") == "0":
         client.set_client_setting("readonly", "2")
     return client
+
+
+def _signed_now(url: str, folder: str | Path) -> str:
+    from assets.metrics import access
+
+    user = urlsplit(url).username
+    return access.signed(url, folder, user if user in access.USERS else access.WRITER)
 
 
 def _other_home(url: str, address: str, folder: str | Path | None, error: Exception) -> None:

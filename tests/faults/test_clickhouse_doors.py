@@ -188,6 +188,18 @@ READ_FILE = [
     "SELECT * FROM {{p:Identifier}}",
     "SELECT x FROM (SELECT 1 AS x) WHERE x IN `{s}`",
     "file('{s}')",
+    "SELECT * FROM `{{.,a}}{{.,b}}/{{.,a}}{{.,b}}/endpoint.key`",
+    "SELECT * FROM '{{.,a}}{{.,b}}/{{.,a}}{{.,b}}/endpoint.k?y'",
+    "SELECT * FROM default.`{{.,a}}{{.,b}}/{{.,a}}{{.,b}}/*`",
+    "SELECT * FROM `x{s}`",
+    "DESCRIBE `{{.,a}}{{.,b}}/x`",
+    "EXISTS TABLE `a*`",
+    "SELECT 1 IN `{{.,a}}{{.,b}}/x`",
+    "SELECT * FROM kept AS k JOIN `{{.,a}}{{.,b}}/x` AS `a/b` ON 1 = 1",
+    "SELECT * FROM {{q:Identifier}}",
+    "SELECT * FROM {{r:Identifier}} SETTINGS param_r = '{s}'",
+    "SELECT joinGet('{s}', 'a', 1)",
+    "SELECT joinGetOrNull('{{.,a}}{{.,b}}/x', 'a', 1)",
 ]
 CALL = [
     "SELECT * FROM url('{u}/x', 'CSV', 'a String')",
@@ -253,6 +265,12 @@ WRITE_FILE = [
     "CREATE TABLE bad11 (a UInt8) ENGINE = `File`(CSV, '{o}/a')",
     "CREATE TABLE bad12 (a UInt8) ENGINE = SQLite('{s}', 't')",
     "CREATE TABLE bad13 (a UInt8) ENGINE = Distributed('default', 'default', 'kept')",
+    "CREATE TABLE bad24 (c1 Nullable(String)) ENGINE = Buffer('default', '{s}', 1, 10, 100, 10000, 1000000, 10000000, 100000000)",
+    "CREATE VIEW bad25 AS SELECT * FROM {{v:Identifier}}",
+    "CREATE TABLE bad26 AS `{s}`",
+    "CREATE TABLE bad27 (a UInt8) ENGINE = MergeTree ORDER BY a SETTINGS ratio_of_defaults_for_sparse_serialization = 1e-10, disk = disk(type = 'local', path = '{o}/')",
+    "INSERT INTO `{{.,a}}{{.,b}}/x.csv` SELECT 1",
+    "INSERT INTO `x*.csv` SELECT 1",
     "CREATE VIEW bad14 AS SELECT * FROM file('{s}')",
     "CREATE MATERIALIZED VIEW bad15 ENGINE = Memory AS SELECT file('{s}') AS x FROM kept",
     "CREATE DICTIONARY bad16 (a UInt64, b String) PRIMARY KEY a SOURCE(FILE(path '{s}' format 'CSV')) LAYOUT(FLAT()) LIFETIME(1)",
@@ -286,7 +304,7 @@ def test_files_networks_and_programs_are_out_of_reach(door, canary, sql, way):
     method, user = ASK[way]
     before, here = canary.calls, door.tables()
     text = sql.format(s=door.secret, o=door.out, u=f"http://127.0.0.1:{canary.server_address[1]}")
-    status, headers, body = door.ask(text, method=method, user=user, param_p=str(door.secret))
+    status, headers, body = door.ask(text, method=method, user=user, param_p=str(door.secret), param_q="{.,a}{.,b}/x")
     assert b"top" not in body or status != 200, body
     assert status != 200, "refused, not just without an effect"
     assert headers["X-ClickHouse-Exception-Code"] in ("497", "164", "452", "62", "36", "344"), body
@@ -330,13 +348,45 @@ def test_readers_and_get_change_nothing_whatever_the_url_says(door, sql, query):
     assert door.tables() == ["kept"] and door.ask("SELECT sum(a), count() FROM kept")[2] == b"7\t1\n"
 
 
+def test_no_database_reads_files_whatever_the_name(door):
+    """The rules for names are one thing; the engine, asked without them, knows tables alone."""
+    found = door.ask("SELECT name, engine FROM system.databases WHERE engine NOT IN ('Atomic', 'Memory')")[2]
+    assert found == b"" and door.ask("SELECT currentDatabase()")[2] == b"default\n"
+    assert door.ask("SELECT 1", database="/tmp")[0] == 403
+    name = f"named-{os.getpid()}.csv"
+    (door.folder / "endpoint.tmp" / "empty" / name).write_text("top\n")
+    status, headers, body = door.ask(f"SELECT * FROM `{name}`")
+    assert (status, headers["X-ClickHouse-Exception-Code"]) == (404, "60") and b"top" not in body
+
+
+def test_a_store_of_before_opens_and_is_found_by_what_ran_before(tmp_path):
+    """There `default` was a database of files and tables."""
+    run = "import chdb, sys; c = chdb.connect(sys.argv[1]); [print(c.query(one).bytes().decode(), end='') for one in sys.argv[2:]]; c.close()"
+
+    def before(*statements):
+        return subprocess.run([sys.executable, "-c", run, str(tmp_path / "a"), *statements], capture_output=True, text=True, check=True).stdout
+
+    before("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a", "INSERT INTO t SELECT 1", "CREATE DATABASE other")
+    for more in (2, 3):
+        with endpoint.started(tmp_path / "a") as url:
+            client = connect(url)
+            client.command(f"INSERT INTO t SELECT {more}")
+            assert client.command("SELECT count() FROM t") == more
+            assert "other" in client.command("SHOW DATABASES")
+    assert before("SELECT sum(a) FROM t") == "6\n"
+
+
 @pytest.mark.parametrize("setting", [("max_execution_time", "0"), ("max_execution_time", "100000"), ("max_execution_time", "1e9"), ("max_memory_usage", "0"), ("max_threads", "5000")])
 def test_a_readers_limits_cannot_be_lifted(door, setting):
     name, value = setting
     status, _, body = door.ask(f"SELECT toFloat64(getSetting('{name}')) AS x", user="reader", **{name: value})
     limit = {"max_execution_time": 60, "max_memory_usage": 4 << 30, "max_threads": max(2, os.cpu_count())}[name]
     assert status != 200 or 0 < float(body) <= limit, body
-    for way in (f"SELECT 1 SETTINGS {name} = {value}", f"SELECT * FROM (SELECT 1 SETTINGS {name} = {value})", f"SELECT 1 SETTINGS max_block_size = 10, {name} = {value}"):
+    small = "totals_auto_threshold = 1e-10"
+    assert door.ask(f"SELECT 1 SETTINGS {small}, max_block_size = 10", user="reader")[2] == b"1\n"
+    for way in (f"SELECT 1 SETTINGS {small}, {name} = {value}", f"SELECT 1 SETTINGS totals_auto_threshold = -1.5e-300, {name} = {value}",
+                f"SELECT 1 SETTINGS x.y = 1, {name} = {value}", f"SELECT 1 SETTINGS extremes, {name} = {value}",
+                f"SELECT 1 SETTINGS {name} = {value}", f"SELECT * FROM (SELECT 1 SETTINGS {name} = {value})", f"SELECT 1 SETTINGS max_block_size = 10, {name} = {value}"):
         assert door.ask(way, user="reader")[0] != 200
 
 
@@ -497,6 +547,32 @@ def test_no_statement_takes_long_to_read(door, text):
     door.ask(text)
     assert time.monotonic() - began < 20  # seconds on a busy machine; the exponential ones took minutes
     assert door.ask("SELECT 1")[2] == b"1\n"
+
+
+@pytest.mark.parametrize("unit", ["/*", "\\'", "--", "'\\", "`", "a ", "1 ", "(", "'' "])
+@pytest.mark.parametrize("before", ["'", "INSERT INTO t ", "INSERT INTO t (`a", "INSERT INTO t VALUES ('a'), '", "/* ", ""])
+def test_the_start_of_a_statement_is_read_in_one_pass(before, unit):
+    """A quarter of a mebibyte of each; the quadratic ones took minutes, and nothing else was answered meanwhile."""
+    from assets.metrics.endpoint import guard
+
+    data = (before + unit * (guard.MAX_SQL_BYTES // len(unit))).encode()
+    began = time.process_time()
+    for whole in (True, False):
+        guard.insert_head(data, whole)
+    guard.is_one(data)
+    assert time.process_time() - began < 10
+
+
+def test_a_long_quote_keeps_nobody_waiting(door):
+    asking = threading.Thread(target=lambda: [door.ask("'" + "\\'" * (100 << 10), user="reader") for _ in range(3)])
+    asking.start()
+    time.sleep(0.2)
+    waited = 0.0
+    while asking.is_alive():
+        began = time.monotonic()
+        assert door.raw("GET", "/ping", {})[0] == 200
+        waited = max(waited, time.monotonic() - began)
+    assert waited < 5
 
 
 def test_a_statement_is_bounded(door):
@@ -707,6 +783,56 @@ def test_a_key_cut_short_while_it_serves_is_drawn_anew_and_taken(tmp_path):
         (tmp_path / "a" / "endpoint.key").write_bytes(b"")
         fresh = endpoint.running(tmp_path / "a")
         assert fresh != url and connect(fresh).command("SELECT 1") == 1
+
+
+def test_who_means_a_home_comes_in_after_its_key_was_drawn_anew(tmp_path):
+    """The loader and the question for a sign of life, which hold a client and a URL from before."""
+    from dagster_project import heartbeats
+
+    with endpoint.started(tmp_path / "a", user="loader") as url:
+        probe = heartbeats.queries(lambda: endpoint.running(tmp_path / "a"))
+        assert probe()
+        (tmp_path / "a" / "endpoint.key").unlink()
+        assert connect(url, folder=tmp_path / "a").command("SELECT 1") == 1
+        assert [probe(), probe()][-1]
+        with pytest.raises(Exception, match="516|serves another folder"):
+            connect(url)
+
+
+KEY_UNREAD = """
+import sys
+from pathlib import Path
+from assets.metrics import access
+from assets.metrics.endpoint import serving
+from assets.metrics.endpoint.confine import not_kept
+folder, code = Path(sys.argv[1]), Path(serving.__file__).parents[3]
+if not_kept():
+    print("no Landlock")
+    raise SystemExit
+first = access.keys(folder)
+read_keys = serving._confine(folder, [], [])
+def denied(work):
+    try:
+        work()
+    except PermissionError:
+        return True
+    except OSError as error:
+        return error.errno == 18  # moved into a folder that may be read
+    return False
+key = folder / access.KEY
+print(all(map(denied, (
+    key.read_bytes, lambda: key.rename(folder / "tmp" / "k"), lambda: (folder / "tmp" / "l").hardlink_to(key),
+    (code / "pyproject.toml").read_bytes, lambda: list(code.iterdir()),
+))) and read_keys() == first and (folder / "tmp" / "x").write_text("x"))
+"""
+
+
+def test_the_process_that_runs_statements_cannot_read_its_own_key(tmp_path):
+    (tmp_path / "folder").mkdir()
+    done = subprocess.run([sys.executable, "-c", KEY_UNREAD, str(tmp_path / "folder")], capture_output=True, text=True)
+    if "no Landlock" in done.stdout:
+        pytest.skip("this kernel has no Landlock")
+    assert done.stdout == "1\n", done
 
 
 CONFINED = """

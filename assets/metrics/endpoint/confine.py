@@ -2,7 +2,7 @@
 
 Here: the process gives up, for good, programs, outgoing connections, and files beyond its own. Not here: what statements say (guard.py).
 
-Linux 5.13 or newer, connections from 6.7 on; elsewhere nothing changes and `confine` says so.
+Linux 5.13 or newer, connections from 6.7 on; elsewhere `not_kept` says what is open.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls, the same numbers on every architecture
@@ -34,18 +34,17 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
 
 
-def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None) -> bool:
-    """Confine this process, and the threads it starts from now on, to `folders`; False where the kernel cannot.
+def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None, around: Iterable[str | Path] = ()) -> bool:
+    """Confine this thread, and those it starts from now on, to `folders`; False where the kernel cannot.
 
-    It can start no program and open no connection, and write nowhere else. reads: what else it may read, beside the system's and Python's
-    own files; None for anything. Call it before threads are started.
+    They can start no program and open no connection, and write nowhere else. reads: what else they may read, beside the system's and Python's
+    own files; None for anything. around: folders in which they may do all but read a file. Threads that run
+    already keep their rights.
     """
-    if sys.platform != "linux":
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    version = _version()
     if version < 1:
         return False
+    libc = ctypes.CDLL(None, use_errno=True)
     change = _WRITE_FILE | _CHANGES | (_REFER if version >= 2 else 0) | (_TRUNCATE if version >= 3 else 0)
     read = _READ_FILE | _READ_DIR
     handled = _EXECUTE | change | (read if reads is not None else 0)
@@ -55,10 +54,11 @@ def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None) -
     if ruleset < 0:
         return False
     try:
-        own = {str(folder): change | read for folder in folders}
+        own = {str(folder): change | _READ_DIR for folder in around} | {str(folder): change | read for folder in folders}
         allowed = own | {one: _READ_FILE | _WRITE_FILE for one in _DEVICES}
         if reads is not None:
-            python = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, sys.path)}
+            # Not sys.path: the project's root may be in it, with a home and its secrets beside the code.
+            python = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *_packages()}
             allowed |= dict.fromkeys(map(str, {*_SYSTEM, *python, *reads}), read)
             allowed |= own
         for path, rights in allowed.items():
@@ -67,6 +67,26 @@ def confine(folders: Iterable[str | Path], reads: Iterable[str | Path] | None) -
         return libc.syscall(_RESTRICT, ruleset, ctypes.c_uint32(0)) == 0
     finally:
         os.close(ruleset)
+
+
+def not_kept() -> str | None:
+    """What this kernel cannot keep, None where it can keep all that `confine` asks for."""
+    version = _version()
+    return "this kernel has no Landlock (Linux 5.13 or newer)" if version < 1 else (
+        "this kernel keeps files and programs, but not connections (Linux 6.7 or newer)" if version < 4 else None
+    )  # fmt: skip
+
+
+def _version() -> int:
+    if sys.platform != "linux":
+        return 0
+    return ctypes.CDLL(None, use_errno=True).syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+
+
+def _packages() -> Iterator[str]:
+    """Folders of our own packages that are loaded: their modules are read where they are used."""
+    for name in ("assets", "dagster_project"):
+        yield from getattr(sys.modules.get(name), "__path__", ())
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:

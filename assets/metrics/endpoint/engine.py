@@ -11,23 +11,33 @@ import contextlib
 import fcntl
 import json
 import os
+import queue
+import re
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assets.metrics import access
 from assets.metrics.endpoint.errors import EndpointError, QueryError
-from assets.metrics.endpoint.guard import Guard, Statement, is_one, quoted
+from assets.metrics.endpoint.guard import Guard, Statement, check_name, is_one, quoted
 
 LOCK = "endpoint.lock"
+TEMPORARY = "endpoint.tmp"
+# chdb makes the database it starts with one that reads a table named like a file from that file. Here that is a database
+# of this name, dropped at once, and `default` is a plain one.
+_OF_FILES = "endpoint_files"
 SPOOL = 8 << 20  # an answer that waits for its end is kept in memory up to here, then on disk
 SPARE = 4  # handles made ahead
 SMALL = 64 << 10  # a first block below is mostly the last too
 PROBED_S = 2.0  # so long may another process hold the lock to see whether the folder is served
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Formats of which each block is complete in itself: only these can be sent as they come.
 STREAMED = frozenset({"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"})
@@ -47,19 +57,30 @@ class Call:
 
 
 class Engine:
-    """chdb on one folder: locked against a second endpoint, a handle for each request."""
+    """chdb on one folder: locked against a second endpoint, a handle for each request.
 
-    def __init__(self, path: str | Path, url: str = ""):
+    read_keys: reads the folder's keys, where this process itself may not (KeyReader).
+    """
+
+    def __init__(self, path: str | Path, url: str = "", read_keys: Callable[[], access.Keys] | None = None):
         import chdb
 
         self.path = Path(path).resolve()
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.path, url)
-        self._connect = chdb.connect
+        self._read_keys = read_keys or (lambda: access.keys(self.path))
+        self.spool = self.path / TEMPORARY
+        self.spool.mkdir(exist_ok=True)
+        address = f"{self.path}?default_database={_OF_FILES}"
+        self._connect = lambda: chdb.connect(address)
         try:
-            self.keys = access.keys(self.path)
-            self._keep = chdb.connect(str(self.path))  # the engine lives as long as one handle is open
+            self.keys = self._read_keys()
+            _plain_default(self.path / "metadata")
+            self._keep = self._connect()  # the engine lives as long as one handle is open
             self._asking = threading.Lock()
+            self._ask(f"DROP DATABASE IF EXISTS {_OF_FILES}")
+            if (kind := self._ask("SELECT engine FROM system.databases WHERE name = 'default'")) != ["Atomic"]:
+                raise QueryError(f"its database `default` is {kind}, not Atomic")
             (self.timezone,) = self._ask("SELECT timezone()")
             self.guard = Guard(self._ask)
             self._spare: deque[Any] = deque()
@@ -80,7 +101,7 @@ class Engine:
         """The folder's keys, read again where the file has changed."""
         if access.changed(self.path, self.keys):
             with contextlib.suppress(access.AccessError):
-                self.keys = access.keys(self.path)
+                self.keys = self._read_keys()
         return self.keys
 
     def _ask(self, sql: str) -> list[str]:
@@ -101,6 +122,7 @@ class Engine:
     def permit(self, call: Call, statement: Statement) -> None:
         """Raises QueryError where the call may not run the statement; lowers a reader's settings to the limits."""
         writes = call.writes and call.settings.get("readonly", "0") == "0"
+        check_name(call.database or "")
         self.guard.check(statement, writes, call.params)
         if call.writes:
             for name, value in call.settings.items():
@@ -117,7 +139,7 @@ class Engine:
         try:
             handle = self._spare.popleft()  # never used before
         except IndexError:
-            handle = self._connect(str(self.path))
+            handle = self._connect()
         try:
             _prepare(handle, call)
             yield handle
@@ -130,7 +152,59 @@ class Engine:
             if len(self._spare) < SPARE:
                 # After an answer, when nobody waits for it.
                 with contextlib.suppress(Exception):
-                    self._spare.append(self._connect(str(self.path)))
+                    self._spare.append(self._connect())
+
+
+class KeyReader(threading.Thread):
+    """Reads a folder's keys for a process that gives up that right: started before it does, so this thread keeps it (confine.py)."""
+
+    def __init__(self, folder: str | Path):
+        super().__init__(name="keys", daemon=True)
+        self._folder, self._asked = folder, queue.SimpleQueue()
+        self.start()
+
+    def __call__(self) -> access.Keys:
+        """Raises AccessError."""
+        answer: Future = Future()
+        self._asked.put(answer)
+        return answer.result()
+
+    def run(self) -> None:
+        while True:
+            answer = self._asked.get()
+            try:
+                answer.set_result(access.keys(self._folder))
+            except Exception as error:
+                answer.set_exception(error)
+
+
+def _plain_default(metadata: Path) -> None:
+    """Note the database `default` of a store for the engine, which makes it by itself otherwise, as one of tables alone.
+
+    chdb gives the database it starts with the folder that this link leads to. The engine makes the link again, so what ran here before finds it.
+    """
+    link, note = metadata / "default", metadata / "default.sql"
+    if link.is_symlink():
+        name = Path(os.readlink(link)).name
+    elif link.exists() or note.exists():
+        return
+    else:
+        name = str(uuid.uuid4())
+        metadata.mkdir(exist_ok=True)
+    if not _UUID.fullmatch(name):
+        return
+    new = metadata / f".default.{uuid.uuid4().hex}"
+    with open(new, "w") as file:
+        file.write(f"ATTACH DATABASE _ UUID '{name}'\nENGINE = Atomic\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, note)
+    handle = os.open(metadata, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # the note is there before the link is not
+    finally:
+        os.close(handle)
+    link.unlink(missing_ok=True)
 
 
 def _strings(data: bytes) -> Iterator[str]:

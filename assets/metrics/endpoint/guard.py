@@ -39,12 +39,13 @@ TABLE_FUNCTIONS = frozenset(
 )
 ENGINES = frozenset(
     "mergetree aggregatingmergetree summingmergetree replacingmergetree collapsingmergetree versionedcollapsingmergetree "
-    "coalescingmergetree graphitemergetree memory null log tinylog stripelog set join buffer merge generaterandom view "
+    "coalescingmergetree graphitemergetree memory null log tinylog stripelog set join merge generaterandom view "
     "materializedview atomic ordinary".split()
 )
 # Functions of these categories reach models, dictionaries with sources, the process's own symbols.
 CATEGORIES = ("AI", "Dictionary", "Embedded Dictionary", "Introspection", "Machine Learning")
-FUNCTIONS_REFUSED = ("file", "hasColumnInTable", "catboostEvaluate", "trap", "showCertificate", "getClientHTTPHeader")
+# joinGet names a table by a text, which no rule for names sees.
+FUNCTIONS_REFUSED = ("file", "joinGet", "joinGetOrNull", "hasColumnInTable", "catboostEvaluate", "trap", "showCertificate", "getClientHTTPHeader")
 
 # Settings that are texts and harmless. One that is a number, a switch or a choice is allowed unless it is refused below.
 TEXT_SETTINGS = frozenset(
@@ -61,7 +62,7 @@ TEXT_SETTINGS = frozenset(
 _KEPT = re.compile(  # what nobody may set: the parser, guards, and doors to elsewhere
     r"allow_ddl|allow_introspection_functions|dialect|implicit_select|compatibility|default_\w*engine|max_query_size|max_parser_\w+|"
     r"max_(?:expanded_)?ast_\w+|engine_file_\w+|storage_file_\w+|python_\w+|\w*_(?:url|uri|path)|\w*(?:credential|zookeeper|schema_source)\w*|"
-    r"\w*memory_tracker\w*|max_untracked_memory|memory_profiler_\w+|query_profiler_\w+|ai_\w+"
+    r"param_\w+|\w*memory_tracker\w*|max_untracked_memory|memory_profiler_\w+|query_profiler_\w+|ai_\w+"
 )
 _LIMITS = re.compile(r"memory_\w+|max_\w*threads|max_execution_time|max_memory_usage")
 READER_LIMITS = {"max_execution_time": 60, "max_memory_usage": 4 << 30, "max_threads": max(2, os.cpu_count() or 2)}
@@ -69,14 +70,17 @@ READER_DEFAULTS = {"max_execution_time": "60", "max_memory_usage": str(2 << 30)}
 READER_RESULT = 1 << 30  # bytes of an answer that cannot be sent as it comes
 
 _TOKEN = re.compile(
-    r"(?P<space>[ \n]+)|(?P<word>[A-Za-z_][A-Za-z0-9_]*+)|(?P<number>[0-9][A-Za-z0-9_.]*+)"
+    r"(?P<space>[ \n]+)|(?P<word>[A-Za-z_][A-Za-z0-9_]*+)|(?P<number>[0-9]++(?:\.[0-9]*+)?[eE][+-]?[0-9]++|[0-9][A-Za-z0-9_.]*+)"
     r"|(?P<text>'(?:[^'\\]|\\.)*+')|(?P<name>`(?:[^`\\]|\\.)*+`)|(?P<sign>[()\[\]{},.:=<>!+*/%|&^~?@-])",
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ELSEWHERE = re.compile(r"[/.~\\]|.*(?:://|\.\.|\\|\x00)", re.DOTALL)
+# What may stand for a table, and wherever that cannot be told from a column: no path, no glob, no address.
+_TABLE = re.compile(r"(?!\.)(?!.*\.\.)[\w $().,+=%&@#!^-]*", re.DOTALL)
+# What a SELECT calls its own columns.
+_ALIAS = re.compile(r"(?![/.])(?!.*(?:\.\.|//))[\w $().,+=%&@#!^/:;|\[\]-]*", re.DOTALL)
 _LAKE_FILE = re.compile(r"(?P<table>/[^*?{}]*)/hour=[^/*?{}]+/(?:[^/*?{},]+\.parquet|\{[^/*?{}]+\.parquet(?:,[^/*?{},]+\.parquet)*\})")
 
 
@@ -166,23 +170,34 @@ class Statement:
         """What SETTINGS clauses, SET and MODIFY SETTING set."""
         found = []
         for at, one in enumerate(self.tokens):
+            before = self.tokens[at - 1] if at else END
+            if one.is_word("SETTING") and before.is_word("RESET"):
+                continue
+            if one.is_word("SETTINGS", "SETTING") and at < 3 and self.kind == "SHOW" and before.is_word("SHOW", "CHANGED"):
+                continue
             if one.is_word("SETTINGS", "SETTING") or (one.is_word("SET") and at == 0):
                 found += self._assignments(at + 1)
         return found
 
     def _assignments(self, at: int) -> Iterator[tuple[str, str]]:
-        while at + 2 < len(self.tokens) and self.tokens[at].kind in ("word", "name") and self.tokens[at + 1].is_sign("="):
-            name, at = self.tokens[at].text, at + 2
-            if self.tokens[at].is_sign("-"):
-                at += 1
-            value = self.tokens[at]
-            after = self.tokens[at + 1] if at + 1 < len(self.tokens) else END
-            if value.kind == "sign" or after.is_sign("("):
-                raise _refused(f"setting {name} is given something else than a number or a text", 452)
-            yield name, value.text
+        """Settings from token `at` on. Raises QueryError for all that is not `name = value, ...` up to a word, `)` or the end."""
+        rest = iter([*self.tokens[at:], END, END, END])
+        name = next(rest)
+        if name.is_sign("("):  # of a column
+            name = next(rest)
+        while True:
+            if name.kind not in ("word", "name") or not next(rest).is_sign("="):
+                raise _refused(f"settings are given as name = value; {name.text[:40] or 'the end'!r} is not", 452)
+            value = next(rest)
+            if value.is_sign("-"):
+                value = next(rest)
+            after = next(rest)
+            if value.kind not in ("word", "number", "text") or not (after.kind in ("word", "end") or after.is_sign(",") or after.is_sign(")")):
+                raise _refused(f"setting {name.text[:80]} is given something else than a number or a text", 452)
+            yield name.text, value.text
             if not after.is_sign(","):
                 return
-            at += 2
+            name = next(rest)
 
     @cached_property
     def identifiers(self) -> set[str]:
@@ -235,7 +250,9 @@ class Guard:
     def check(self, statement: Statement, writes: bool, params: Mapping[str, str]) -> None:
         """Raises QueryError for what nobody may do, and, unless `writes`, for all that changes anything."""
         for name in statement.identifiers:
-            _check_name(params.get(name, ""))
+            check_name(params.get(name, ""))
+        if statement.identifiers and statement.kind in ("CREATE", "ATTACH", "ALTER") and any(one.is_word("VIEW", "QUERY") for one in statement.tokens):
+            raise _refused("a view takes no parameter that stands for a name: its value would be chosen by who reads it")
         if writes in statement.passed:
             return
         if statement.kind not in WRITE_KINDS:
@@ -253,6 +270,7 @@ class Guard:
             statement.passed.add(writes)
 
     def _check_words(self, statement: Statement, writes: bool) -> None:
+        before = END
         for at, (one, second, third) in enumerate(statement):
             if one.kind in ("word", "name") and second.is_sign("(") and one.text.lower() in self._functions:
                 if not (writes and one.is_word("file") and _reads_lake(statement.tokens[at : at + 8])):
@@ -267,8 +285,9 @@ class Guard:
                 or (one.is_word("PARALLEL") and second.is_word("WITH"))
             ):
                 raise _refused(f"{one.text} {second.text} is refused by the embedded endpoint")
-            if one.kind == "name":
-                _check_name(one.text)
+            if one.kind == "name" and not (statement.selects and before.is_word("AS") and _ALIAS.fullmatch(one.text)):
+                check_name(one.text)
+            before = one
 
     def check_setting(self, name: str, value: str, writes: bool) -> None:
         """Raises QueryError for a setting that is a guard, a door, or, unless `writes`, above a reader's limit."""
@@ -304,7 +323,7 @@ class Guard:
         """May the engine work out expressions in VALUES? Only where none of them can be what a statement may not hold."""
         if len(data) > KNOWN_BYTES or re.search(rb"[`\"$#{\x00\x80-\xff]|--|/\*|(?i:\bselect\b)", data):
             return False
-        names = {one.lower().decode() for one in re.findall(rb"(\w+)\s*\(", data)}
+        names = {one.lower().decode() for one in re.findall(rb"\b(\w++)\s*+\(", data)}
         return not names & self._functions
 
 
@@ -312,10 +331,11 @@ def _within(value: str, limit: int) -> bool:
     return bool(_NUMBER.fullmatch(value)) and 0 < float(value) <= limit
 
 
-def _check_name(name: str) -> None:
-    """clickhouse-local, which chdb is, reads a table named like a file from that file."""
-    if _ELSEWHERE.match(name):
-        raise _refused(f"{name[:80]!r} names a file or an address, which the embedded endpoint does not read")
+def check_name(name: str) -> None:
+    """Raises QueryError for a name that clickhouse-local, which chdb is, could take for a file, several files or an address."""
+    if not _TABLE.fullmatch(name):
+        raise _refused(f"{name[:80]!r} could name a file or an address, which the embedded endpoint does not read: "
+                       "a name holds letters, digits, blanks and _ $ . , ( ) + - = % & @ # ! ^")  # fmt: skip
 
 
 def _check_object(statement: Statement) -> None:
@@ -355,8 +375,9 @@ def quoted(text: str) -> str:
 
 # In what a client sent: only finds where data begins. The head itself is read by the engine, the rest is data whatever it holds.
 _RAW = re.compile(
-    rb"(?P<space>\s+|--[^\n]*+(?:\n|$)|#[ !][^\n]*+(?:\n|$)|/\*(?:[^*]|\*(?!/))*+\*/)|(?P<word>[A-Za-z_][A-Za-z0-9_]*+)"
-    rb"|(?P<quoted>'(?:[^'\\]|\\.)*+'|`(?:[^`\\]|\\.)*+`|\"(?:[^\"\\]|\\.)*+\")|(?P<sign>.)",
+    rb"(?P<space>\s++|--[^\n]*+(?:\n|$)|#[ !][^\n]*+(?:\n|$)|/\*(?:[^*]|\*(?!/))*+\*/)|(?P<word>[A-Za-z_][A-Za-z0-9_]*+)"
+    rb"|(?P<quoted>'(?:[^'\\]|\\.)*+'|`(?:[^`\\]|\\.)*+`|\"(?:[^\"\\]|\\.)*+\")"
+    rb"|(?P<open>['`\"]|/\*)|(?P<plain>[^\sA-Za-z_'`\"/#();-]++)|(?P<sign>.)",
     re.DOTALL,
 )
 _DATA_FOLLOWS = re.compile(rb"[ \t\r\f\v]*;?[ \t\r\f\v]*\n?")
@@ -381,6 +402,10 @@ def insert_head(data: bytes, whole: bool) -> Head | None | bool:
         one = _RAW.match(data, at)
         if one.end() == len(data) and not whole:
             return None  # a token that may go on
+        if one["open"]:  # to the end; looked for once, not again from each byte in it
+            return False if whole else None
+        if not words and not one["space"] and not one["word"]:
+            return False
         at = one.end()
         if one["sign"] in (b"(", b")"):
             depth += 1 if one["sign"] == b"(" else -1
@@ -405,6 +430,8 @@ def is_one(values: bytes) -> bool:
         one = _RAW.match(values, at)
         if ended and not one["space"]:
             return False
+        if one["open"]:
+            return True
         ended, at = ended or one["sign"] == b";", one.end()
     return True
 

@@ -32,6 +32,7 @@ from assets.metrics.endpoint.guard import KNOWN_BYTES, MAX_SQL_BYTES, Head, inse
 from assets.metrics.endpoint.lanes import RUNNING, Lane, Place
 
 CHUNK = 1 << 20
+IN_THREAD = 4 << 10  # bytes of a statement that are looked at on the event loop
 FORM_BYTES = 16 << 20  # statement and parameters sent as form fields
 LEFT_BYTES = 16 << 20  # of a body that is read to its end so that the refusal is read too
 LEFT_S = 10.0
@@ -245,10 +246,18 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
         yield bytes(held)
 
 
+async def _head(data: bytes, whole: bool) -> Head | None | bool:
+    """insert_head of a statement's first bytes, apart from the event loop where they are many."""
+    import anyio
+
+    first = data[:MAX_SQL_BYTES]
+    return await anyio.to_thread.run_sync(insert_head, first, whole) if len(first) > IN_THREAD else insert_head(first, whole)
+
+
 async def _statement(call: Call, body: AsyncIterator[bytes]) -> tuple[Head | None, bytes]:
     """Complete `call.sql` from the body. For an INSERT with data: its head, and the data read so far."""
     read, seen, more = call.sql.encode(), -1, True
-    if read and isinstance(head := insert_head(read, whole=True), Head):
+    if read and isinstance(head := await _head(read, whole=True), Head):
         return head, read[head.length :]
     if read:
         read += b"\n"
@@ -258,7 +267,7 @@ async def _statement(call: Call, body: AsyncIterator[bytes]) -> tuple[Head | Non
         read += piece or b""
         if len(read) >= 2 * seen or not more:  # not anew for every piece
             seen = len(read)
-            if isinstance(head := insert_head(read[:MAX_SQL_BYTES], whole=not more), Head):
+            if isinstance(head := await _head(read, whole=not more), Head):
                 return head, read[head.length :]
         if len(read) > MAX_SQL_BYTES:
             raise QueryError(f"the statement is longer than {MAX_SQL_BYTES} bytes. (QUERY_IS_TOO_LARGE)", 394)
@@ -411,7 +420,7 @@ class Endpoint:
                 if answer.streamed and not call.wait:
                     # The first block has come: errors of parsing and planning already had their status.
                     return await self._stream(answer, headers, send)
-                spool = tempfile.SpooledTemporaryFile(max_size=SPOOL, dir=self.engine.path)
+                spool = tempfile.SpooledTemporaryFile(max_size=SPOOL, dir=self.engine.spool)
                 async for piece in self._pieces(answer):
                     await self._thread(spool.write, piece)
                 await self._close(answer.close)

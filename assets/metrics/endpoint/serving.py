@@ -22,12 +22,15 @@ from urllib.parse import urlsplit
 
 from assets.metrics import access
 from assets.metrics.client import masked
-from assets.metrics.endpoint.engine import LOCK, Engine, held
+from assets.metrics.endpoint.engine import LOCK, TEMPORARY, Engine, KeyReader, held
 from assets.metrics.endpoint.errors import EndpointError
 from assets.metrics.endpoint.http import application
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BACKLOG = 128
+# Folders that the engine makes in its own, some of them only when they are needed.
+STORE = ("data", "metadata", "metadata_dropped", "store", "tmp", "user_defined")
+STATUS = "status"  # the engine's own, beside them
 
 
 def serve(
@@ -57,10 +60,9 @@ def serve(
             "or run a ClickHouse server and set CLICKHOUSE_URL"
         )
     listening = _listen(host, port)
-    if confined:
-        _confine(path, reads, writes or [])
     try:
-        engine = Engine(path, _url(host, listening.getsockname()[1]))
+        read_keys = _confine(path, reads, writes or []) if confined else None
+        engine = Engine(path, _url(host, listening.getsockname()[1]), read_keys)
     except EndpointError:
         listening.close()
         raise
@@ -78,17 +80,29 @@ def serve(
         engine.close()
 
 
-def _confine(path: str | Path, reads: list[str | Path] | None, writes: list[str | Path]) -> None:
-    from assets.metrics.endpoint.confine import confine
+def _confine(path: str | Path, reads: list[str | Path] | None, writes: list[str | Path]) -> KeyReader:
+    """Confine this thread and those to come; returns the one that still reads the folder's key, which statements must not."""
+    from assets.metrics.endpoint.confine import confine, not_kept
 
     folder = Path(path).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    # chdb reads a table named like a file of the working folder from that file: there is none.
-    nothing = folder / "endpoint.tmp" / "empty"
+    # chdb could read a table named like a file of the working folder from that file: there is none.
+    nothing = folder / TEMPORARY / "empty"
     nothing.mkdir(parents=True, exist_ok=True)
     os.chdir(nothing)
     os.environ["TMPDIR"] = tempfile.tempdir = str(nothing.parent)
-    confine([folder, *writes], None if reads is None else [Path(one).resolve() for one in reads])
+    read_keys = KeyReader(folder)
+    for name in STORE:
+        (folder / name).mkdir(exist_ok=True)
+    files = [folder / LOCK, folder / STATUS]
+    for file in files:
+        file.touch()
+    # All that lies in the folder but files, of which one is the key. The engine makes files of its own there, and reads none but these.
+    own = [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink()] + files
+    done = confine([*own, *writes], None if reads is None else [Path(one).resolve() for one in reads], around=[folder])
+    if missing := not_kept() or (None if done else "the kernel refused it"):
+        print(f"ClickHouse's endpoint is not wholly confined: {missing}; the rules for statements hold all the same", file=sys.stderr, flush=True)
+    return read_keys
 
 
 def _listen(host: str, port: int) -> socket.socket:
