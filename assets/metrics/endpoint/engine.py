@@ -283,7 +283,28 @@ def _chunks(handle: Any, call: Call, statement: Statement) -> Iterator[bytes]:
         if empty and form == "Native":
             yield _header_block(handle, call, statement)
     else:
+        if statement.selects and "max_result_bytes" in call.settings:
+            _measure(handle, call, statement)
         yield handle.query(statement.text, call.default_format, params=call.params).bytes()
+
+
+def _measure(handle: Any, call: Call, statement: Statement) -> None:
+    """Let a reader's answer that cannot be sent as it comes pass by first: chdb holds such a one whole, whatever max_result_bytes says.
+
+    Raises QueryError where it is too large.
+    """
+    size, most = 0, int(call.settings["max_result_bytes"])
+    stream = handle.send_query(statement.without_format, "JSONEachRow", params=call.params)
+    try:
+        for block in stream:
+            size += len(block.bytes())
+            if size > most:
+                raise QueryError(
+                    f"the answer is larger than {most} bytes; ask for it in a format that is sent as it comes, like Native, TSV or "
+                    "JSONEachRow. (TOO_MANY_ROWS_OR_BYTES)", 396,
+                )  # fmt: skip
+    finally:
+        stream.close()
 
 
 def _header_block(handle: Any, call: Call, statement: Statement) -> bytes:

@@ -67,7 +67,7 @@ _KEPT = re.compile(  # what nobody may set: the parser, guards, and doors to els
 _LIMITS = re.compile(r"memory_\w+|max_\w*threads|max_execution_time|max_memory_usage")
 READER_LIMITS = {"max_execution_time": 60, "max_memory_usage": 4 << 30, "max_threads": max(2, os.cpu_count() or 2)}
 READER_DEFAULTS = {"max_execution_time": "60", "max_memory_usage": str(2 << 30)}
-READER_RESULT = 1 << 30  # bytes of an answer that cannot be sent as it comes
+READER_RESULT = 128 << 20  # bytes of an answer that cannot be sent as it comes (engine._measure)
 
 _TOKEN = re.compile(
     r"(?P<space>[ \n]+)|(?P<word>[A-Za-z_][A-Za-z0-9_]*+)|(?P<number>[0-9]++(?:\.[0-9]*+)?[eE][+-]?[0-9]++|[0-9][A-Za-z0-9_.]*+)"
