@@ -37,20 +37,16 @@ class Marks:
 
 
 def split(
-    data: np.ndarray, begin: int, whole: bool, first_line: int, marks: Marks, width: int, longest: int,
-    strays: tuple[int, int] = (0, 0),
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int, tuple[int, int]]:  # fmt: skip
-    """Records of data[begin:]: (start, end, line each begins in, position of the unfinished rest, its line, strays).
-
-    strays: what the piece before handed on about stray quotes; where it reaches counts from the rest on.
-    """
+    data: np.ndarray, begin: int, whole: bool, first_line: int, marks: Marks, width: int, longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Records of data[begin:]: (start, end, line each begins in, position of the unfinished rest, its line)."""
     ends = (data[begin:] == 10) | (data[begin:] == 13)
     room = int(np.count_nonzero(ends)) + 1
     start, stop, number = (np.empty(room, np.int64) for _ in range(3))
-    count, rest, line, reach, tries = scan.csv_records(
-        data, begin, data.size, whole, first_line, marks.separator, marks.quote, width, longest, *strays, start, stop, number
+    count, rest, line = scan.csv_records(
+        data, begin, data.size, whole, first_line, marks.separator, marks.quote, width, longest, start, stop, number
     )
-    return start[:count], stop[:count], number[:count], rest, line, (max(0, reach - rest), tries)
+    return start[:count], stop[:count], number[:count], rest, line
 
 
 def first_record(data: np.ndarray, marks: Marks) -> int | None:

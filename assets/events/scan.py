@@ -26,10 +26,10 @@ PAIRWISE = 4
 ABSENT, NULL, PLAIN, ESCAPED, SCALAR, NESTED, NOT_FINITE = 0, 1, 2, 3, 4, 5, 6
 
 # Codes of a CSV record.
-UNCLOSED, TEXT_AFTER_QUOTE, WIDTH = 1, 2, 3
+UNCLOSED, TEXT_AFTER_QUOTE, WIDTH, SPANS = 1, 2, 3, 4
 
 _QUOTE, _BACKSLASH, _LF, _CR = 34, 92, 10, 13
-TRIES = 16  # broken records that may be read as far as the first of them
+TRIES = 4  # broken records that span the same lines; from then on a table of the lines is used
 _MANY_KEYS = 64  # further keys of a row that are compared with each other; more go the slow way
 
 
@@ -584,17 +584,81 @@ def _record(data, p, end, separator, quote, field_start, field_end, quoted, long
 
 
 @numba.njit(cache=True, nogil=True)
-def csv_records(data, begin, end, whole, first_line, separator, quote, width, longest, reach, tries, start, stop, number):
-    """Find the records of a piece of a file: (records, position where the unfinished one begins, its line, reach, tries).
+def _line(data, p, end, separator, quote, inside):
+    """Read a record from p to the end of its line: (code, position, fields that end in this line).
+
+    inside: p lies in a quoted field. SPANS: the line ends in one, at the position.
+    """
+    fields = 0
+    while True:
+        if inside or (quote.size > 0 and _at(data, p, end, quote)):
+            p = p if inside else p + quote.size
+            inside = False
+            while True:
+                if p >= end:
+                    return UNCLOSED, end, fields
+                if _at(data, p, end, quote):
+                    if not _at(data, p + quote.size, end, quote):
+                        break
+                    p += 2 * quote.size
+                elif data[p] == _LF or data[p] == _CR:
+                    return SPANS, p, fields
+                else:
+                    p += 1
+            p += quote.size
+        else:
+            while p < end and data[p] != _LF and data[p] != _CR and not _at(data, p, end, separator):
+                p += 1
+        fields += 1
+        if p >= end or data[p] == _LF or data[p] == _CR:
+            return GOOD, p, fields
+        if not _at(data, p, end, separator):
+            return TEXT_AFTER_QUOTE, p, fields
+        p += separator.size
+
+
+@numba.njit(cache=True, nogil=True)
+def _from_inside(data, begin, end, separator, quote):
+    """How a record goes on that is in a quoted field where a line begins, for each line of data[begin:end].
+
+    (code, position of the record's end, its fields from that line on, line in which it ends, counted from 0); read from the
+    last line to the first, so that each line is read once. int32: a piece is far below 2 GiB.
+    """
+    lines = 1
+    p = _line_end(data, begin, end)
+    while p < end:
+        lines += 1
+        p = _line_end(data, _next_line(data, p, end), end)
+    at = np.empty(lines, np.int32)
+    at[0] = p = begin
+    for i in range(1, lines):
+        at[i] = p = _next_line(data, _line_end(data, p, end), end)
+    code, stop, fields, last = np.empty(lines, np.int8), np.empty(lines, np.int32), np.empty(lines, np.int32), np.empty(lines, np.int32)
+    for i in range(lines - 1, -1, -1):
+        code[i], stop[i], fields[i] = _line(data, at[i], end, separator, quote, True)
+        last[i] = i
+        if code[i] == SPANS:
+            code[i], stop[i], last[i] = code[i + 1], stop[i + 1], last[i + 1]
+            fields[i] += fields[i + 1]
+    return code, stop, fields, last
+
+
+@numba.njit(cache=True, nogil=True)
+def csv_records(data, begin, end, whole, first_line, separator, quote, width, longest, start, stop, number):
+    """Find the records of a piece of a file: (records, position where the unfinished one begins, its line).
 
     whole: the piece ends where the file ends. first_line: number of the line at `begin`. Written: start, stop, number
     int64[...]: spans without the line end, and the line that each begins in; the caller makes room for a record a line
     end. A record that is broken and spans lines is cut after its first line: the quote was a stray one, and what follows
-    may be good. Blank lines are no records.
+    may be good. Blank lines are no records. Where many broken records would each be read to the same far place, the rest
+    of the piece is read with a table of its lines: the time stays linear, the records are the same.
     """
     none = np.empty(0, np.int64)
     no_marks = np.empty(0, np.int8)
     count, p, line = 0, begin, first_line
+    reach, tries = begin, 0  # how far broken records were read, and how many of them to there
+    origin = -1  # line at which the table begins; -1: there is none
+    code_of, stop_of, fields_of, last_of = np.empty(0, np.int8), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int32)
     while p < end:
         if data[p] == _LF or data[p] == _CR:
             if data[p] == _CR and p + 1 == end and not whole:
@@ -603,8 +667,18 @@ def csv_records(data, begin, end, whole, first_line, separator, quote, width, lo
             line += 1
             continue
         tries = tries if p < reach else 0
-        limit = longest if tries < TRIES else -1
-        code, q, fields, lines = _record(data, p, end, separator, quote, none, none, no_marks, limit)
+        if origin < 0 and tries >= TRIES:
+            origin = line
+            code_of, stop_of, fields_of, last_of = _from_inside(data, p, end, separator, quote)
+        if origin < 0:
+            code, q, fields, lines = _record(data, p, end, separator, quote, none, none, no_marks, longest)
+        else:
+            code, q, fields = _line(data, p, end, separator, quote, False)
+            lines = 1
+            if code == SPANS:
+                then = line - origin + 1
+                code, q, lines = code_of[then], stop_of[then], last_of[then] - then + 2
+                fields += fields_of[then]
         cut_mark = code == TEXT_AFTER_QUOTE and q + max(separator.size, quote.size) > end
         if not whole and (q >= end or cut_mark) and end - p <= longest:
             break  # it may go on in the next piece
@@ -622,7 +696,7 @@ def csv_records(data, begin, end, whole, first_line, separator, quote, width, lo
         count += 1
         line += lines
         p = after
-    return count, p, line, reach, tries
+    return count, p, line
 
 
 @numba.njit(cache=True, nogil=True)

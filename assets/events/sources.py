@@ -208,16 +208,13 @@ class _Splitter:
         self.csv = layout.format == "csv"
         self.marks = csv_records.Marks.of(layout.separator, layout.quote) if self.csv else None
         self.width, self.line, self.header = width, 1, header is not None
-        self.strays = (0, 0)
 
     def split(self, data: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """(start, end, line) of the records of data, and where the unfinished one begins."""
         if not self.csv:
             return self._lines(data, last)
         begin = self._after_header(data) if self.header else 0
-        start, end, number, rest, self.line, self.strays = csv_records.split(
-            data, begin, last, self.line, self.marks, self.width, MAX_ROW_BYTES, self.strays
-        )
+        start, end, number, rest, self.line = csv_records.split(data, begin, last, self.line, self.marks, self.width, MAX_ROW_BYTES)
         return start, end, number, rest
 
     def _after_header(self, data: np.ndarray) -> int:

@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assets.events import csv_records
 from tests.fuzz import files, reference, rows, shrink, tables
 from tests.fuzz.__main__ import COMBINATIONS, Fuzz
 from tests.fuzz.drive import OWN, Job, Victim, play
@@ -68,6 +70,25 @@ def test_the_reference_counts_the_records_that_the_csv_module_wrote(records, end
     text = io.StringIO()
     csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["x", "y", "z"], *records])
     assert len(reference.csv_rows(text.getvalue().encode(), ",", '"', None).records) == len(records)
+
+
+LINES = st.sampled_from(['x,"open', 'x,"open', '"open,x', "a,b", '"two', 'lines",b', 'a,"two', 'lines"', "", '""', 'a,"b"', " ", '"\r"', 'a,"'])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LINES, max_size=80), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 1000), st.integers(1, 3))
+def test_the_reader_finds_the_records_of_the_reference_however_many_quotes_are_left_open(lines, end, piece, width):
+    data = end.join(lines).encode()
+    expected = [(b"%s\r" % record if end == "\r\n" else record).rstrip(b"\r") for record in reference.csv_rows(data, ",", '"', width).records]
+    marks, found, held, line = csv_records.Marks.of(",", '"'), [], b"", 1
+    for begin in range(0, len(data) + piece, piece):
+        held += data[begin : begin + piece]
+        start, stop, number, rest, line = csv_records.split(
+            np.frombuffer(held or b"\n", np.uint8), 0, begin >= len(data), line, marks, width, reference.LONGEST
+        )
+        found += [held[a:b].rstrip(b"\r") for a, b in zip(start, stop, strict=True)]
+        held = held[rest:]
+    assert found == expected
 
 
 @pytest.mark.parametrize("text, records", [
