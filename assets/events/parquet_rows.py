@@ -25,11 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.events import json_lines
+from assets.events import json_lines, rfc3339
 
 STEP_BYTES = 16 * 2**20
 STEP_ROWS = 65_536
-_FIRST, _LAST = (np.datetime64(text, "us").astype(np.int64) for text in ("0001-01-01", "9999-12-31T23:59:59.999999"))
 
 
 def names(path: Path) -> list[str]:
@@ -229,29 +228,25 @@ def _time_of_day(nanoseconds: str) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:09d}"
 
 
-def _ticks(column: pa.Array) -> tuple[pl.Series, int, int, int]:
-    """The times' whole numbers, those of the first and the last time that has a year of four digits, and units a tick."""
-    ticks = pl.from_arrow(column.cast(pa.timestamp(column.type.unit, "UTC" if column.type.tz else None)).cast(pa.int64()))
-    if column.type.unit == "ns":
-        return ticks, -(2**63) + 1, 2**63 - 1, 1
-    per_us = {"s": 1_000_000, "ms": 1_000, "us": 1}[column.type.unit]
-    return ticks, int(_FIRST // per_us) + 1, int(_LAST // per_us) - 1, per_us
+def _ticks(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The times' whole numbers (0 for null), and which are none."""
+    numbers = column.cast(pa.timestamp(column.type.unit, "UTC" if column.type.tz else None)).cast(pa.int64())
+    return numbers.fill_null(0).to_numpy(zero_copy_only=False), column.is_null().to_numpy(zero_copy_only=False)
 
 
 def _in_years(column: pa.Array) -> bool:
-    ticks, low, high, _ = _ticks(column)
-    return bool(ticks.is_between(low, high).all())
+    ticks, _ = _ticks(column)
+    return bool(rfc3339.inside(ticks, column.type.unit).all())
 
 
 def _times(column: pa.Array) -> pa.Array:
     """Times as RFC 3339; those outside of the years 1 to 9999 as their whole number, which the contract refuses."""
-    ticks, low, high, per_us = _ticks(column)
-    unit = "ns" if column.type.unit == "ns" else "us"
-    form = "%Y-%m-%dT%H:%M:%S%.f" + ("Z" if column.type.tz else "")
-    text = (ticks.clip(low, high) * per_us).cast(pl.Datetime(unit)).dt.strftime(form)
-    frame = pl.DataFrame({"inside": ticks.is_between(low, high), "text": text, "ticks": ticks})
-    found = frame.select(pl.when("inside").then("text").otherwise(pl.col("ticks").cast(pl.String)))["text"]
-    return found.to_arrow().cast(pa.large_string())
+    ticks, null = _ticks(column)
+    inside = rfc3339.inside(ticks, column.type.unit)
+    texts = rfc3339.texts(ticks, column.type.unit, bool(column.type.tz), inside & ~null)
+    if inside.all():
+        return texts
+    return pc.if_else(pa.array(inside | null), texts, pa.array(ticks).cast(pa.large_string()))
 
 
 def _not_text(column: pa.Array) -> np.ndarray:
