@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -25,6 +26,7 @@ COMBINATIONS = [(way, format) for way in ("label", "live", "batch") for format i
 FILES_A_TURN = 8
 TRICKY = 0.15  # share of jobs with something else in the folder
 PROCESSES = 2
+PROGRESS_SECONDS = 30
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Fuzz:
     """One run on one tree. inputs: rows in all, in equal parts for every way and format."""
 
     def __init__(self, root: Path, inputs: int, seed: int, out: Path, only: str = "", hang_s: float = HANG_SECONDS, memory_mb: int = MEMORY_MB,
-                 shrink: bool = True, say=print, seconds: float | None = None, files_a_turn: int = FILES_A_TURN) -> None:  # fmt: skip
+                 shrink: bool = True, say=partial(print, flush=True), seconds: float | None = None, files_a_turn: int = FILES_A_TURN) -> None:  # fmt: skip
         chosen = [one for one in COMBINATIONS if "/".join(one).startswith(only)]
         self.root, self.seed, self.out, self.hang_s, self.memory_mb, self.shrinks, self.say = root, seed, out, hang_s, memory_mb, shrink, say
         self.lines = {one: Line(*one) for one in chosen}
@@ -83,11 +85,17 @@ class Fuzz:
             threads = [threading.Thread(target=self._lane, args=(Path(scratch, str(lane)),), daemon=True) for lane in range(processes)]
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            while alive := [thread for thread in threads if thread.is_alive()]:
+                alive[0].join(PROGRESS_SECONDS)
+                self._tell(time.monotonic() - begun)
         if self.failed:
             raise self.failed[0]
         return time.monotonic() - begun
+
+    def _tell(self, seconds: float) -> None:
+        with self.lock:
+            done, places = sum(line.inputs for line in self.lines.values()), len(self.findings)
+        self.say(f"{seconds:,.0f} s: {done:,} of {self.target * len(self.lines):,} inputs, {places} places")
 
     def _lane(self, scratch: Path) -> None:
         scratch.mkdir()
