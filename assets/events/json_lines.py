@@ -31,12 +31,12 @@ NOT_UTF8 = "line: not UTF-8"
 
 def read(
     data: np.ndarray, start: np.ndarray, end: np.ndarray, wanted: tuple[str, ...]
-) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series]]:
-    """Rows in data[start:end] (uint8, int64[n]) to (columns, wrong, odd).
+) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series], int]:
+    """Rows in data[start:end] (uint8, int64[n]) to (columns, wrong, odd, repeated_keys).
 
     columns: the wanted values as text (a string's characters, a number's digits, true, false, the JSON of a list or an
     object; null: not there) and CONTEXT. wrong: why a row cannot be read, else null. odd: of the columns that hold any,
-    which values are no text, number or truth: a list, an object, NaN.
+    which values are no text, number or truth: a list, an object, NaN. repeated_keys: rows that hold a key twice.
     """
     rows = len(start)
     names, name_at = _names(wanted)
@@ -44,8 +44,8 @@ def read(
     kind = np.zeros((rows, len(wanted)), np.int8)
     value_start, value_end = np.zeros((rows, len(wanted)), np.int64), np.zeros((rows, len(wanted)), np.int64)
     out = np.empty(2 * int((end - start).sum()) + 2 * rows, np.uint8)
-    out_at, odd = np.zeros(rows + 1, np.int64), np.zeros(rows, np.int64)
-    used = scan.objects(data, start, end, names, name_at, code, kind, value_start, value_end, out, out_at, odd)
+    out_at, odd, twice = np.zeros(rows + 1, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.bool_)
+    used = scan.objects(data, start, end, names, name_at, code, kind, value_start, value_end, out, out_at, odd, twice)
     broken = (code != scan.GOOD) & (code != scan.PAIRWISE)
     not_text = not_utf8(data, start, end)
     wrong = _reasons(code, broken, not_text)
@@ -57,9 +57,10 @@ def read(
     slow = np.flatnonzero((code == scan.PAIRWISE) & ~not_text)
     if slow.size:
         found = [_pairwise(data, int(start[row]), int(end[row]), wanted) for row in slow]
-        context = context.scatter(slow, pl.Series([text for _, text in found], dtype=pl.String))
+        context = context.scatter(slow, pl.Series([text for _, text, _ in found], dtype=pl.String))
+        twice[slow] = [repeats for *_, repeats in found]
         for place, name in enumerate(wanted):
-            escaped = [(row, more[name]) for row, (more, _) in zip(slow, found, strict=True) if name in more]
+            escaped = [(row, more[name]) for row, (more, *_) in zip(slow, found, strict=True) if name in more]
             for row, (value, what) in escaped:
                 kind[row, place] = what
                 columns[name] = columns[name].scatter([row], pl.Series([value], dtype=pl.String))
@@ -70,7 +71,22 @@ def read(
         mask = (kind[:, place] == scan.NESTED) | _no_number(columns[name], kind[:, place])
         if mask.any():
             strange[name] = pl.Series(name, mask)
-    return pl.DataFrame({**columns, CONTEXT: context}), wrong, strange
+    return pl.DataFrame({**columns, CONTEXT: context}), wrong, strange, int(np.count_nonzero(twice & ~broken & ~not_text))
+
+
+def elements(texts: pl.Series) -> tuple[pl.Series, np.ndarray, np.ndarray, np.ndarray]:
+    """Texts of JSON lists to (elements as text, of which of the texts each is, kinds of scan.py, whether a text is no list).
+
+    A null has no elements. A string's element is its characters, a number's its digits, a list's or an object's its JSON.
+    """
+    data, start, end = spans(texts.fill_null("[]").cast(pl.Binary))
+    rows = len(start)
+    code, count = np.zeros(rows, np.int8), np.zeros(rows, np.int64)
+    room = rows + int(np.count_nonzero(data == 44))
+    value_start, value_end, kind = np.empty(room, np.int64), np.empty(room, np.int64), np.zeros(room, np.int8)
+    used = scan.elements(data, start, end, code, count, value_start, value_end, kind)
+    found = _texts(data, value_start[:used], value_end[:used], kind[:used])
+    return found, np.repeat(np.arange(rows), count), kind[:used], code != scan.GOOD
 
 
 def not_utf8(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -153,15 +169,18 @@ def _further(out: np.ndarray, out_at: np.ndarray, not_text: np.ndarray) -> pl.Se
 # --- one row, pair by pair ----------------------------------------------------------------------------------------
 
 
-def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -> tuple[dict[str, tuple], str | None]:
-    """(wanted values whose key is written with escapes: text and kind, further pairs as one object) of a good row.
+def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -> tuple[dict[str, tuple], str | None, bool]:
+    """(wanted values whose key is written with escapes: text and kind, further pairs as one object, whether a key stands twice)
+    of a good row.
 
     A nested `context`, an object or the text of one, is what an export of our own tables holds: its pairs are further
     columns, where the row has none of that name.
     """
     found: dict[str, tuple] = {}
     further: dict[str, str] = {}
-    for key, value, kind in _pairs(data, begin, end):
+    pairs = _pairs(data, begin, end)
+    repeats = len({key for key, *_ in pairs}) < len(pairs)
+    for key, value, kind in pairs:
         if key not in wanted:
             further[key] = value
         elif kind is not None:
@@ -171,7 +190,7 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
     if (inner := _object_in(further.get("context"))) is not None:
         del further["context"]
         further = inner | further
-    return found, as_object(further)
+    return found, as_object(further), repeats
 
 
 def _pairs(data: np.ndarray, begin: int, end: int) -> list[tuple[str, str, int | None]]:
@@ -232,8 +251,8 @@ def whole_objects(contexts: pl.Series) -> bool:
     rows = len(texts)
     code, none, no_kinds = np.zeros(rows, np.int8), np.zeros((rows, 0), np.int64), np.zeros((rows, 0), np.int8)
     out, out_at = np.empty(2 * int((end - start).sum()) + 2 * rows, np.uint8), np.zeros(rows + 1, np.int64)
-    odd = np.zeros(rows, np.int64)
-    used = scan.objects(data, start, end, names, name_at, code, no_kinds, none, none, out, out_at, odd)
+    odd, twice = np.zeros(rows, np.int64), np.zeros(rows, np.bool_)
+    used = scan.objects(data, start, end, names, name_at, code, no_kinds, none, none, out, out_at, odd, twice)
     # A blank anywhere, or an escape, could be written otherwise.
     plain = not (data[start[0] : end[-1]] == 92).any() and not (data[start[0] : end[-1]] == 32).any() if rows else True
     return plain and not code.any() and not odd.any() and np.array_equal(out_at[1:] - out_at[:-1], end - start) and used > 0

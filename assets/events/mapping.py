@@ -24,6 +24,9 @@ import xxhash
 from assets.attribution.rules import parse_duration
 from assets.events import values
 from assets.events.contract import ACTIONS, EVENT_SCHEMA
+from assets.events.json_lines import elements, spans
+from assets.events.json_lines import read as read_objects
+from assets.events.scan import NESTED, NOT_FINITE
 from assets.events.sources import CONTEXT, Layout, SourceError, layout_of
 
 Odd = dict[str, pl.Series]  # see sources.Block
@@ -79,12 +82,21 @@ class Display:
 
 @dataclass(frozen=True)
 class Request:
-    """A row a feed request: `items` lists what it displayed, in order; `mark` stands between an item and 0 or 1."""
+    """A row a feed request: `items` lists what it displayed, in order; `mark` stands between an item and 0 or 1.
+
+    A list is a JSON array (of Parquet a list), or a text with `separator` between its items. Where no mark tells what was clicked,
+    a second list does: `clicked_items` of the items clicked, or `flags` of a 0 or 1 for each item. id_key, flag_key: of items that
+    are objects, the keys of the item's id and of its 0 or 1.
+    """
 
     items: str
     separator: str
     mark: str
     click_after: dt.timedelta
+    clicked_items: str | None = None
+    flags: str | None = None
+    id_key: str | None = None
+    flag_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,8 @@ class Mapping:
             names.append(self.form.column)
         elif isinstance(self.form, Display):
             names += [*self.form.behaviours, *([self.form.dwell] if self.form.dwell else [])]
+        else:
+            names += [name for name in (self.form.clicked_items, self.form.flags) if name]
         if self.ingest_time:
             names.append(self.ingest_time.column)
         if self.event_id:
@@ -255,35 +269,126 @@ def _behaviours(column: pl.Series, name: str, meaning) -> tuple[dict[str, pl.Ser
 
 def _requests(mapping: Mapping, columns: pl.DataFrame, base: pl.DataFrame, odd: Odd):
     """Each item an impression at its place in the list; the clicked ones a click, `click_after` later."""
-    form = mapping.form
-    listed, wrong_text = values.as_text(columns[form.items], "items", odd=odd.get(form.items))
-    base = base.drop("position").with_columns(items=listed.str.strip_chars().str.split(form.separator))
-    missing = _because(listed.is_null() | (listed.str.strip_chars() == ""), "items: missing")
-    items = base.explode("items").with_columns(position=pl.int_range(pl.len()).over("index"))
-    clicked = pl.lit(False)
-    if form.mark:
+    form, rows = mapping.form, columns.height
+    items, wrong_list = _listed(columns[form.items], "items", form.separator, odd.get(form.items))
+    reasons = [wrong_list, _because(_lengths(items, rows) == 0, "items: missing")]
+    if form.id_key:
+        items, wrong = _inside(items, form, rows)
+        reasons.append(wrong)
+    elif form.mark:
         pattern = rf"^(.+){re.escape(form.mark)}([01])$"
         items = items.with_columns(
-            clicked=pl.col("items").str.extract(pattern, 2) == "1", items=pl.col("items").str.extract(pattern, 1)
+            clicked=pl.col("item").str.extract(pattern, 2) == "1", item=pl.col("item").str.extract(pattern, 1)
         )
-        clicked = pl.col("clicked").fill_null(False)
-    broken = items.filter(pl.col("items").is_null() | (pl.col("items") == ""))["index"].unique()
     shape = f"items: not like N123{form.mark}1" if form.mark else "items: an empty item"
-    wrong = missing.scatter(broken.filter(missing.gather(broken).is_null()), shape) if len(broken) else missing
-    note, wrong_note = _id(items["items"], mapping.item, "note_id", None)
-    first_wrong = (
-        items.select("index", why=wrong_note).filter(pl.col("why").is_not_null()).unique("index", keep="first")
-    )
-    wrong_items = _nothing(columns.height, pl.String)
-    if len(first_wrong):
-        wrong_items = wrong_items.scatter(first_wrong["index"], first_wrong["why"])
-    items = items.with_columns(note_id=note, row_time=pl.col("event_time"))
+    reasons.append(_first_of(items, pl.col("nested"), "items: an item that is a list or an object", rows))
+    items = items.with_columns(item=pl.when(~pl.col("nested")).then("item"))
+    reasons.append(_first_of(items, pl.col("item").is_null() | (pl.col("item") == ""), shape, rows))
+    note, wrong_note = _id(items["item"], mapping.item, "note_id", None)
+    reasons.append(_scattered(items["index"], wrong_note, rows))
+    items = items.with_columns(note_id=note)
+    if form.flags:
+        items, wrong = _flagged(items, columns, form, odd, rows)
+        reasons += wrong
+    elif form.clicked_items:
+        items, wrong = _clicked(items, columns, mapping, odd, rows)
+        reasons += wrong
+    position = pl.int_range(pl.len()).over("index")
+    items = items.with_columns(position=position).join(base.drop("position"), on="index", how="left", maintain_order="left")
+    items = items.with_columns(row_time=pl.col("event_time"))
     shown = items.with_columns(action=pl.lit("impression"), late=pl.lit(0))
-    after = items.filter(clicked).with_columns(
+    after = items.filter(pl.col("clicked").fill_null(False)).with_columns(
         action=pl.lit("click"), late=pl.lit(1), event_time=pl.col("event_time") + form.click_after
     )
     events = pl.concat([shown, after]).sort("index", "late", maintain_order=True)
-    return _with_ids(events), [wrong_text, wrong, wrong_items], _keys(items["items"], mapping.item, None)
+    return _with_ids(events), reasons, _keys(items["item"], mapping.item, None)
+
+
+def _listed(column: pl.Series, name: str, separator: str, odd: pl.Series | None) -> tuple[pl.DataFrame, pl.Series]:
+    """A column of lists as (a row an item: index of its row, item as text, nested, clicked: false; why a row has none).
+
+    A list is a JSON array; of texts that are none, what stands between the separators.
+    """
+    text = column.cast(pl.String).str.strip_chars()
+    no_text = np.zeros(len(text), bool) if odd is None else odd.to_numpy()
+    arrays = text.str.starts_with("[").fill_null(False).to_numpy().copy()
+    parts = []
+    if arrays.any():
+        found, of, kind, broken = elements(text.set(pl.Series(~arrays), None))
+        arrays &= ~broken
+        found = found.set(found.is_in(["NaN", "Infinity", "-Infinity"]) & pl.Series(kind == NOT_FINITE), None)
+        parts.append(pl.DataFrame({"index": pl.Series(of, dtype=pl.UInt32), "item": found, "nested": pl.Series(kind == NESTED)}))
+    if not arrays.all():
+        plain = pl.DataFrame({"item": text.set(text == "", None)}).with_row_index("index")
+        plain = plain.filter(pl.Series(~arrays & ~no_text) & pl.col("item").is_not_null()).with_columns(pl.col("item").str.split(separator))
+        parts.append(plain.explode("item").with_columns(nested=pl.lit(False)))
+    items = pl.concat(parts) if len(parts) == 1 else pl.concat(parts).sort("index", maintain_order=True)
+    wrong = _because(text.is_not_null() & pl.Series(no_text & ~arrays), f"{name}: not a list")
+    return items.with_columns(clicked=pl.lit(False)), wrong
+
+
+def _lengths(items: pl.DataFrame, rows: int) -> pl.Series:
+    return pl.Series(np.bincount(items["index"].to_numpy(), minlength=rows))
+
+
+def _first_of(items: pl.DataFrame, broken: pl.Expr, reason: str, rows: int) -> pl.Series:
+    """The reason for each row of which an item is broken."""
+    some = items.filter(broken)["index"]
+    return _scattered(some, pl.Series([reason]).new_from_index(0, len(some)), rows)
+
+
+def _scattered(index: pl.Series, why: pl.Series, rows: int) -> pl.Series:
+    """Reasons of items as those of their rows, the first of each."""
+    if why.null_count() == len(why):
+        return _nothing(rows, pl.String)
+    first = pl.DataFrame({"index": index, "why": why}).drop_nulls().unique("index", keep="first", maintain_order=True)
+    return _nothing(rows, pl.String).scatter(first["index"], first["why"])
+
+
+def _inside(items: pl.DataFrame, form: Request, rows: int) -> tuple[pl.DataFrame, pl.Series]:
+    """Items that are objects, as their ids and whether they were clicked."""
+    wanted = (form.id_key, *([form.flag_key] if form.flag_key else []))
+    found, wrong, strange, _ = read_objects(*spans(items["item"].fill_null("").cast(pl.Binary)), wanted)
+    why = _because(wrong.is_not_null(), f"items: an item that is not an object with the key {form.id_key!r}")
+    items = items.with_columns(item=found[form.id_key], nested=strange.get(form.id_key, pl.Series([False]).new_from_index(0, len(items))))
+    if form.flag_key:
+        clicked, bad = _flags(found[form.flag_key], form.flag_key)
+        items, why = items.with_columns(clicked=clicked), why.zip_with(why.is_not_null(), bad)
+    return items, _scattered(items["index"], why, rows)
+
+
+def _flags(texts: pl.Series, name: str) -> tuple[pl.Series, pl.Series]:
+    """Whether each is a 1, and the reason where it is neither 1 nor 0. Null: it is none."""
+    happened, wrong = _behaviours(texts, name, "click")
+    return happened["click"], wrong
+
+
+def _flagged(items: pl.DataFrame, columns: pl.DataFrame, form: Request, odd: Odd, rows: int):
+    flags, wrong_list = _listed(columns[form.flags], form.flags, form.separator, odd.get(form.flags))
+    clicked, bad = _flags(flags["item"], form.flags)
+    unlike = _lengths(flags, rows) != _lengths(items, rows)
+    reasons = [wrong_list, _because(unlike, f"{form.flags}: not one for each of {form.items}"), _scattered(flags["index"], bad, rows)]
+    if not unlike.any():
+        return items.with_columns(clicked=clicked), reasons
+    # Of the others each flag stands beside its item.
+    good, beside = ~unlike.to_numpy(), np.zeros(len(items), bool)
+    beside[good[items["index"].to_numpy()]] = clicked.to_numpy()[good[flags["index"].to_numpy()]]
+    return items.with_columns(clicked=pl.Series(beside)), reasons
+
+
+def _clicked(items: pl.DataFrame, columns: pl.DataFrame, mapping: Mapping, odd: Odd, rows: int):
+    name = mapping.form.clicked_items
+    chosen, wrong_list = _listed(columns[name], name, mapping.form.separator, odd.get(name))
+    note, wrong_note = _id(chosen["item"], mapping.item, name, None)
+    chosen = chosen.select("index", note_id=note, missing=pl.col("item").is_null() | pl.col("nested"))
+    shown = items.select("index", "note_id").unique()
+    stray = chosen.join(shown, on=["index", "note_id"], how="anti").filter(~pl.col("missing"))
+    reasons = [
+        wrong_list, _scattered(chosen["index"], wrong_note, rows), _first_of(chosen, pl.col("missing"), f"{name}: not an item", rows),
+        _first_of(stray, pl.lit(True), f"{name}: an item that is not among {mapping.form.items}", rows),
+    ]  # fmt: skip
+    both = items.join(chosen.select("index", "note_id", hit=pl.lit(True)).unique(), on=["index", "note_id"], how="left", maintain_order="left")
+    return both.with_columns(clicked=pl.col("hit").fill_null(False)).drop("hit"), reasons
 
 
 def _with_ids(events: pl.DataFrame) -> pl.DataFrame:
@@ -345,7 +450,7 @@ def _null_int() -> pl.Expr:
 
 
 def load_mapping(path: Path | str) -> Mapping:
-    """Read a mapping file, or one of the shipped ones by its bare name (kuairand, deskdrop, mind).
+    """Read a mapping file, or one of the shipped ones by its bare name (kuairand, deskdrop, mind, ebnerd).
 
     Raises MappingError, with file and key, for a file that is not there or is not a mapping.
     """
@@ -412,10 +517,21 @@ def _form_of(top: _Section) -> Action | Display | Request:
                 behaviours.action(column, action)
             meanings[column] = meaning
         return Display(meanings, section.take("dwell_ms", str, None), section.duration("within", "10m"))
-    return Request(
-        section.take("items", str), section.take("separator", str, " "), section.take("clicked", str, "-"),
-        section.duration("click_after", "5s"),
-    )  # fmt: skip
+    return _request_of(section)
+
+
+def _request_of(section: _Section) -> Request:
+    ways = ("clicked", "clicked_items", "flags", "flag_key")
+    given = [name for name in ways if section.left.get(name)]
+    if len(given) > 1:
+        raise section.error(given[1], f"beside {given[0]}: one of {', '.join(ways)} says what was clicked")
+    keys = {name: section.take(name, str, None) for name in ("clicked_items", "flags", "id_key", "flag_key")}
+    if keys["flag_key"] and not keys["id_key"]:
+        raise section.error("id_key", "missing beside flag_key: items are objects then, and it is the key of their ids")
+    mark = section.take("clicked", str, "" if any(keys.values()) else "-")
+    if keys["id_key"] and mark:
+        raise section.error("clicked", "beside id_key: items that are objects have no mark")
+    return Request(section.take("items", str), section.take("separator", str, " "), mark, section.duration("click_after", "5s"), **keys)
 
 
 def _id_column(section: _Section) -> IdColumn:

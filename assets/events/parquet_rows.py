@@ -189,6 +189,8 @@ def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return _plain(column.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
         return _plain(pc.run_end_decode(column))
+    if pa.types.is_large_list(kind):  # polars panics at large lists of texts; a piece is far below what a list may hold
+        return _plain(column.cast(pa.list_(kind.value_type)))
     if pa.types.is_null(kind):
         return pa.nulls(len(column), pa.string()), nothing
     if pa.types.is_float16(kind):

@@ -360,13 +360,14 @@ def _is_context(data, begin, end):
 
 
 @numba.njit(cache=True, nogil=True)
-def objects(data, start, end, names, name_at, code, kind, value_start, value_end, out, out_at, odd):
+def objects(data, start, end, names, name_at, code, kind, value_start, value_end, out, out_at, odd, twice):
     """Read JSON objects, a record each.
 
     start, end: int64[n], spans of the records. names, name_at: the wanted keys' bytes one after the other, and their ends
     (int64[w + 1]). Written: code int8[n]; kind int8[n, w], value_start, value_end int64[n, w]: each wanted value (a
     string without its quotes), the last of a repeated key; out uint8[2 * bytes + 2 * n], out_at int64[n + 1]: the further
-    pairs as one object (nothing where there are none); odd int64[n]: numbers of the further values that became texts.
+    pairs as one object (nothing where there are none); odd int64[n]: numbers of the further values that became texts; twice
+    bool[n]: rows that hold a wanted key twice (of further keys `pairs` tells).
     Of a row that is not good only the code counts; of a PAIRWISE one the further pairs are to be asked of `pairs`.
     """
     stack = np.empty(MAX_DEPTH, np.uint8)
@@ -409,6 +410,8 @@ def objects(data, start, end, names, name_at, code, kind, value_start, value_end
                 which = -1 if escaped else _which(data, k0, k1, names, name_at, guess)
                 if which >= 0:
                     guess = which + 1
+                    if kind[row, which] != ABSENT:
+                        twice[row] = True
                     kind[row, which] = what
                     quoted = what == PLAIN or what == ESCAPED
                     value_start[row, which] = v0 + 1 if quoted else v0
@@ -499,6 +502,56 @@ def pairs(data, begin, end):
         if data[p] != 44:
             return NOT_OBJECT, spans[:0]
         p = _blanks(data, p + 1, end)
+
+
+@numba.njit(cache=True, nogil=True)
+def elements(data, start, end, code, count, value_start, value_end, kind):
+    """The elements of JSON lists, a list a record. start, end: int64[n], spans of the records.
+
+    Written: code int8[n], NOT_OBJECT where the bytes are no list; count int64[n], its elements; value_start, value_end int64 and
+    kind int8 of all elements, one list after the other (a string without its quotes): the caller makes room for one more than
+    there are commas in all, a list. Returns how many there are.
+    """
+    stack = np.empty(MAX_DEPTH, np.uint8)
+    used = 0
+    for row in range(start.size):
+        stop, first = end[row], used
+        code[row] = GOOD
+        p = _blanks(data, start[row], stop)
+        if p >= stop or data[p] != 91:
+            code[row] = NOT_OBJECT
+            count[row] = 0
+            continue
+        p = _blanks(data, p + 1, stop)
+        if p < stop and data[p] == 93:
+            p += 1
+        else:
+            while True:
+                v0 = p
+                p, what, _ = _value(data, p, stop, stack)
+                if p < 0:
+                    code[row] = NOT_OBJECT
+                    break
+                quoted = what == PLAIN or what == ESCAPED
+                value_start[used] = v0 + 1 if quoted else v0
+                value_end[used] = p - 1 if quoted else p
+                kind[used] = what
+                used += 1
+                p = _blanks(data, p, stop)
+                if p < stop and data[p] == 44:
+                    p = _blanks(data, p + 1, stop)
+                elif p < stop and data[p] == 93:
+                    p += 1
+                    break
+                else:
+                    code[row] = NOT_OBJECT
+                    break
+        if code[row] == GOOD and _blanks(data, p, stop) != stop:
+            code[row] = NOT_OBJECT
+        if code[row] != GOOD:
+            used = first
+        count[row] = used - first
+    return used
 
 
 @numba.njit(cache=True, nogil=True)

@@ -42,6 +42,10 @@ class SourceError(Exception):
     """A file that cannot be read; the message names it and says what to do."""
 
 
+class CutError(SourceError):
+    """A packed file whose end is not there: cut, or still being written."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a file is laid out. columns: names of a CSV without a header line, else None. quote: '' for none."""
@@ -59,7 +63,8 @@ class Block:
     number: line (or row) in the file, from 1. wrong: why a row could not be read, else null. columns: the wanted
     columns as text (of Parquet also as integers and times), and CONTEXT: the others as one JSON object (null: none). odd: of the columns that hold any, which
     values are no text, number or truth (json_lines.py). body(mask) returns the original bytes of the masked rows, of all
-    without a mask. cut: the bodies are only the beginnings of rows, so that nothing can be made of them again.
+    without a mask. cut: the bodies are only the beginnings of rows, so that nothing can be made of them again. repeated_keys:
+    rows that hold a key twice. unended: the last row has no line end, so that it may not be whole.
     """
 
     number: pl.Series
@@ -68,6 +73,8 @@ class Block:
     body: Callable[[pl.Series | None], pl.Series]
     odd: dict[str, pl.Series] = field(default_factory=dict)
     cut: bool = False
+    repeated_keys: int = 0
+    unended: bool = False
 
     def __len__(self) -> int:
         return len(self.number)
@@ -94,7 +101,8 @@ def header_of(path: Path, layout: Layout) -> str | None:
         with _open(path) as file:
             head = file.read(MAX_HEADER_BYTES)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{shown(path)}: cannot read the header line: {error}") from error
+        kind = CutError if isinstance(error, EOFError) else SourceError
+        raise kind(f"{shown(path)}: cannot read the header line: {error}") from error
     head = head.removeprefix(_BOM)
     data = np.frombuffer(head or b"\n", np.uint8)
     marks = csv_records.Marks.of(layout.separator, layout.quote)
@@ -141,28 +149,27 @@ def read_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], after: int 
             yield from _parquet_blocks(path, layout, wanted, after)
         else:
             yield from _text_blocks(path, layout, wanted, after)
-    except (OSError, EOFError, zlib.error) as error:
-        what = (
-            "ends within its gzip stream; copy it again" if isinstance(error, EOFError) else f"cannot be read: {error}"
-        )
-        raise SourceError(f"{shown(path)} {what}") from error
+    except EOFError as error:
+        raise CutError(f"{shown(path)} ends within its gzip stream; copy it again") from error
+    except (OSError, zlib.error) as error:
+        raise SourceError(f"{shown(path)} cannot be read: {error}") from error
 
 
 def parse_bodies(
     bodies: pl.Series, layout: Layout, header: str | None, wanted: tuple[str, ...]
 ) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series]]:
     """Rows as they were landed, to (columns, wrong, odd) as in Block. A Parquet row was landed as a JSON line."""
-    return _parse(*json_lines.spans(bodies), layout, header, wanted)
+    return _parse(*json_lines.spans(bodies), layout, header, wanted)[:3]
 
 
 def _parse(
     data: np.ndarray, start: np.ndarray, end: np.ndarray, layout: Layout, header: str | None, wanted: tuple[str, ...]
-) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series]]:
+) -> tuple[pl.DataFrame, pl.Series, dict[str, pl.Series], int]:
     if layout.format != "csv":
         return json_lines.read(data, start, end, wanted)
     marks = csv_records.Marks.of(layout.separator, layout.quote)
     columns, wrong = csv_records.read(data, start, end, csv_names(layout, header), marks, wanted)
-    return columns, wrong, {}
+    return columns, wrong, {}, 0
 
 
 # --- text files -------------------------------------------------------------------------------------------------------
@@ -184,12 +191,17 @@ def _text_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], passed: in
             data = np.frombuffer(held + piece or b"\n", np.uint8)
             start, end, number, rest = splitter.split(data, last)
             more = np.searchsorted(number, passed, side="right")
-            yield from _blocks_of(data, start[more:], end[more:], number[more:], offset, layout, header, wanted)
+            unended = last and not _ends_a_line(int(data[-1]), splitter.csv)
+            yield from _blocks_of(data, start[more:], end[more:], number[more:], offset, layout, header, wanted, unended)
             held, offset = data[rest:].tobytes() if not last else b"", offset + rest
             if len(held) > MAX_ROW_BYTES:
                 long, held, offset = _long_row(held, offset, splitter, pieces)
                 if long.number[0] > passed:
                     yield long
+
+
+def _ends_a_line(byte: int, csv: bool) -> bool:
+    return byte == 10 or (csv and byte == 13)
 
 
 def _ahead(file, pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bool]]:
@@ -244,14 +256,14 @@ class _Splitter:
 
 def _blocks_of(
     data: np.ndarray, start: np.ndarray, end: np.ndarray, number: np.ndarray, offset: int, layout: Layout,
-    header: str | None, wanted: tuple[str, ...],
+    header: str | None, wanted: tuple[str, ...], unended: bool = False,
 ) -> Iterator[Block]:  # fmt: skip
-    """A block of the records between two that are too long, and a block for each of those."""
+    """A block of the records between two that are too long, and a block for each of those. unended: see Block, of the last one."""
     first = 0
     for long in [*np.flatnonzero(end - start > MAX_ROW_BYTES).tolist(), len(start)]:
         for begin in range(first, long, BLOCK_ROWS):
             some = slice(begin, min(long, begin + BLOCK_ROWS))
-            yield _block(data, start[some], end[some], number[some], layout, header, wanted)
+            yield _block(data, start[some], end[some], number[some], layout, header, wanted, unended and some.stop == len(start))
         if long < len(start):
             row = data[start[long] : end[long]]
             digest = hashlib.sha256(row)
@@ -259,14 +271,14 @@ def _blocks_of(
         first = long + 1
 
 
-def _block(data, start, end, number, layout: Layout, header: str | None, wanted: tuple[str, ...]) -> Block:
-    columns, wrong, odd = _parse(data, start, end, layout, header, wanted)
+def _block(data, start, end, number, layout: Layout, header: str | None, wanted: tuple[str, ...], unended: bool) -> Block:
+    columns, wrong, odd, repeated_keys = _parse(data, start, end, layout, header, wanted)
 
     def body(mask: pl.Series | None = None) -> pl.Series:
         rows = slice(None) if mask is None else mask.to_numpy()
         return _bodies(data, start[rows], end[rows])
 
-    return Block(pl.Series(number), wrong, columns, body, odd)
+    return Block(pl.Series(number), wrong, columns, body, odd, repeated_keys=repeated_keys, unended=unended)
 
 
 def _bodies(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> pl.Series:
@@ -326,7 +338,19 @@ def _parquet_names(path: Path) -> list[str]:
     try:
         return parquet_rows.names(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{shown(path)} is not a Parquet file that can be read: {error}") from error
+        kind = CutError if _lacks_footer(path) else SourceError
+        raise kind(f"{shown(path)} is not a Parquet file that can be read: {error}") from error
+
+
+def _lacks_footer(path: Path) -> bool:
+    """Whether a file begins as Parquet does, or with nothing at all, and does not end so."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(-min(4, file.seek(0, 2)), 2)
+            return b"PAR1".startswith(head) and (file.read() != b"PAR1" or file.tell() < 12)
+    except OSError:
+        return False
 
 
 def _parquet_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], passed: int) -> Iterator[Block]:
