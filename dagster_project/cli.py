@@ -14,7 +14,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Glasshouse: events to labels, metrics and models.")
 
-Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events; or kuairand, deskdrop, mind.")]
+Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events; or kuairand, deskdrop, mind, ebnerd.")]
 
 
 @app.command()
@@ -432,14 +432,20 @@ def tidy() -> None:
 
 @app.command()
 def status() -> None:
-    """What runs in this home, and what the live labeler did last: watermark, lag, throughput, open sessions."""
+    """What runs in this home, what the live labeler did last (watermark, lag, throughput, open sessions), and which files are not taken."""
     from assets import hours
     from assets.attribution import live as labeler
+    from assets.events import intake, landing
+    from assets.orders import files
     from dagster_project import processes, show
 
     settings = _settings()
     show.processes(processes.running(settings.home), processes.read_states(settings.home))
     show.live_status(labeler.status(settings.lake, settings.landing))
+    show.repeated_keys(intake.repeated_keys(settings.lake))
+    show.not_taken(settings.landing, landing.not_taken(settings.landing, settings.settle.total_seconds()))
+    if settings.orders != settings.landing:
+        show.not_taken(settings.orders, landing.not_taken(settings.orders, takes=files.named_so))
     show.warnings(hours.warnings(hours.of(settings.lake), datetime.now(timezone.utc)))
 
 

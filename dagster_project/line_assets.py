@@ -52,22 +52,32 @@ def _raw_events(partitions):
         from assets.events import intake, landing, sources
 
         window = window_of(context)
-        totals = {"files_new": 0, "files_seen": 0, "rows_landed": 0, "files_unreadable": 0}
+        totals = dict.fromkeys(
+            ("files_new", "files_seen", "rows_landed", "files_unreadable", "files_appended", "files_growing", "rows_with_repeated_keys"), 0
+        )
+        settle_s = settings.settle.total_seconds()
         elsewhere = set()
         with state.idle(settings.lake) as idle:
             if not idle:
                 context.log.info(f"a live labeler is at work: what lies in {settings.landing} is its to take, nothing was landed")
-            for batch in landing.batches(settings.landing) if idle else []:
+            else:
+                landing.wait(settings.landing, settle_s)
+            for batch in landing.batches(settings.landing, settle_s) if idle else []:
                 try:
                     mapping = batch.mapping
                 except sources.SourceError as error:  # they wait until it is mended
                     context.log.error(f"{len(batch.paths)} logs are not landed: {error}")
                     continue
-                landed = intake.land(settings.lake, batch.paths, mapping, keep_going=True)
+                landed = intake.land(
+                    settings.lake, batch.paths, mapping, keep_going=True, patience_s=landing.UNFINISHED_TIMES * settle_s
+                )
                 totals["files_new"] += landed.files_new
                 totals["files_unreadable"] += landed.unreadable
                 totals["files_seen"] += landed.files_seen
                 totals["rows_landed"] += landed.rows
+                totals["files_appended"] += landed.appended
+                totals["files_growing"] += landed.growing
+                totals["rows_with_repeated_keys"] += landed.repeated_keys
                 elsewhere |= {hour for hour in landed.hours if not window.start <= hour < window.end}
         settings.lake.create(contract.RAW_EVENTS)
         # A file lands whole: Dagster is told of the hours that it touches beyond this run's partitions.

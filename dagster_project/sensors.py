@@ -33,7 +33,7 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
         description="Takes in new files of the landing folder. Off by default: the live labeler reads it itself.",
     )
     def landing_folder(context: dg.SensorEvaluationContext):
-        paths = [path for batch in batches(settings.landing) for path in batch.paths]
+        paths = [path for batch in batches(settings.landing, settings.settle.total_seconds()) for path in batch.paths]
         stamps = sorted((_changed(path), shown(path)) for path in paths)
         if not stamps:
             return dg.SkipReason(f"no logs in {settings.landing}")

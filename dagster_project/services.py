@@ -258,7 +258,7 @@ def live(
         labeler.run(
             settings.lake, settings.landing, settings.rules, interval_s=settings.live_interval.total_seconds(), stop=stop,
             take_over=take_over, batch_bytes=settings.live_batch_bytes, memory_bytes=settings.live_memory_bytes,
-            sessions=_on_spark(settings), reset_watermark=reset_watermark, probe=stop.beat,
+            sessions=_on_spark(settings), reset_watermark=reset_watermark, probe=stop.beat, settle_s=settings.settle.total_seconds(),
         )  # fmt: skip
     finally:
         for follower in following:

@@ -50,6 +50,7 @@ KNOWN = {
     "LIVE_INTERVAL": ("60s", "length of a live micro-batch; 5s works, `make up` takes it"),
     "LIVE_BATCH_MB": ("64", "MB of landing files a live batch at most: bounds its memory when the labeler is behind"),
     "LIVE_MEMORY_MB": ("4096", "MB the live labeler may take: state beyond it lies in files, batches get smaller"),
+    "SETTLE": ("1s", "a landing file is taken once it was not written to for so long; one that is renamed into place at once"),
     "LIVE_BUCKETS": ("0", "buckets of open sessions on Spark (SPARK_MASTER), a task each; 0: in the labeler's own memory"),
     "HANG_AFTER": ("2m", "silence after which `make up` takes a process for hung and starts it again"),
     "ORDERS_INTERVAL": ("60s", "how often `make up` takes the shop's new orders"),
@@ -96,6 +97,7 @@ class Settings:
     live_interval: dt.timedelta
     live_batch_bytes: int
     live_memory_bytes: int
+    settle: dt.timedelta
     live_buckets: int
     hang_after: dt.timedelta
     orders_interval: dt.timedelta
@@ -230,6 +232,7 @@ def load(env: dict[str, str] | None = None) -> Settings:
         live_interval=parsed("LIVE_INTERVAL", _span(SHORTEST, DAY), "a duration from 100ms to 24h, like 10s"),
         live_batch_bytes=parsed("LIVE_BATCH_MB", _whole(1, MOST_MB), f"a whole number of MB from 1 to {MOST_MB}") * 2**20,
         live_memory_bytes=parsed("LIVE_MEMORY_MB", _whole(1, MOST_MB), f"a whole number of MB from 1 to {MOST_MB}") * 2**20,
+        settle=parsed("SETTLE", _span(MILLISECOND, dt.timedelta(hours=1)), "a duration from 1ms to 1h, like 2s"),
         live_buckets=parsed("LIVE_BUCKETS", _whole(0, 10_000), "a whole number from 0 to 10000"),
         hang_after=parsed("HANG_AFTER", _span(10 * SECOND, DAY), "a duration from 10s to 24h, like 2m"),
         orders_interval=parsed("ORDERS_INTERVAL", _span(SHORTEST, DAY), "a duration from 100ms to 24h, like 60s"),
@@ -265,7 +268,8 @@ def _rules(path: Path, over: dict[str, dt.timedelta]) -> Rules:
 
 # --- checks of single values: a ValueError (or what Python raises) for one that cannot be used -------------------------------
 
-MICROSECOND, SECOND, DAY = dt.timedelta(microseconds=1), dt.timedelta(seconds=1), dt.timedelta(days=1)
+MICROSECOND, MILLISECOND = dt.timedelta(microseconds=1), dt.timedelta(milliseconds=1)
+SECOND, DAY = dt.timedelta(seconds=1), dt.timedelta(days=1)
 SHORTEST, LONGEST = dt.timedelta(milliseconds=100), 30 * DAY
 LEAST_KEPT = dt.timedelta(hours=1)  # tidy.py's floor
 MOST_DAYS, MOST_MB = 36_500, 2**20

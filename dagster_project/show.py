@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Width is fixed where the output is a file or a pipe, so that a table is not folded at 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 errors = Console(stderr=True, highlight=False)
+NAMED = 5  # of many files, by name
 
 
 def number(value: Any) -> str:
@@ -126,6 +127,7 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
         f"Labels in {out}",
         {
             "rows read": summary["rows"],
+            **({"  with a key twice (the last counts)": summary["repeated_keys"]} if summary["repeated_keys"] else {}),
             "events": summary["events"],
             "repeats dropped": summary["repeats"],
             "quarantined": summary["quarantined"],
@@ -213,6 +215,22 @@ def live_status(found: Mapping[str, Any] | None) -> None:
             **{f"  {stage}, s": value for stage, value in seconds.items()},
         },
     )
+
+
+def repeated_keys(rows: int) -> None:
+    if rows:
+        console.print(f"{rows:,} rows of the logs taken so far hold a key twice; the last value counts (the table `sources` says which)")
+
+
+def not_taken(folder: Any, left: Sequence[Any]) -> None:
+    """What lies in a folder and is not taken, by the reason, with the names of some."""
+    if not left:
+        return
+    by_why: dict[str, list[str]] = {}
+    for one in left:
+        by_why.setdefault(one.why, []).append(escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in one.name)))
+    rows = [(why, len(names), ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")) for why, names in sorted(by_why.items())]
+    table(f"Not taken, in {escape(str(folder))}", rows, ("why", "files", "which"))
 
 
 def warnings(sentences: Iterable[str]) -> None:

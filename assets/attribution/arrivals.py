@@ -7,13 +7,13 @@ Not here: how a file is parsed (assets/events), which files a batch takes and wh
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import xxhash
 
 from assets.attribution.state import Plan, Rest
 from assets.events import intake, landing, sources
@@ -35,7 +35,9 @@ class Input:
     events: EVENT_SCHEMA, every good row in order of arrival, repeats included. rows: rows read. unreadable: files.
     raw, sources, quarantine, id_keys: rows of those tables. stored: the events are in the table `events` already, so they
     are not written again. gone: files of the plan that are no longer there. left: files of the plan that the next batches
-    read. rest: where the file goes on that is read in part, None where there is none.
+    read. rest: where the file goes on that is read in part, None where there is none. stamps: what the files that are done with
+    were like. growing: of those left the ones that were written to while they were read; unfinished: that are packed and not whole
+    yet. appended: files, taken before, of which the new rows were read; replaced: of which all were. repeated_keys: rows that hold a key twice.
     """
 
     events: pa.Table
@@ -49,6 +51,12 @@ class Input:
     gone: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     rest: Rest | None = None
+    stamps: dict[str, landing.Stamp] = field(default_factory=dict)
+    growing: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    appended: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    repeated_keys: int = 0
 
 
 def landing_files(folder: Path) -> list[str]:
@@ -72,19 +80,27 @@ class _Read:
             getattr(self, name).extend(getattr(more, name))
 
 
-def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Input:
+def read_landing(
+    lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False, patience_s: float = 0.0
+) -> Input:
     """Read the plan's files: a folder's own mapping.toml says how, else they are native events. They landed when it was made.
 
     A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
     lake, and the asset that landed them makes events of them. One that cannot be read is a row of quarantine, with row 0
     and its first bytes: land it again, mended, under another name. One that is gone is left out. After plan.most bytes of
     rows the batch is full: the files after it, and the rest of the one in hand, are for the next.
+    Of a file that was taken before and has changed since (plan.again) the rows after the old ones are read where it begins with
+    all that it was, else all of them. One that is written to meanwhile is left for the next batch, a packed one that is cut too
+    until its last change lies patience_s back.
     Raises Stopped, between two blocks, once `stopped` says so.
     """
     planned_at = dt.datetime.fromisoformat(plan.planned_at)
-    known = set(lake.read(SOURCES.name, columns=["source"], version=plan.versions[SOURCES.name])["source"].to_pylist())
+    version = plan.versions[SOURCES.name]
+    known = set(lake.read(SOURCES.name, columns=["source"], version=version)["source"].to_pylist())
+    book = intake.Landings(lake.read(SOURCES.name, version=version)) if plan.again else None
     ids = _Ids(lake, plan)
-    found, gone, left, rest = _Read(), [], [], None
+    found, gone, left, rest, stamps = _Read(), [], [], None, {}
+    growing, unfinished, appended, replaced = [], [], [], []
     unreadable = 0
     for place, name in enumerate(plan.files):
         path = Path(folder) / name
@@ -102,20 +118,44 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
             continue
         # In the order of the plan, which is the order of arrival, also where the hours are accepted anew.
         landed_at = planned_at + place * dt.timedelta(microseconds=1)
+        told = landing.told_of(path)
         try:
             source = intake.fingerprint(path, form)
-            if begun is None and source in known:
+            after = 0
+            if begun:
+                try:
+                    after = _goes_on(path, form, source, begun)
+                except sources.SourceError as error:  # what it was is gone, which is told; what it is now is taken whole
+                    found.quarantine.append(intake.unreadable_file(path, form, landed_at, error))
+                    unreadable, begun = unreadable + 1, None
+            if not after and source in known:  # it has landed, perhaps by another name, or was only touched
+                stamps[name] = _stamp(told)
                 continue
-            known.add(source)
-            line = _add_file(found, path, form, source, begun, landed_at, plan.most, ids, stopped)
+            if name in plan.again and not begun:
+                after = book.line(path, form)
+            part = intake.part_of(source, after)
+            known |= {source, part}
+            line = _add_file(found, path, form, part, after, told, landed_at, plan.most, ids, stopped)
+        except intake.Growing:
+            growing.append(name)
+            left.append(name)
+            continue
         except (sources.SourceError, OSError) as error:
+            if intake.is_unfinished(error, told, patience_s):
+                unfinished.append(name)
+                left.append(name)
+                continue
             found.quarantine.append(intake.unreadable_file(path, form, landed_at, error))
+            stamps[name] = _stamp(told, not os.access(path, os.R_OK))
             unreadable += 1
             continue
+        if name in plan.again and not begun:
+            (appended if after else replaced).append(name)
         if line is not None:
-            rest = Rest(name, line, source)
+            rest = Rest(name, line, source, told.st_size if told else None)
             left += plan.files[place:]
             break
+        stamps[name] = _stamp(told)
     return Input(
         events=intake.to_arrow(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
         quarantine=_frame_table(found.quarantine, QUARANTINE),
@@ -127,26 +167,44 @@ def read_landing(lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], boo
         gone=tuple(gone),
         left=tuple(left),
         rest=rest,
+        stamps={name: stamp for name, stamp in stamps.items() if stamp is not None},
+        growing=tuple(growing),
+        unfinished=tuple(unfinished),
+        appended=tuple(appended),
+        replaced=tuple(replaced),
+        repeated_keys=sum(record["repeated_keys"] for record in found.records),
     )
 
 
-def _add_file(
-    found: _Read, path: Path, form, source: str, begun: Rest | None, landed_at: dt.datetime, most: int | None, ids: _Ids,
-    stopped: Callable[[], bool],
-) -> int | None:  # fmt: skip
-    """Add a file's rows from where it is begun; the line to go on after where the batch is full, None at its end."""
-    if begun and begun.source != source:
+def _stamp(told: os.stat_result | None, trouble: bool = False) -> landing.Stamp | None:
+    return told and landing.Stamp.of(told, trouble)
+
+
+def _goes_on(path: Path, form, source: str, begun: Rest) -> int:
+    """The line after which a file goes on that is taken in part. Raises SourceError where it no longer begins so."""
+    if source != begun.source and (begun.bytes is None or intake.fingerprints(path, form, [begun.bytes])[0] != begun.source):
         raise sources.SourceError(
-            f"it changed after the rows up to line {begun.line:,} were taken; land what is new in it under another name"
+            f"it changed after the rows up to line {begun.line:,} were taken: the rows after them are gone, all that it holds now is taken"
         )
-    line = begun.line if begun else 0
-    part = xxhash.xxh3_64_hexdigest(f"{source}:{line}") if begun else source
+    return begun.line
+
+
+def _add_file(
+    found: _Read, path: Path, form, part: str, after: int, told: os.stat_result | None, landed_at: dt.datetime, most: int | None,
+    ids: _Ids, stopped: Callable[[], bool],
+) -> int | None:  # fmt: skip
+    """Add a file's rows after a line; the line to go on after where the batch is full, None at its end.
+
+    Raises Growing where the file is no longer what was `told` of it: then nothing is added.
+    """
+    line, tail, csv = after, intake.Tail(after), form.layout(path).format == "csv"
     mine, rows, full = _Read(), 0, False
     for block, parsed in intake.parse_file(path, form, after=line, landed_at=landed_at):
         if stopped():
             raise Stopped
         if full:
             break
+        tail.add(block, csv)
         hour = intake.raw_hours(parsed.clock, landed_at, live=True)
         raw = pl.DataFrame({"hour": hour, "row": block.number, "body": block.body(None)})
         raw = raw.with_columns(source=pl.lit(part), reason=parsed.reason)
@@ -156,15 +214,18 @@ def _add_file(
         mine.events.append(parsed.events)
         mine.keys.append(parsed.id_keys)
         rows += len(block)
-        found.bytes += raw["body"].bin.size().sum() + ROW_BYTES * len(block)
+        mine.bytes += raw["body"].bin.size().sum() + ROW_BYTES * len(block)
         line = int(block.number[-1])
-        full = most is not None and found.bytes >= most
+        full = most is not None and found.bytes + mine.bytes >= most
     else:
         full = False
-    mine.records.append(intake.record_of(path, form, part, rows, landed_at, live=True))
+    if told is not None and not landing.Stamp.of(told).fits(path.stat()):
+        raise intake.Growing
+    mine.records.append(intake.record_of(path, form, part, rows, landed_at, tail, live=True))
     ids.add(mine.keys)
     # Only now: a file, or what of it a batch has room for, counts as a whole or not at all.
     found.add(mine)
+    found.bytes += mine.bytes
     return line if full else None
 
 

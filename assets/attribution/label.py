@@ -137,6 +137,7 @@ def _summary(intake, labels: Labels) -> dict:
         "rows": intake.rows,
         "events": intake.events.num_rows,
         "repeats": intake.repeats,
+        "repeated_keys": intake.repeated_keys,
         "quarantined": intake.quarantine.num_rows,
         "quarantine": top,
         "impressions": labels.counts["impressions"],

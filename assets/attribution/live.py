@@ -21,6 +21,7 @@ a repeat of the batch judges alike.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import signal
 import threading
 import time
@@ -55,6 +56,7 @@ from assets.attribution.tables import (
 from assets.events import landing
 from assets.events.contract import EVENTS, ID_KEYS, MAX_CLOCK_AHEAD, QUARANTINE, RAW_EVENTS, SOURCES, TIME
 from assets.events.intake import create_sources
+from assets.events.landing import UNFINISHED_TIMES
 from assets.events.sources import SourceError, shown
 from assets.lake import EPOCH, Lake, Moment, Table, Write
 
@@ -68,6 +70,8 @@ BATCH_FILES = 2_000  # of a batch: many small files would be one batch of minute
 ROWS_OF_MEMORY = 16  # a batch's rows take at most such a part of the memory: they lie there several times, as bytes and typed
 LEAST_ROWS = 2**20  # bytes of rows that a batch may always hold
 UNPACKED = 4  # bytes of rows a batch holds at most, for each byte of landing files: the rest of a file is for the next
+LOOKS = 500  # files already taken that are looked at before a batch: whether they have changed
+LOOK_S = 0.1  # between two looks at a file that may still grow
 SNAPSHOT_BATCHES = 20  # a restart folds at most so many batches again
 IDLE_STEP = dt.timedelta(minutes=1)  # between two batches by which the watermark follows the clock
 WRITERS = 2  # threads that write data files; numpy, Arrow and the fold leave the interpreter meanwhile
@@ -104,6 +108,7 @@ def run(
     memory_bytes: int | None = None,
     now: Callable[[], dt.datetime] = clocks.utc_now,
     reset_watermark: bool = False,
+    settle_s: float = 0.0,
 ) -> None:
     """Label what lands until `stop` is set; the batch in hand is finished.
 
@@ -115,6 +120,7 @@ def run(
     batch_bytes: of landing files a batch at most. memory_bytes: that this process may take: large tables of
     state lie in files, whose pages the system can take back, and where a batch took more the next are smaller (Linux).
     now: the machine's clock. reset_watermark: set one back that a wrong clock has moved ahead of it, see clocks.py.
+    settle_s: seconds for which a file must not have been written to before it is taken, see landing.is_settled; `once` waits for it.
 
     Raises LiveError where another live labeler holds the lake, or its state does not fit the tables or the rules.
     """
@@ -128,8 +134,9 @@ def run(
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
             lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps, rules),
-            read or partial(read_landing, stopped=stop.is_set), probe, say, now,
+            read or partial(read_landing, stopped=stop.is_set, patience_s=UNFINISHED_TIMES * settle_s), probe, say, now,
         )
+        labeler.settle_s = settle_s
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES
         labeler.batch_bytes = labeler.most_bytes = batch_bytes or BATCH_BYTES
         labeler.start()
@@ -142,10 +149,13 @@ def run(
                 say(line(stats))
                 if on_commit:
                     on_commit(labeler.moment, stats)
-            elif once:
+            elif once and not labeler.growing:
                 break
             if not labeler.behind:
-                stop.wait(max(0.0, interval_s - (time.monotonic() - begun)))
+                # What will soon have settled need not wait for the interval too, if nothing was done.
+                soon = labeler.growing and (once or stats is None)
+                wait = max(LOOK_S, min(interval_s, settle_s)) if soon else interval_s
+                stop.wait(max(0.0, wait - (time.monotonic() - begun)))
         labeler.finish()
 
 
@@ -161,8 +171,8 @@ def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
     """The last committed batch, or None: what `line` shows and more, see _Live._stats.
 
     lag_s: wall clock less the greatest time that moved the watermark, now. warnings: what is wrong with clocks, see
-    clocks.warnings. waiting_files and waiting_bytes: what lies in the landing folder
-    and is not labeled yet (where the folder is given).
+    clocks.warnings. waiting_files and waiting_bytes: what lies in the landing folder and is not labeled yet, changed files too
+    (where the folder is given).
     """
     store = Store(lake)
     last = store.last()
@@ -175,9 +185,16 @@ def status(lake: Lake, landing_folder: Path | None = None) -> dict | None:
         found |= {"watermark": _text(reset.watermark), "landed_at": reset.landed_at}
     found["warnings"] = clocks.warnings(found)
     if landing_folder is not None:
-        waiting = [Path(landing_folder, name) for name in set(landing_files(landing_folder)) - _consumed(store)]
-        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(map(_size, waiting))
+        done = _consumed(store)
+        told = {name: landing.told_of(Path(landing_folder, name)) for name in landing_files(landing_folder)}
+        waiting = [name for name, one in told.items() if name not in done or _has_changed(done[name], one)]
+        found["waiting_files"], found["waiting_bytes"] = len(waiting), sum(told[name].st_size for name in waiting if told[name])
     return found
+
+
+def _has_changed(stamp: landing.Stamp | None, told: os.stat_result | None) -> bool:
+    """Whether a file is no longer what it was when it was taken, as far as that is known."""
+    return stamp is not None and told is not None and not stamp.fits(told)
 
 
 def line(stats: dict) -> str:
@@ -196,8 +213,14 @@ def line(stats: dict) -> str:
 
 
 def _files_told(stats: dict) -> str:
-    """What is to be said about files that were not read."""
+    """What is to be said about files: those that were not read, and those that changed after they were taken."""
     told = ""
+    if twice := stats.get("repeated_keys"):
+        told += f"; {twice:,} rows hold a key twice, of which the last value counts"
+    for what, came in (("appended", "were appended to after they were taken: their new rows are in this batch"),
+                       ("replaced", "were written anew after they were taken: all their rows are in this batch")):  # fmt: skip
+        if names := stats.get(f"{what}_files"):
+            told += f"; {len(names)} files {came}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
     if unreadable := stats.get("unreadable_files"):
         told += f"; {unreadable} files cannot be read and are in quarantine"
     if gone := stats.get("gone_files"):
@@ -213,11 +236,11 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _consumed(store: Store) -> set[str]:
-    """Landing files of every committed batch, as far back as the newest snapshot knows."""
+def _consumed(store: Store) -> dict[str, landing.Stamp | None]:
+    """Landing files of every committed batch and what they were like, as far back as the newest snapshot knows."""
     last = store.committed()
     progress = store.progress(last)
-    done = set(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else set()
+    done = dict(store.snapshot(progress.snapshot).consumed) if progress.snapshot >= 0 else {}
     for batch in range(progress.snapshot + 1, last + 1):
         done.update(store.finished(batch))
     return done
@@ -239,7 +262,11 @@ class _Live:
         self.moment: Moment | None = None
         self.sessions, self.pending, self.seen = sessions, Columns.empty(), Repeats()
         self.segments: dict[int, pa.Table] = {}
-        self.consumed: set[str] = set()
+        self.consumed: dict[str, landing.Stamp | None] = {}
+        self.changed: set[str] = set()  # of those consumed: what they were is not what they are
+        self.looked = 0  # how many of them were looked at, so that each has its turn
+        self.settle_s, self.growing = 0.0, False
+        self.unfinished: dict[str, landing.Stamp] = {}  # packed files that are not whole yet
         self.snapshot, self.saving = -1, None  # batch of the newest snapshot on disk; the one being written
         self.segment_bytes: dict[int, int] = {}
 
@@ -334,7 +361,7 @@ class _Live:
             except LiveError as error:  # damaged: the one before it will do, its segments are kept
                 self.store.tell(f"{error}: not needed, the state is rebuilt from the snapshot before it, or from the first batch")
                 continue
-            self.snapshot, self.pending, self.consumed = batch, found.pending, set(found.consumed)
+            self.snapshot, self.pending, self.consumed = batch, found.pending, dict(found.consumed)
             self.sessions.load(found.open_impressions, found.open_clicks)
             break
         if self.snapshot < 0 and not self.store.whole_history(last):
@@ -438,27 +465,35 @@ class _Live:
         stats["peak_bytes"] = clock.peak
         # Once more, with the commit's own time: for the status command, so it may be lost.
         self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
-        self.behind = self.behind or bool(given.left)
-        self._committed(plan, progress)
+        self.behind = self.behind or bool(set(given.left) - {*given.growing, *given.unfinished})
+        self._committed(plan, progress, given)
         self._within_memory(plan, clock.peak)
         return stats
 
     def _plan(self) -> Plan | None:
-        waiting = [path for path in landing_files(self.landing) if path not in self.consumed]
+        there = landing_files(self.landing)
+        self._look(there)
+        waiting = [path for path in there if path not in self.consumed or path in self.changed]
         rests = self.progress.rests
         begun = [name for name in waiting if name in rests]  # what is begun is finished first, one file after the other
         waiting = [*begun, *(name for name in waiting if name not in rests)] if begun else waiting
         waiting = self._readable(waiting)
         most, limit = UNPACKED * self.batch_bytes, self.store.maps.limit
         taken, size = [], 0
+        self.growing = self.behind = False
         for name in waiting:
             if taken and name in rests:
+                self.behind = True
                 continue
-            size += _size(self.landing / name)
+            told = landing.told_of(self.landing / name)
+            if told is not None and self._may_grow(name, told):
+                self.growing = True
+                continue
+            size += told.st_size if told else 0
             if taken and (size > self.batch_bytes or len(taken) == BATCH_FILES):
+                self.behind = True
                 break
             taken.append(name)
-        self.behind = len(taken) < len(waiting)
         if not taken and not self._idle():
             return None
         now = self.lake.pinned()
@@ -467,7 +502,34 @@ class _Live:
         return self.store.write_plan(Plan(
             self.progress.batch + 1, tuple(taken), self.clock.read().isoformat(), versions,
             most=most if limit is None else min(most, max(LEAST_ROWS, limit // ROWS_OF_MEMORY)), rest=rests.get(taken[0]) if taken else None,
+            again=tuple(name for name in taken if name in self.changed),
         ))  # fmt: skip
+
+    def _look(self, there: list[str]) -> None:
+        """Which files have changed since they were taken; of many some at a time, so that a look costs no more."""
+        done = [name for name in there if name in self.consumed]
+        if len(done) > LOOKS:
+            first = self.looked % len(done)
+            done = [*done[first : first + LOOKS], *done[: max(0, first + LOOKS - len(done))]]
+        self.looked += LOOKS
+        root = os.fspath(self.landing)
+        for name in done:
+            told, stamp = landing.told_of(f"{root}/{name}"), self.consumed[name]
+            if told is None:
+                continue
+            if stamp is None:  # taken by an older Glasshouse: held against what it is now
+                self.consumed[name] = landing.Stamp.of(told)
+            elif not stamp.fits(told):
+                self.changed.add(name)
+
+    def _may_grow(self, name: str, told: os.stat_result) -> bool:
+        """Whether a file may still be being written."""
+        if not landing.is_settled(told, self.settle_s):
+            return True
+        stamp = self.unfinished.get(name)
+        if stamp is None:
+            return False
+        return stamp.fits(told) and not landing.is_settled(told, UNFINISHED_TIMES * self.settle_s)
 
     def _readable(self, waiting: list[str]) -> list[str]:
         """Without the logs of folders whose mapping cannot be used: they wait until it is mended, and that is said."""
@@ -622,7 +684,7 @@ class _Live:
             memory_from=max([old.memory_from, *(last + 1 for _, last in gone if last != NONE)]),
             segments={batch: one for batch, one in segments.items() if one not in gone}, open_hours=open_hours,
             rules=old.rules, mixed={hour: names for hour, names in old.mixed.items() if hour in open_hours},
-            left=(*given.gone, *given.left), rests=_rests(old, plan, given),
+            left=(*given.gone, *given.left), rests=_rests(old, plan, given), stamps=given.stamps,
         )  # fmt: skip
 
     def _stats(self, progress: Progress, plan: Plan, given: Input, rows, counted, counts, clock) -> dict:
@@ -640,6 +702,9 @@ class _Live:
             "read": given.rows,
             "unreadable_files": given.unreadable,
             "gone_files": [shown(name) for name in given.gone],
+            "appended_files": [shown(name) for name in given.appended],
+            "replaced_files": [shown(name) for name in given.replaced],
+            "repeated_keys": given.repeated_keys,
             "repeats": sum(counted.values()),
             "repeats_found": counted,
             "rows": {table.name: rows.get(table.name, 0) for table in TABLES},
@@ -663,9 +728,15 @@ class _Live:
             "seconds": clock.laps,
         }
 
-    def _committed(self, plan: Plan, progress: Progress) -> None:
+    def _committed(self, plan: Plan, progress: Progress, given: Input) -> None:
         self.progress = progress
-        self.consumed.update(set(plan.files) - set(progress.left))
+        left = set(progress.left)
+        done = {name: progress.stamps.get(name) for name in plan.files if name not in left}
+        self.consumed.update(done)
+        self.changed -= done.keys()
+        now = {name: landing.told_of(self.landing / name) for name in given.unfinished}
+        self.unfinished = {name: stamp for name, stamp in self.unfinished.items() if name not in done}
+        self.unfinished |= {name: landing.Stamp.of(told) for name, told in now.items() if told}
         self.seen.forget(progress.watermark)
         kept = progress.segments.keys()
         # From here on the file's pages in place of those that the batch was made in: the system can take them back.
@@ -690,8 +761,9 @@ class _Live:
 
     def _begin_snapshot(self, batch: int) -> None:
         there = set(landing_files(self.landing))
-        self.consumed &= there
-        found = Snapshot(*self.sessions.export(), self.pending, frozenset(self.consumed))
+        self.consumed = {name: stamp for name, stamp in self.consumed.items() if name in there}
+        self.changed &= there
+        found = Snapshot(*self.sessions.export(), self.pending, dict(self.consumed))
         self.probe("snapshot")
         self.saving = (batch, self.writers.submit(self.store.write_snapshot, batch, found))
 

@@ -41,6 +41,7 @@ import pyarrow as pa
 from assets import durable
 from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, SINCE_COLUMNS, Columns
 from assets.attribution.memory import Maps, trailer
+from assets.events.landing import Stamp
 from assets.lake import Lake
 
 ROW_BITS = 32  # ctx = batch << ROW_BITS | row of that batch's segment
@@ -58,11 +59,13 @@ class LiveError(Exception):
 
 @dataclass(frozen=True)
 class Rest:
-    """A landing file of which the rows up to `line` are taken; source: the fingerprint of its content then."""
+    """A landing file of which the rows up to `line` are taken; source: the fingerprint of its content then, of so many bytes
+    (None: by an older Glasshouse)."""
 
     file: str
     line: int
     source: str
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Plan:
 
     files: paths under the landing folder, in order. planned_at: when they landed, RFC 3339, see clocks.py.
     versions: of the tables that it looks into. most: bytes of rows after which the batch is full, None for no bound. rest: where the first file goes on.
+    again: those of the files that were taken before and have changed since.
     """
 
     batch: int
@@ -79,6 +83,7 @@ class Plan:
     versions: dict[str, int]
     most: int | None = None
     rest: Rest | None = None
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Progress:
     open_hours: hours with events of which not every session is closed. snapshot: batch of the newest one, -1 for none.
     stats: the batch's figures. rules: the fingerprint of those it was made by, None from before there were any. mixed: open
     hours (µs) that were begun by other rules, and by which. left: files of the plan that the batch did not finish: they are
-    gone, or for the next. rests: by name, where files go on of which a part is taken.
+    gone, or for the next. rests: by name, where files go on of which a part is taken. stamps: by name, what the files of the plan
+    were like when they were read, see landing.Stamp.
     """
 
     batch: int = -1
@@ -109,6 +115,7 @@ class Progress:
     left: tuple[str, ...] = ()
     rests: dict[str, Rest] = field(default_factory=dict)
     moved: int = NONE
+    stamps: dict[str, Stamp] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,13 @@ class Reset:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """open_impressions, open_clicks: int64[9 or 12, n] as in fold.py, in no order. consumed: landing files that are done."""
+    """open_impressions, open_clicks: int64[9 or 12, n] as in fold.py, in no order. consumed: landing files that are done, and what
+    they were like (None where an older Glasshouse took them)."""
 
     open_impressions: np.ndarray
     open_clicks: np.ndarray
     pending: Columns
-    consumed: frozenset[str]
+    consumed: dict[str, Stamp | None]
 
 
 @dataclass(frozen=True)
@@ -321,7 +329,7 @@ class Store:
         name = f"plans/{batch:012d}.json"
         try:
             body = self._read_json(name)
-            found = body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body)})
+            found = body and Plan(**{**body, "files": tuple(body["files"]), "rest": _rest(body), "again": tuple(body.get("again", ()))})
             if found and found.batch != batch:
                 raise LiveError(f"{self.root / name} is the plan of batch {found.batch}; {_RESTORE.format(self.root)}")
             return found
@@ -338,9 +346,11 @@ class Store:
             raise LiveError(f"{self.root / 'plans' / f'{batch:012d}.json'} is gone, though batch {batch} is committed; {_RESTORE.format(self.root)}")
         return found
 
-    def finished(self, batch: int) -> set[str]:
-        """Landing files that batch `batch`, committed, is done with."""
-        return set(self.known_plan(batch).files) - set(self.progress(batch).left)
+    def finished(self, batch: int) -> dict[str, Stamp | None]:
+        """Landing files that batch `batch`, committed, is done with, and what they were like."""
+        progress = self.progress(batch)
+        left = set(progress.left)
+        return {name: progress.stamps.get(name) for name in self.known_plan(batch).files if name not in left}
 
     def write_progress(self, progress: Progress) -> None:
         name = f"batches/{progress.batch:012d}.json"
@@ -360,6 +370,7 @@ class Store:
                 **body, "mixed": mixed, "segments": segments, "open_hours": frozenset(body["open_hours"]),
                 "left": tuple(body.get("left", ())),
                 "rests": {name: Rest(**rest) for name, rest in body.get("rests", {}).items()},
+                "stamps": {name: Stamp(*one) for name, one in body.get("stamps", {}).items()},
             })  # fmt: skip
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise self._unreadable(name, error) from error
@@ -409,7 +420,7 @@ class Store:
         pending = {one: getattr(snapshot.pending, one) for one in Columns.__dataclass_fields__}
         self._write_arrow(f"{name}/pending.arrow", pa.table(pending), beside)
         consumed = f"{name}/consumed.json"
-        durable.write_durably(beside / "consumed.json", durable.sealed(consumed, {"files": sorted(snapshot.consumed)}))
+        durable.write_durably(beside / "consumed.json", durable.sealed(consumed, {"files": dict(sorted(snapshot.consumed.items()))}))
         durable.rename_durably(beside, final)
 
     def snapshot(self, batch: int) -> Snapshot:
@@ -424,7 +435,7 @@ class Store:
                 open_impressions=_matrix(self._open(f"{name}/open_impressions.arrow")),
                 open_clicks=_matrix(self._open(f"{name}/open_clicks.arrow")),
                 pending=Columns(*(pending[one].to_numpy() for one in Columns.__dataclass_fields__)),
-                consumed=frozenset(consumed["files"] if isinstance(consumed, dict) else consumed),  # older code: a list
+                consumed=_consumed(consumed["files"] if isinstance(consumed, dict) else consumed),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise self._unreadable(name, error) from error
@@ -524,6 +535,13 @@ def idle(lake: Lake) -> Iterator[bool]:
         return
     with Store(lake).idle() as free:
         yield free
+
+
+def _consumed(files: dict | list) -> dict[str, Stamp | None]:
+    """Older code wrote a list of names."""
+    if isinstance(files, list):
+        return dict.fromkeys(files)
+    return {name: stamp and Stamp(*stamp) for name, stamp in files.items()}
 
 
 def _rest(body: dict) -> Rest | None:

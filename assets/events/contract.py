@@ -91,6 +91,9 @@ SOURCES = Table(
             _field("bytes", pa.int64(), "file size"),
             _field("landed_at", TIME, "when it was taken in; never before the one taken in last, whatever the machine's clock says"),
             _field("live", pa.bool_(), "by the live labeler, which holds the rows' clocks against landed_at"),
+            _field("after", pa.int64(), "its rows are those after this line: of a file that is taken in parts, or was appended to"),
+            _field("last", pa.int64(), "the line after which the file goes on, should it be appended to; null where it cannot be"),
+            _field("repeated_keys", pa.int64(), "rows of JSON that hold a key twice; the last value counts"),
         ]
     ),
     "One row a landed file: how to read its raw rows again.",

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from polars.exceptions import PanicException
 
-from assets.events import contract, sources
+from assets.events import contract, landing, sources
 from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 from assets.events.sources import CONTEXT, TOO_LONG, Block, Layout, SourceError, shown
 from assets.events.values import UTC_US, as_int, as_text, as_time
@@ -46,6 +47,7 @@ class Intake:
 
     events: EVENT_SCHEMA, one row an event_id (the first to arrive), by arrival. quarantine: source (file name),
     row (line of the file, from 1), body (the bytes), reason. id_keys: kind, key, original. repeats: events dropped.
+    repeated_keys: rows of JSON that hold a key twice.
     """
 
     events: pa.Table
@@ -53,13 +55,16 @@ class Intake:
     rows: int
     repeats: int
     id_keys: pa.Table
+    repeated_keys: int = 0
 
 
 @dataclass(frozen=True)
 class Landed:
     """hours: all that now have raw rows or events which they had not; files_seen: skipped, landed before.
 
-    unreadable: files that could not be read, a row of quarantine each (where `land` goes on after them).
+    unreadable: files that could not be read, a row of quarantine each (where `land` goes on after them). appended: of the new
+    files those that begin with one that landed before: only the rows after it did now. growing: files that were written to
+    while they were read, or are packed and not whole yet: they are for the next time. repeated_keys: rows that hold a key twice.
     """
 
     hours: list[dt.datetime]
@@ -67,6 +72,9 @@ class Landed:
     files_new: int
     files_seen: int
     unreadable: int = 0
+    appended: int = 0
+    growing: int = 0
+    repeated_keys: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,10 +137,11 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
     MappingError for a mapping that does not fit it; a broken row goes to `quarantine` instead.
     """
     form = mapping or Native()
-    events, quarantine, keys, rows = [], [], [_NO_KEYS], 0
+    events, quarantine, keys, rows, repeated_keys = [], [], [_NO_KEYS], 0, 0
     for path in map(Path, paths):
         for block, parsed in parse_file(path, form):
             rows += len(block)
+            repeated_keys += block.repeated_keys
             events.append(parsed.events)
             keys.append(parsed.id_keys)
             if (broken := parsed.reason.is_not_null()).any():
@@ -148,6 +157,7 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
         rows=rows,
         repeats=len(everything) - len(first),
         id_keys=to_arrow(id_keys, ID_KEYS.schema),
+        repeated_keys=repeated_keys,
     )
 
 
@@ -244,9 +254,12 @@ def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
 
 
 def land(
-    lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None, keep_going: bool = False
+    lake: Lake, paths: Iterable[Path | str], mapping: Mapping | None = None, keep_going: bool = False, patience_s: float = 0.0
 ) -> Landed:
     """Copy the rows of files into `raw_events`, each file once: what was landed before (same content) is skipped.
+
+    Of a file that begins with one of its name that landed before, the rows after it land: it was appended to. A file that is
+    written to while it is read is left for the next time, a packed one that is cut too until its last change lies patience_s back.
 
     After it the file may go: raw_events holds every row's bytes, and `sources` how to read them. Each file lands whole or not
     at all; a run that was cut off is completed by the next one. Order of arrival is the order of `paths`. Raises as read_log
@@ -256,29 +269,87 @@ def land(
     for table in (RAW_EVENTS, ID_KEYS, QUARANTINE):
         lake.create(table)
     create_sources(lake)
-    sources_now = lake.read(SOURCES.name, columns=["source", "landed_at"])
+    sources_now = lake.read(SOURCES.name)
     known = set(sources_now.column("source").to_pylist())
+    book = Landings(sources_now)
     last = max(filter(None, sources_now.column("landed_at").to_pylist()), default=None)
     keys = _KeyBook(lake)
     hours: set[dt.datetime] = set()
-    rows = new = seen = unreadable = 0
+    rows = new = seen = unreadable = appended = growing = repeated_keys = 0
     for path in map(Path, paths):
         try:
+            told = landing.told_of(path)
             source = fingerprint(path, form)
             if source in known:
                 seen += 1
                 continue
+            line = book.line(path, form)
+            source = part_of(source, line)
+            if source in known:
+                seen += 1
+                continue
             last = after(last, dt.datetime.now(dt.UTC))
-            rows += _land_file(lake, path, source, form, keys, hours, last)
+            record = _land_file(lake, path, source, form, keys, hours, last, line, told)
+        except Growing:
+            growing += 1
+            continue
         except SourceError as error:
+            if is_unfinished(error, told, patience_s):
+                growing += 1
+                continue
             if not keep_going:
                 raise
             unreadable += 1
             _refuse_file(lake, path, form, error)
             continue
         known.add(source)
+        book.add(record)
+        rows += record["rows"]
+        repeated_keys += record["repeated_keys"]
+        appended += line > 0
         new += 1
-    return Landed(sorted(hours), rows, new, seen, unreadable)
+    return Landed(sorted(hours), rows, new, seen, unreadable, appended, growing, repeated_keys)
+
+
+class Growing(Exception):
+    """A file that was written to while it was read: nothing of it is kept."""
+
+
+def is_unfinished(error: Exception, told: os.stat_result | None, patience_s: float) -> bool:
+    """Whether a file that cannot be read may still be being written: it is packed, its end is not there, and it is young."""
+    return isinstance(error, sources.CutError) and told is not None and not landing.is_settled(told, patience_s)
+
+
+def part_of(source: str, line: int) -> str:
+    """The `source` of the rows of a file after a line; of all its rows where that is 0."""
+    return xxhash.xxh3_64_hexdigest(f"{source}:{line}") if line else source
+
+
+class Landings:
+    """What has landed, by which a file that was appended to is known: it begins with all the bytes of one of its name."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """table: `sources`, of an older Glasshouse too, which did not say where a file goes on."""
+        self.by_name: dict[str, list[dict]] = {}
+        if {"after", "last"} <= set(table.schema.names):
+            for record in table.select(["source", "name", "bytes", "after", "last"]).to_pylist():
+                self.add(record)
+
+    def add(self, record: dict) -> None:
+        if record["last"] is not None:
+            self.by_name.setdefault(record["name"], []).append(record)
+
+    def line(self, path: Path, form: Mapping | Native) -> int:
+        """The line up to which the file's rows have landed, 0 where none has. Raises SourceError where it cannot be read."""
+        there = self.by_name.get(shown(path.name), ())
+        if not there or (told := landing.told_of(path)) is None:
+            return 0
+        sizes = sorted({record["bytes"] for record in there if record["bytes"] <= told.st_size})
+        prints = dict(zip(sizes, fingerprints(path, form, sizes), strict=True))
+        return max(
+            (record["last"] for record in there if part_of(prints.get(record["bytes"], ""), record["after"] or 0) == record["source"]),
+            default=0,
+        )
 
 
 def _refuse_file(lake: Lake, path: Path, form, error: SourceError) -> None:
@@ -301,21 +372,54 @@ def unreadable_file(path: Path, form, landed_at: dt.datetime, error: Exception) 
     return pl.DataFrame(row, schema=_no_quarantine().schema).select(QUARANTINE.schema.names)
 
 
-def record_of(path: Path, form, source: str, rows: int, landed_at: dt.datetime, live: bool = False) -> dict:
+class Tail:
+    """Of a file's rows after a line: where the file goes on should it be appended to, and how many hold a key twice."""
+
+    def __init__(self, after: int) -> None:
+        self.after = self.last = after
+        self.repeated_keys = 0
+
+    def add(self, block: Block, csv: bool) -> None:
+        """What may not have been whole is read again then: a row without a line end, broken ones of CSV (a quote may close later)."""
+        self.repeated_keys += block.repeated_keys
+        if not len(block):
+            return
+        whole = int(block.number[-1])
+        if csv and block.wrong[-1] is not None:
+            good = block.wrong.is_null().arg_true()
+            if not len(good):
+                return
+            whole = int(block.number[int(good[-1])])
+        self.last = whole - 1 if block.unended and whole == block.number[-1] else whole
+
+
+def record_of(path: Path, form, source: str, rows: int, landed_at: dt.datetime, tail: Tail, live: bool = False) -> dict:
     """A file's line in `sources`. live: by the live labeler."""
     layout = form.layout(path)
     return {
         "source": source, "name": shown(path.name), "format": layout.format, "header": sources.header_of(path, layout),
         "mapping": form.text, "rows": rows, "bytes": path.stat().st_size, "landed_at": landed_at,
-        "live": live,
+        "live": live, "after": tail.after or None, "last": tail.last if layout.format != "parquet" else None,
+        "repeated_keys": tail.repeated_keys,
     }  # fmt: skip
+
+
+def repeated_keys(lake: Lake) -> int:
+    """Rows of all files landed so far that hold a key twice."""
+    if not lake.exists(SOURCES.name):
+        return 0
+    found = lake.read(SOURCES.name)
+    return (pc.sum(found["repeated_keys"]).as_py() or 0) if "repeated_keys" in found.schema.names else 0
+
+
+_LATER_COLUMNS = ("live", "after", "last", "repeated_keys")
 
 
 def create_sources(lake: Lake) -> None:
     """Create `sources`; one of an older Glasshouse gains the columns that it lacks."""
     lake.create(SOURCES)
     if lake.log is not None:
-        lake.add_columns(SOURCES.name, [SOURCES.schema.field("live")], by="sources")
+        lake.add_columns(SOURCES.name, [SOURCES.schema.field(name) for name in _LATER_COLUMNS], by="sources")
 
 
 def after(last: dt.datetime | None, now: dt.datetime) -> dt.datetime:
@@ -327,13 +431,17 @@ def after(last: dt.datetime | None, now: dt.datetime) -> dt.datetime:
 
 
 def _land_file(
-    lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime], landed_at: dt.datetime
-) -> int:
+    lake: Lake, path: Path, source: str, form, keys: _KeyBook, hours: set[dt.datetime], landed_at: dt.datetime, line: int,
+    told: os.stat_result | None,
+) -> dict:  # fmt: skip
+    """Land the rows after `line`; the file's line in `sources`. Raises Growing where it is no longer what was `told` of it."""
     put = _putter(lake, source)
     rows = size = 0
+    tail, csv = Tail(line), form.layout(path).format == "csv"
     held: list[pl.DataFrame] = []
     seen: set[dt.datetime] = set()
-    for block, parsed in parse_file(path, form):
+    for block, parsed in parse_file(path, form, after=line):
+        tail.add(block, csv)
         raw_hour = raw_hours(parsed.clock, landed_at)
         raw = pl.DataFrame({"hour": raw_hour, "row": block.number, "body": block.body(None)})
         raw = raw.with_columns(source=pl.lit(source))
@@ -352,12 +460,15 @@ def _land_file(
     if held:
         put.rows(to_arrow(pl.concat(held), RAW_EVENTS.schema))
     try:
-        record = record_of(path, form, source, rows, landed_at)
+        record = record_of(path, form, source, rows, landed_at, tail)
+        # Only what is not yet seen can be taken back; on a lake that lands in pieces the next time finds the file changed.
+        if isinstance(put, _Whole) and told is not None and not landing.Stamp.of(told).fits(path.stat()):
+            raise Growing
     except OSError as error:
         raise SourceError(f"{shown(path)} is gone while it was read ({error}); land it again") from error
     put.record(pa.Table.from_pylist([record], SOURCES.schema))
     hours |= seen
-    return rows
+    return record
 
 
 def _putter(lake: Lake, source: str) -> _Whole | _InPieces:
@@ -404,16 +515,27 @@ class _InPieces:
 
 def fingerprint(path: Path, form: Mapping | Native) -> str:
     """The file's `source`: a hash of its content and of how it is read, 16 hex digits."""
-    digest = xxhash.xxh3_64()
+    return fingerprints(path, form, [None])[0]
+
+
+def fingerprints(path: Path, form: Mapping | Native, sizes: list[int | None]) -> list[str]:
+    """What the `source` of the file's first bytes would be, so many of them, ascending (None, the last: all); of a shorter file of
+    what there is. Raises SourceError where it cannot be read."""
+    # How a file is read is told by its suffix and its mapping: the same bytes read otherwise are another source.
+    how = f"\0{form.layout(path)}\0{form.text or ''}".encode()
+    digest, done, found = xxhash.xxh3_64(), 0, []
     try:
         with path.open("rb") as file:
-            while piece := file.read(2**22):
-                digest.update(piece)
+            for size in sizes:
+                while piece := file.read(2**22 if size is None else min(2**22, size - done)):
+                    digest.update(piece)
+                    done += len(piece)
+                upto = digest.copy()
+                upto.update(how)
+                found.append(upto.hexdigest())
     except OSError as error:
         raise SourceError(f"{shown(path)} cannot be read: {error}") from error
-    # How a file is read is told by its suffix and its mapping: the same bytes read otherwise are another source.
-    digest.update(f"\0{form.layout(path)}\0{form.text or ''}".encode())
-    return digest.hexdigest()
+    return found
 
 
 def raw_hours(clock: pl.DataFrame, landed_at: dt.datetime, live: bool = False) -> pl.Series:

@@ -115,7 +115,7 @@ def test_a_lake_of_older_code_opens_and_goes_on(copied):
             body = unsealed(path, _name_of(path))
             body.pop("logs", None) if isinstance(body, dict) else None
             if path.name == "consumed.json":
-                body = body["files"]
+                body = list(body["files"])
             path.write_text(json.dumps(body))
     for path in folder.glob("lake/_live/**/*.arrow"):
         os.truncate(path, path.stat().st_size - memory.TRAILER)

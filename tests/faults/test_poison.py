@@ -405,8 +405,11 @@ def test_a_file_that_changes_between_its_parts_is_told(tmp_path, landing_folder,
     path.write_bytes(b"other")
     found = by_live(tmp_path)
     assert len(found.events) == taken
-    ((row, reason, _),) = found.quarantine
+    ((row, reason, _), (first, broken, body)) = found.quarantine
     assert row == WHOLE_FILE and "changed after the rows up to line" in reason
+    assert (first, broken, body) == (1, "line: not a JSON object", b"other")
+    path.write_bytes(line(event(500)) + b"\n")
+    assert "e500" in by_live(tmp_path).events
 
 
 def test_stop_is_heard_between_two_blocks(tmp_path, landing_folder, monkeypatch):

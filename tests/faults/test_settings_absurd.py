@@ -10,7 +10,7 @@ from assets.attribution.rules import RulesError, parse_duration, parse_rules
 from dagster_project.settings import KNOWN, PREFIX, SettingsError, load
 
 PORTS = ("CLICKHOUSE_PORT", "DAGSTER_PORT", "STREAMLIT_PORT", "NOTEBOOK_PORT")
-SPANS = ("WINDOW", "DELAY", "LONG_VIEW", "LIVE_INTERVAL", "ORDERS_INTERVAL", "HANG_AFTER")
+SPANS = ("WINDOW", "DELAY", "LONG_VIEW", "LIVE_INTERVAL", "ORDERS_INTERVAL", "HANG_AFTER", "SETTLE")
 ABSURD = [
     *((name, value) for name in PORTS for value in ("99999", "0", "-1", "65536", "1e3", "٨١٢٣", "8123.0", "+80", "9" * 5000)),
     *((name, value) for name in SPANS for value in ("0s", "-5s", "99999999999h", "9" * 500 + "s", "nan", "inf", "1d", "0.0001ms", "٢٠m")),

@@ -52,7 +52,7 @@ def test_label_writes_parquet_and_tells_what_it_did(tmp_path):
     "words, said",
     [
         (["label", "nowhere.jsonl", "--out", "x"], "does not exist"),
-        (["label", "README.md", "--out", "x", "--mapping", "nowhere.toml"], "shipped mappings: deskdrop, kuairand, mind"),
+        (["label", "README.md", "--out", "x", "--mapping", "nowhere.toml"], "shipped mappings: deskdrop, ebnerd, kuairand, mind"),
         (["label", "README.md", "--out", "x", "--window", "20"], "write a positive number with ms, s, m or h"),
     ],
 )
@@ -65,6 +65,15 @@ def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, words, said):
 def test_status_of_an_empty_home_says_what_to_start(tmp_path):
     done = glasshouse("status", home=tmp_path)
     assert done.returncode == 0 and "make up" in done.stdout
+
+
+def test_status_names_what_lies_there_and_is_not_taken(tmp_path):
+    for name in ("landing/a.log", "landing/[b].jsonl.part", "landing/.c.jsonl", "landing/good.jsonl", "orders/d.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    done = glasshouse("status", home=tmp_path).stdout
+    for words in ("Not taken, in", "not a log, by its suffix", "a.log", "temporary, by its suffix", "[b].jsonl.part", "hidden", ".c.jsonl", "d.csv"):
+        assert words in done, done
 
 
 def test_up_starts_everything_and_one_signal_stops_it(tmp_path):
