@@ -267,7 +267,7 @@ def test_a_column_that_the_log_has_not_is_named(tmp_path):
 
 
 def test_a_mapping_that_is_not_there_names_the_shipped_ones(tmp_path):
-    with pytest.raises(MappingError, match="shipped mappings: deskdrop, kuairand, mind"):
+    with pytest.raises(MappingError, match="shipped mappings: deskdrop, ebnerd, kuairand, mind"):
         load_mapping(tmp_path / "none.toml")
     assert {load_mapping(path).file for path in SHIPPED.glob("*.toml")} == {
         str(path) for path in SHIPPED.glob("*.toml")
