@@ -133,7 +133,10 @@ def read_landing(
                 continue
             if name in plan.again and not begun:
                 after = book.line(path, form)
-            part = intake.part_of(source, after)
+            part = None if after is None else intake.part_of(source, after)
+            if part is None or (part in known and not begun):
+                stamps[name] = _stamp(told)
+                continue
             known |= {source, part}
             line = _add_file(found, path, form, part, after, told, landed_at, plan.most, ids, stopped)
         except intake.Growing:

@@ -284,10 +284,10 @@ def land(
                 seen += 1
                 continue
             line = book.line(path, form)
-            source = part_of(source, line)
-            if source in known:
+            if line is None or part_of(source, line) in known:
                 seen += 1
                 continue
+            source = part_of(source, line)
             last = after(last, dt.datetime.now(dt.UTC))
             record = _land_file(lake, path, source, form, keys, hours, last, line, told)
         except Growing:
@@ -339,17 +339,20 @@ class Landings:
         if record["last"] is not None:
             self.by_name.setdefault(record["name"], []).append(record)
 
-    def line(self, path: Path, form: Mapping | Native) -> int:
-        """The line up to which the file's rows have landed, 0 where none has. Raises SourceError where it cannot be read."""
+    def line(self, path: Path, form: Mapping | Native) -> int | None:
+        """The line up to which the file's rows have landed, 0 where none has; None where it is what landed already.
+
+        Raises SourceError where it cannot be read.
+        """
         there = self.by_name.get(shown(path.name), ())
         if not there or (told := landing.told_of(path)) is None:
             return 0
         sizes = sorted({record["bytes"] for record in there if record["bytes"] <= told.st_size})
         prints = dict(zip(sizes, fingerprints(path, form, sizes), strict=True))
-        return max(
-            (record["last"] for record in there if part_of(prints.get(record["bytes"], ""), record["after"] or 0) == record["source"]),
-            default=0,
-        )
+        landed = [record for record in there if part_of(prints.get(record["bytes"], ""), record["after"] or 0) == record["source"]]
+        if any(record["bytes"] == told.st_size for record in landed):
+            return None
+        return max((record["last"] for record in landed), default=0)
 
 
 def _refuse_file(lake: Lake, path: Path, form, error: SourceError) -> None:

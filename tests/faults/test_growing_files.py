@@ -238,6 +238,12 @@ def test_what_is_only_touched_is_not_taken_again(tmp_path, log, take):
     assert found.events.keys() == ids(0, 10) and found.repeats == 0 and len(raw_rows(tmp_path)) == 10
     assert all("0 events" in said for said in found.said)
     assert take(tmp_path).said == []
+    append(log, rows(10, 12))
+    take(tmp_path)
+    os.utime(log, ns=(log.stat().st_mtime_ns + 5_000_000_000,) * 2)
+    for _ in range(2):
+        assert take(tmp_path).events.keys() == ids(0, 12)
+    assert [row["rows"] for row in lake_of(tmp_path).read("sources").sort_by("landed_at").to_pylist()] == [10, 2]
 
 
 # --- packed -----------------------------------------------------------------------------------------------------------
