@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 TIME = pa.timestamp("us", "UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+FIRST_HOUR, LAST_HOUR = (time.replace(minute=0, second=0, microsecond=0, tzinfo=dt.UTC) for time in (dt.datetime.min, dt.datetime.max))
 COMMIT_APP = "glasshouse/commits"  # in each Delta commit: the number of the moment that it belongs to
 CONFLICT_TRIES = 6
 COMMITTERS = 4
@@ -112,7 +113,8 @@ class Window:
         return [self.start + dt.timedelta(hours=i) for i in range(count)]
 
     def widened(self, before: dt.timedelta = dt.timedelta(0), after: dt.timedelta = dt.timedelta(0)) -> Window:
-        return Window(self.start - before, self.end + after)
+        """With so much more on either side; no further than the first and the last hour there is."""
+        return Window(self.start - min(before, self.start - FIRST_HOUR), self.end + min(after, LAST_HOUR - self.end))
 
 
 def windows(hours: Iterable[dt.datetime]) -> list[Window]:
@@ -127,7 +129,8 @@ def windows(hours: Iterable[dt.datetime]) -> list[Window]:
 
 
 def _sql_time(time: dt.datetime) -> str:
-    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime, whose %Y writes the year 1 as "1".
+    return time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 @dataclass(frozen=True)

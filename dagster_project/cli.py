@@ -365,6 +365,7 @@ def _checked(version: str) -> dict:
 
 
 def _range(start: str, end: str):
+    from assets.events.contract import EARLIEST, LATEST
     from assets.lake import Window
     from dagster_project.settings import parse_hour
 
@@ -376,7 +377,11 @@ def _range(start: str, end: str):
             raise typer.BadParameter(f"not a full hour: {text!r}; write one like 2026-01-31T05:00 (UTC)", param_hint=option) from None
     if bounds[0] >= bounds[1]:
         raise typer.BadParameter("the range ends before it begins", param_hint="--to")
-    return Window(*bounds)
+    # Who writes 1900 and 9999 means all there is.
+    start, end = (min(max(bound, EARLIEST), LATEST) for bound in bounds)
+    if start == end:
+        raise typer.BadParameter(f"events lie in the years {EARLIEST.year} to {LATEST.year - 1}; write a range within them", param_hint="--from")
+    return Window(start, end)
 
 
 def _clickhouse(settings):

@@ -20,6 +20,7 @@ import streamlit as st
 
 from assets import hours
 from assets.durable import alone, write_durably
+from assets.events.contract import EARLIEST, LATEST
 from assets.metrics import ranges
 from assets.metrics.inline import inlined
 from assets.metrics.client import ClickHouseDown, connect
@@ -48,7 +49,10 @@ RANGES = {
     "own": ("From – to", None),
 }
 DEFAULT_RANGE = "24h"
-STEPS_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
+ALL_TIME = (dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(second=0, microsecond=0, tzinfo=dt.UTC))
+YEARS = f"{EARLIEST.year} to {LATEST.year - 1}"  # which an event may have
+DAY_S = 86400
+STEPS_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, DAY_S, 7 * DAY_S, 28 * DAY_S, 364 * DAY_S)
 COMPARE = {"none": "nothing", "before": "the range before", "week": "a week before"}
 DEFAULT_COMPARE = "before"
 WEEK = dt.timedelta(days=7)
@@ -65,6 +69,9 @@ class TooMuch(Exception):
     """A question reached one of LIMITS; the message is ClickHouse's own."""
 
 
+Bounds = tuple[dt.datetime, dt.datetime]
+
+
 @dataclass(frozen=True)
 class Span:
     """First and newest event time, and the end of the last busy minute (stragglers of a log come after it). UTC."""
@@ -79,7 +86,8 @@ class Choice:
     """What a viewer chose: a half-open range of event time and filters (empty: all).
 
     zone: IANA name in which times are shown. compare: a key of COMPARE. live: the range ends where the data ends, so it
-    moves. seen: the newest event when the range was taken; an answer is remembered until newer events are there.
+    moves. seen: the newest event when the range was taken; an answer is remembered until newer events are there. held: first
+    and newest of all events, None where that is not known.
     """
 
     start: dt.datetime
@@ -92,12 +100,25 @@ class Choice:
     without_spam: bool = False
     live: bool = False
     seen: dt.datetime | None = None
+    held: Bounds | None = None
 
     @property
     def step(self) -> int:
-        """Seconds of a chart's time step: at most 200 of them."""
-        length = (self.end - self.start).total_seconds()
-        return next((step for step in STEPS_S if length / step <= 200), STEPS_S[-1])
+        """Seconds of a time step in charts of events: at most 200 of them where events are, a thousand from days on."""
+        start, end = self.filled
+        return _step(end - start)
+
+    @property
+    def filled(self) -> Bounds:
+        """What of the range lies between the first and the newest event; the range where none of it does, or they are not known."""
+        first, newest = self.held or (self.start, self.end)
+        start, end = max(self.start, first), min(self.end, newest)
+        return (start, end) if start < end else (self.start, self.end)
+
+    @property
+    def whole_step(self) -> int:
+        """The same over the whole range, for what may lie where no events are: orders, refused rows."""
+        return _step(self.end - self.start)
 
     @property
     def shift(self) -> dt.timedelta:
@@ -117,6 +138,11 @@ class Choice:
             "start": self.start, "end": self.end, "channels": list(self.channels), "devices": list(self.devices),
             "bands": list(self.bands), "zone": self.zone, "without_spam": int(self.without_spam), **more,
         }  # fmt: skip
+
+
+def _step(length: dt.timedelta) -> int:
+    seconds = length.total_seconds()
+    return next((step for step in STEPS_S if seconds / step <= (200 if step < DAY_S else 1000)), STEPS_S[-1])
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -214,6 +240,16 @@ def _known_zones() -> frozenset[str]:
 
 def is_zone(name: str) -> bool:
     return name in _known_zones()
+
+
+def zone_of(text: str) -> str | None:
+    """The zone that a text names, in whatever case it is written; None for none."""
+    return text if is_zone(text) else _zones_by_small_letters().get(text.strip().lower())
+
+
+@cache
+def _zones_by_small_letters() -> dict[str, str]:
+    return {name.lower(): name for name in _known_zones()}
 
 
 def has(part: str) -> bool:
@@ -327,6 +363,17 @@ def forget() -> None:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
+def held(seen: dt.datetime | None) -> Bounds | None:
+    """First and newest event time with stray hours, which `span` leaves out; None where there are no events."""
+    row = query("events_held", seen).iloc[0]
+    return None if pd.isna(row["earliest"]) else (row["earliest"].to_pydatetime(), row["latest"].to_pydatetime())
+
+
+def in_years(time: dt.datetime) -> dt.datetime:
+    """The time, or the nearest that an event may have: who writes 1900 or 9999 means all there is."""
+    return ranges.within(time, EARLIEST, LATEST)
+
+
 @st.cache_data(ttl=SPAN_S, show_spinner=False)
 def span() -> Span:
     """What time the data covers, stray hours apart. Raises NoTables where there are no events."""
@@ -346,9 +393,6 @@ def known_span() -> tuple[Span, ClickHouseDown | None]:
             raise
         return known["span"], error
     return known["span"], None
-
-
-Bounds = tuple[dt.datetime, dt.datetime]
 
 
 def range_of(key: str, span: Span, own: Bounds | None = None) -> Bounds:

@@ -115,10 +115,30 @@ def freshness(newest: dt.datetime, now: dt.datetime, zone: str = "UTC") -> str:
 
 
 def span_words(start: dt.datetime, end: dt.datetime, zone: str) -> str:
-    """`2026-03-01 02:00 – 04:00 UTC`, in the zone's wall clock."""
-    local = zoneinfo.ZoneInfo(zone)
-    start, end = start.astimezone(local), end.astimezone(local)
-    return f"{start:%Y-%m-%d %H:%M} – {end:%Y-%m-%d %H:%M} {zone}"
+    """`2026-03-01 02:00 – 2026-03-01 04:00 UTC`, in the zone's wall clock; with the offset where that shows the time twice."""
+    return f"{clock_words(start, zone)} – {clock_words(end, zone)} {zone}"
+
+
+def clock_words(time: dt.datetime, zone: str) -> str:
+    """`2026-03-01 02:00` in the zone's wall clock; `2026-10-25 02:30 (UTC+02:00)` where clocks are set back and show it twice."""
+    local = time.astimezone(zoneinfo.ZoneInfo(zone))
+    twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    return f"{local:%Y-%m-%d %H:%M}" + (f" (UTC{local.isoformat()[-6:]})" if twice else "")
+
+
+def set_back(start: dt.datetime, end: dt.datetime, zone: str) -> dt.datetime | None:
+    """When in [start, end) the zone's clocks are first set back, as they show it before; None where they are not. To the minute."""
+    there, hour, minute = zoneinfo.ZoneInfo(zone), dt.timedelta(hours=1), dt.timedelta(minutes=1)
+
+    def ahead(time: dt.datetime) -> dt.timedelta:
+        return time.astimezone(there).utcoffset()
+
+    hours = (start + n * hour for n in range(math.ceil((end - start) / hour)))
+    found = next((time for time in hours if ahead(min(time + hour, end)) < ahead(time)), None)
+    if found is None:
+        return None
+    moment = next(found + n * minute for n in range(1, 61) if ahead(found + n * minute) < ahead(found))
+    return (moment.astimezone(dt.UTC) + ahead(found)).replace(tzinfo=None)
 
 
 def _chart(frame: pd.DataFrame, height: int) -> alt.Chart:

@@ -14,7 +14,7 @@ import datetime as dt
 import re
 import threading
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -22,11 +22,13 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from assets.events.contract import EARLIEST, LATEST
 from assets.metrics.client import ClickHouseDown, masked
 from dagster_project.settings import SettingsError
 from dashboards import data, design
 
 LIVE_S = 5
+MOST_STEPS = 10_000  # of a chart: a year of hours
 FILTERS = ("channel", "device", "position")  # those that a page may take; the names in the address
 STATE = ("range", "from", "to", "zone", "compare", "spam", *FILTERS)
 TIME_COLUMN = "YYYY-MM-DD HH:mm:ss"
@@ -102,6 +104,8 @@ def _told(choice: data.Choice, span: data.Span) -> str:
         words.append(f"compared with {data.COMPARE[choice.compare]}")
     elif choice.other:
         words.append(f"nothing to compare with: the data begins at {_local(span.first, choice.zone):%Y-%m-%d %H:%M}")
+    if choice.step <= 3600 and (back := design.set_back(*choice.filled, choice.zone)):
+        words.append(f"clocks are set back at {back:%Y-%m-%d %H:%M}: charts draw the hour that comes twice in one place")
     return " · ".join(words)
 
 
@@ -206,7 +210,7 @@ def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool =
         chosen = _filters(filters, start, end)
     _remember("range", key)
     return data.Choice(
-        start, end, zone=zone, compare=compare, live=own is None, seen=span.newest,
+        start, end, zone=zone, compare=compare, live=own is None, seen=span.newest, held=data.held(span.newest) if own else None,
         channels=chosen.get("channel", ()), devices=chosen.get("device", ()), bands=chosen.get("position", ()),
         without_spam=_without_spam(),
     )  # fmt: skip
@@ -214,9 +218,10 @@ def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool =
 
 def _zone() -> str:
     zones = data.zones()
-    chosen = _remembered("zone", "UTC")
-    if not data.is_zone(chosen):
-        st.caption(f"No time zone is called {design.plain(chosen)}; times are UTC.")
+    asked = _remembered("zone", "UTC")
+    chosen = data.zone_of(asked)
+    if not chosen:
+        st.caption(f"No time zone is called {design.plain(asked)}; times are UTC.")
         chosen = "UTC"
     here = st.context.timezone
     first = [zone for zone in dict.fromkeys(["UTC", here, chosen]) if zone and data.is_zone(zone)]
@@ -237,27 +242,52 @@ def _one_of(name: str, label: str, options: dict[str, str], default: str) -> str
 
 def _own_range(span: data.Span, zone: str) -> tuple[dt.datetime, dt.datetime]:
     default = data.range_of(data.DEFAULT_RANGE, span)
-    before = [_parsed(_remembered(name, ""), time) for name, time in zip(("from", "to"), default, strict=True)]
+    asked = [_parsed(_remembered(name, ""), time) for name, time in zip(("from", "to"), default, strict=True)]
+    before = [data.in_years(time) for time in asked]
     # The address holds UTC, the inputs the zone's clock; another zone makes other inputs.
+    if before != asked:
+        st.caption(f"Events lie in the years {data.YEARS}: the range goes no further.")
+    first, last = (_clock(time, zone) for time in (EARLIEST, LATEST))
     start, end = (
-        st.datetime_input(f"{label} ({zone})", _local(time, zone).replace(tzinfo=None), key=f"{name}_input_{zone}")
+        st.datetime_input(f"{label} ({zone})", _clock(time, zone), first, last, key=f"{name}_input_{zone}")
         for label, name, time in (("From", "from", before[0]), ("To", "to", before[1]))
     )
+    if start and end:
+        start = _moment(start, before[0], zone)
+        end = _moment(end, before[1], zone, after=start)
     if not start or not end or start >= end:
         st.warning("A range ends after it starts.", icon=":material/schedule:")
         st.stop()
-    start, end = (time.replace(tzinfo=zoneinfo.ZoneInfo(zone)).astimezone(dt.UTC) for time in (start, end))
     _remember("from", start.replace(tzinfo=None).isoformat(timespec="minutes"))
     _remember("to", end.replace(tzinfo=None).isoformat(timespec="minutes"))
     return start, end
 
 
+def _clock(time: dt.datetime, zone: str) -> dt.datetime:
+    return _local(time, zone).replace(tzinfo=None, fold=0)
+
+
+def _moment(clock: dt.datetime, before: dt.datetime, zone: str, after: dt.datetime | None = None) -> dt.datetime:
+    """What the zone's clock means, UTC. Where it is set back a time comes twice: it is `before` where the clock was left as it
+    was, else the first, or the second where only that is after `after`."""
+    if clock == _clock(before, zone):
+        return before
+    twice = [clock.replace(tzinfo=zoneinfo.ZoneInfo(zone), fold=fold).astimezone(dt.UTC) for fold in (0, 1)]
+    return twice[1] if after and twice[0] <= after else twice[0]
+
+
 def _parsed(text: str, default: dt.datetime) -> dt.datetime:
+    """A time of the address, UTC, whole minutes; the first or last there is for one that UTC has not."""
     try:
-        time = dt.datetime.fromisoformat(text)
+        time = dt.datetime.fromisoformat(text).replace(second=0, microsecond=0)
     except ValueError:
         return default
-    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
+    if time.tzinfo is None:
+        return time.replace(tzinfo=dt.UTC)
+    try:
+        return time.astimezone(dt.UTC)
+    except OverflowError:
+        return data.ALL_TIME[0] if time.year == 1 else data.ALL_TIME[1]
 
 
 def _filters(names: tuple[str, ...], start: dt.datetime, end: dt.datetime) -> dict[str, tuple[str, ...]]:
@@ -284,13 +314,30 @@ def _values(name: str, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
         known = list(data.BANDS)
     else:
         known = list(data.query(f"{name}s", start=_hour(start), end=end)[name])
-    chosen = [value for value in _remembered(name, "").split(",") if value]
+    chosen = parted(_remembered(name, ""), known)
     found = st.multiselect(
-        LABELS[name], known + [value for value in chosen if value not in known], default=chosen,
+        LABELS[name], list(dict.fromkeys([*known, *chosen])), default=chosen, format_func=lambda value: value or "(empty)",
         placeholder="All", key=f"{name}_control", help=design.meaning(f"by_{name}"),
     )  # fmt: skip
-    _remember(name, ",".join(found))
+    _remember(name, joined(found))
     return tuple(found)
+
+
+def joined(values: Iterable[str]) -> str:
+    """Names as one text for the address: commas between them, a backslash before a comma or a backslash of a name, alone for an empty one."""
+    return ",".join(re.sub(r"[\\,]", r"\\\g<0>", value) or "\\" for value in values)
+
+
+def parted(text: str, known: Collection[str] = ()) -> list[str]:
+    """The different names of `joined`. A comma that bears no backslash may still be of a name that is `known`: links of before, or
+    written by hand, have none."""
+    parts = ["" if part == "\\" else re.sub(r"\\([\\,])", r"\1", part) for part in re.findall(r"(?:\\[\\,]|[^,])+", text)]
+    found: list[str] = []
+    while parts:
+        most = 1 if parts[0] in known else next((n for n in range(len(parts), 1, -1) if ",".join(parts[:n]) in known), 1)
+        found.append(",".join(parts[:most]))
+        parts = parts[most:]
+    return list(dict.fromkeys(found))
 
 
 def _hour(time: dt.datetime) -> dt.datetime:
@@ -364,11 +411,11 @@ def both(name: str, choice: data.Choice, **more) -> tuple[pd.DataFrame, pd.DataF
     return now, other
 
 
-def whole_steps(rows: pd.DataFrame | None, choice: data.Choice) -> pd.DataFrame | None:
-    """Without the first and last step where the range cuts them: half a step looks like a fall."""
+def whole_steps(rows: pd.DataFrame | None, choice: data.Choice, step: int) -> pd.DataFrame | None:
+    """Without the first and last step of so many seconds where the range cuts them: half a step looks like a fall."""
     if rows is None or rows.empty:
         return rows
-    ends = rows["time"] + pd.Timedelta(seconds=choice.step)
+    ends = rows["time"] + pd.Timedelta(seconds=step)
     whole = rows[(rows["time"] >= choice.start) & (ends <= choice.end)]
     return whole if len(whole) else rows
 
@@ -378,9 +425,10 @@ def every_step(
 ) -> pd.DataFrame | None:  # fmt: skip
     """With a row for each step of so many seconds from the first to the last (and for each kind of a column).
 
-    What is new is 0 in `zeros`, for counts of what is known at once; elsewhere missing: a chart breaks there.
+    What is new is 0 in `zeros`, for counts of what is known at once; elsewhere missing: a chart breaks there. Rows with more than
+    MOST_STEPS of them between, as strays have, stay as they are.
     """
-    if rows is None or rows.empty:
+    if rows is None or rows.empty or (rows["time"].max() - rows["time"].min()).total_seconds() > MOST_STEPS * step:
         return rows
     index = pd.date_range(rows["time"].min(), rows["time"].max(), freq=pd.Timedelta(seconds=step), name="time")
     if kind:
@@ -412,7 +460,7 @@ def sheet(title: str, meaning: str, table: pd.DataFrame, name: str, note: str = 
             st.caption(empty or "Nothing in this range.")
             return
         height = min(420, 38 + 35 * len(table))
-        st.dataframe(_wall(table), hide_index=True, height=height, column_config={**_formats(table), **columns})
+        st.dataframe(_wall(_exact(table)), hide_index=True, height=height, column_config={**_formats(table), **columns})
         if note:
             st.caption(note)
 
@@ -424,6 +472,13 @@ def _formats(table: pd.DataFrame) -> dict:
     }  # fmt: skip
     counts = [name for name in table.select_dtypes("integer").columns if name not in NAMING and not name.endswith("_id")]
     return times | {name: st.column_config.NumberColumn(format="localized") for name in counts}
+
+
+def _exact(table: pd.DataFrame) -> pd.DataFrame:
+    # A browser's numbers are exact up to 2^53: what names something and is beyond is shown as text.
+    ids = [name for name in table.select_dtypes("integer").columns
+           if name.endswith("_id") and ((table[name] > 2**53) | (table[name] < -(2**53))).any()]  # fmt: skip
+    return table.astype(dict.fromkeys(ids, str))
 
 
 def _wall(table: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ from assets.attribution.tables import (
     ORPHAN_ACTIONS,
     SHORT_CLICKS,
 )
-from assets.events.contract import EVENT_SCHEMA, EVENTS, TIME
+from assets.events.contract import EARLIEST, EVENT_SCHEMA, EVENTS, LATEST, TIME
 from assets.hours import near, split
 from assets.lake import Lake, Moved, Table, Window, Write
 
@@ -187,13 +187,25 @@ def label_window(
     Returns counts: hours, events (in the window), impression_sessions, click_sessions, orphan_actions, late_used,
     late_kept, carried (sessions carried in), hours_before (read further back for want of labels), edge_changed
     (sessions that reach over window.end and are not those that the hours after it were labeled with: label those too).
-    Raises LabelError where the live labeler still owes rows of the window, LakeError where there is no `events`.
+    Raises LabelError where the live labeler still owes rows of the window, or the window reaches into years that no event
+    bears; LakeError where there is no `events`.
     """
+    refuse_other_years(window)
     lake.recover()
     refuse_what_is_live(lake, window, rules)
     run = WindowRun(lake, window, rules, version=lake.version(EVENTS.name))
     run.go(progress or (lambda **_: None))
     return run.counts
+
+
+def refuse_other_years(window: Window) -> None:
+    """Raises LabelError where the window reaches more than a year beyond those that an event may bear: each hour of it costs, and
+    in the years 1 and 9999 there is no hour before or after."""
+    if window.start.year < EARLIEST.year - 1 or window.end.year > LATEST.year:
+        raise LabelError(
+            f"[{window.start.isoformat()}, {window.end.isoformat()}) reaches beyond the years that events bear, {EARLIEST.year} to "
+            f"{LATEST.year - 1}; take a range within them"
+        )
 
 
 def refuse_what_is_live(lake: Lake, window: Window, rules: Rules) -> None:

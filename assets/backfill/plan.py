@@ -31,6 +31,7 @@ from assets.attribution.label import (
     LabelError,
     WindowRun,
     hours_up,
+    refuse_other_years,
     refuse_what_is_live,
 )
 from assets.attribution.provenance import code_version, known
@@ -70,18 +71,19 @@ def plan(
     An unfinished plan of the same range, rules and inputs, left by a crash, is gone on with. progress: called with stage=,
     hours_done=, hours_total=. probe: called with the name of each point passed (tests kill the process there).
     Raises BackfillError where other work meets the range, or hours after it would change that are not closed yet;
-    LabelError where the live labeler still owes rows of the range.
+    LabelError where the live labeler still owes rows of the range, or it lies in years that no event bears.
     """
     began = time.perf_counter()
     with store.claim(lake, window, "a plan"):
         lake.recover()
-        refuse_what_is_live(lake, window, rules)
         for table in (EVENTS, LATE_EVENTS, IMPRESSION_SESSIONS, CLICK_SESSIONS, ORPHAN_ACTIONS, LABELED_HOURS):
             if table is EVENTS:
                 lake.version(EVENTS.name)  # raises, saying what to do
             lake.create(table)
         now = lake.pinned()
-        _refuse_empty_years(now, window)
+        _refuse_empty_years(now, window)  # first: of a range over all time it names the stretches that hold events
+        refuse_other_years(window)
+        refuse_what_is_live(lake, window, rules)
         run = _unfinished(now, window, rules) or _begun(now, window, rules)
         probe("begun")
         work = _Work(now, run, window, rules, progress, probe)
@@ -130,7 +132,7 @@ def _refuse_empty_years(now: Lake, window: Window) -> None:
         return
     said = ", ".join(f"--from {part.start:%Y-%m-%dT%H:%M} --to {part.end:%Y-%m-%dT%H:%M}" for part in parts[:10]) or "none of it"
     raise BackfillError(
-        f"for more than {STRAY_AFTER.days} days in a row of [{window.start:%Y-%m-%d %H:%M}, {window.end:%Y-%m-%d %H:%M}) no hour holds "
+        f"for more than {STRAY_AFTER.days} days in a row of [{window.start.isoformat()}, {window.end.isoformat()}) no hour holds "
         f"events; plan what does, one stretch at a time: {said}"
     )
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from assets.counts import written
 from assets.events.contract import TIME
-from assets.lake import EPOCH, Lake, Table, Window, windows
+from assets.lake import EPOCH, Lake, LakeError, Table, Window, windows
 from assets.metrics import loads
 from assets.metrics.client import LOAD_S, connect
 from assets.metrics.loads import NO_MOMENT, LoadError, utc
@@ -104,10 +104,33 @@ def load_hours(lake: Lake, client: Client, hours: Iterable[dt.datetime], reason:
     if not (wanted := set(hours)):
         return
     prepare(lake, client)
-    known, changed = loads.visible(client, part), written(latest(lake), [table.name for table in PARTS[part]], wanted)
-    took = {hour: EPOCH + dt.timedelta(microseconds=one.load) for hour, one in known.items()}
-    for window in windows(hour for hour, at in changed.items() if at > took.get(hour, EPOCH)):
+    for window in windows(_stale(latest(lake), loads.visible(client, part), wanted, PARTS[part])):
         load_window(lake, client, window, reason=reason, part=part)
+
+
+def _stale(now: Lake, known: dict[dt.datetime, loads.Visible], wanted: set[dt.datetime], tables: Sequence[Table]) -> set[dt.datetime]:
+    """Hours that Delta has and that ClickHouse lacks, or took when their files were others.
+
+    By the commit log, not by times: a clock that was set back writes hours anew that seem older than their load. A moment that is no
+    longer kept says nothing, so its hours are stale. Only a lake without a commit log is asked for the times of its files.
+    """
+    if now.log is None:
+        took = {hour: EPOCH + dt.timedelta(microseconds=one.load) for hour, one in known.items()}
+        return {hour for hour, at in written(now, [table.name for table in tables], wanted).items() if at > took.get(hour, EPOCH)}
+    files = {table.name: _files(now, table.name) for table in tables}
+    there = {hour for held in files.values() for hour in held} & wanted
+    found, loaded = there - known.keys(), there & known.keys()
+    for moment in {known[hour].moment for hour in loaded}:
+        hours = {hour for hour in loaded if known[hour].moment == moment}
+        try:
+            then = now.pinned(moment)
+        except LakeError:
+            found |= hours
+            continue
+        for name, held in files.items():
+            before = _files(then, name)
+            found |= {hour for hour in hours if before.get(hour) != held.get(hour)}
+    return found
 
 
 def prepare(lake: Lake, client: Client) -> None:

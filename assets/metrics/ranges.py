@@ -13,15 +13,27 @@ import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assets.events.contract import EARLIEST, LATEST
+
 MINUTE, QUARTER, HOUR = 60, 900, 3600
 HALF_HOURS_OF_SUMMER = ("Australia/Lord_Howe",)  # the one zone whose summer is half an hour ahead
+MONTH = dt.timedelta(days=30)
+# ClickHouse's DateTime ends in 2106 and begins in 1970: a time beyond wraps around, and a range that is wider than all data would hold none of
+# it. No event lies outside of the contract's years, so a bound outside of them is moved to just beyond them.
+FIRST, LAST = EARLIEST - MONTH, LATEST + MONTH
 
 
 def bound(given: Mapping[str, Any]) -> dict[str, Any]:
     """A query's parameters as ClickHouse takes them, and what is worked out of them: see `parameters`."""
+    given = {name: within(value) if isinstance(value, dt.datetime) else value for name, value in given.items()}
     # Times as text with microseconds: the client's own binding of a datetime drops them.
     texts = {name: _text(value, ".%f") if isinstance(value, dt.datetime) else value for name, value in given.items()}
     return {**texts, **parameters(given)}
+
+
+def within(time: dt.datetime, first: dt.datetime = FIRST, last: dt.datetime = LAST) -> dt.datetime:
+    """The time, or the nearest of [first, last] to it: years 1 and 9999 are bounds that people write."""
+    return min(max(time, first), last)
 
 
 def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,11 +47,11 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {"left_out": left_out(given.get("channels", ()), given.get("devices", ()), given.get("bands", ()))}
     if "end" not in given:
         return found
-    end = _ceil(given["end"], MINUTE)
+    end = _ceil(within(given["end"]), MINUTE)
     found["minutes_end"] = _text(end)
     if "start" not in given:
         return found
-    start = _floor(given["start"], MINUTE)
+    start = _floor(within(given["start"]), MINUTE)
     found["minutes_start"] = _text(start)
     grains = {"step_grain": _grain(given.get("step", HOUR)), "zone_grain": _grain(of_hours(given.get("zone", "UTC"), start, end))}
     parts = {"hours": HOUR, "zone_hours": HOUR if grains["zone_grain"] == HOUR else 0, **grains}
@@ -69,7 +81,10 @@ def of_hours(zone: str, start: dt.datetime, end: dt.datetime) -> int:
     """Seconds of which hours of the zone and hours UTC are both made, all through [start, end). Raises zoneinfo.ZoneInfoNotFoundError."""
     if zone in HALF_HOURS_OF_SUMMER:
         return HOUR // 2
-    shifts = [time.astimezone(zoneinfo.ZoneInfo(zone)).utcoffset() or dt.timedelta(0) for time in (start, end)]
+    # Not its ends alone: Pyongyang was half an hour behind Seoul from 2015 to 2018.
+    times = [start, *(start + MONTH * n for n in range(1, math.ceil((end - start) / MONTH))), end]
+    there = zoneinfo.ZoneInfo(zone)
+    shifts = {time.astimezone(there).utcoffset() or dt.timedelta(0) for time in times}
     return math.gcd(HOUR, *(int(shift.total_seconds()) for shift in shifts))
 
 

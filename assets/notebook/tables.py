@@ -25,12 +25,16 @@ def parse_time(text: str | dt.datetime) -> dt.datetime:
     time = text if isinstance(text, dt.datetime) else dt.datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"a time needs a zone, like 2026-01-31T05:00:00Z: {text!r}")
-    return time.astimezone(dt.UTC)
+    try:
+        return time.astimezone(dt.UTC)
+    except OverflowError:  # by its zone
+        raise ValueError(f"a time before the year 1 or after the year 9999: {text!r}") from None
 
 
 def format_time(time: dt.datetime) -> str:
     """A time as notebooks get it: RFC 3339, UTC, whole seconds."""
-    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime, whose %Y writes the year 1 as "1".
+    return time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def bounds(
@@ -41,7 +45,10 @@ def bounds(
     Raises ValueError where that is no window of whole hours.
     """
     last = parse_time(end) if end else newest + dt.timedelta(hours=1)
-    window = Window(parse_time(start) if start else last - dt.timedelta(hours=hours), last)
+    try:
+        window = Window(parse_time(start) if start else last - dt.timedelta(hours=hours), last)
+    except OverflowError:
+        raise ValueError(f"there are no {hours} hours before {last.isoformat()}") from None
     return format_time(window.start), format_time(window.end)
 
 

@@ -417,12 +417,13 @@ def variables(head: Head, window: Window, rules: Rules) -> dict[str, str | int]:
         "long_view_ms": _milliseconds(rules.long_view),
     }
     if head.lookback:
-        values["lookback_start"] = _timestamp(window.start - head.lookback)
+        values["lookback_start"] = _timestamp(window.widened(before=head.lookback).start)
     return values
 
 
 def _timestamp(time: dt.datetime) -> str:
-    return f"TIMESTAMP '{time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}'"
+    # Not strftime, whose %Y writes the year 1 as "1".
+    return f"TIMESTAMP '{time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z'"
 
 
 def _milliseconds(duration: dt.timedelta) -> int:

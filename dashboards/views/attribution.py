@@ -1,10 +1,13 @@
 """Attribution explorer: how the time to click, the slot, the surface and the window decide, down to one note or one user."""
 
+import re
+
 import pandas as pd
 import streamlit as st
 
 from dashboards import data, design, frame
 
+NUMBER = re.compile(r"[+-]?[0-9]+")
 SHORT_S = (10, 30, 60, 120, 300, 600)
 TILES = (
     ("Displays", "displays", design.number), ("Clicks", "clicks", design.number), ("CTR", "ctr", design.percent),
@@ -119,10 +122,12 @@ def back(what: str) -> None:
 
 def of_note(choice: data.Choice, text: str) -> None:
     back(f"Note {design.plain(text)}")
-    try:
-        note_id = int(text)
-    except ValueError:
+    if not NUMBER.fullmatch(text):
         st.info("A note's id is a whole number; this one is not.", icon=":material/search:")
+        return
+    note_id = int(text[:30])  # no more of a number that is too long anyway
+    if not -(2**63) <= note_id < 2**63:
+        st.info("No note has this id: ids have 64 bits, from -2^63 to 2^63 - 1.", icon=":material/search:")
         return
     asked = {"note_id": note_id, "long_view_ms": data.long_view_ms()}
     now, before = frame.both("note_funnel", choice, **asked)

@@ -6,6 +6,7 @@ The page changes nothing; its reports are those that the plans wrote.
 import pandas as pd
 import streamlit as st
 
+from assets.backfill.store import COMPUTING
 from dashboards import data, design, frame, lakeside
 
 LINK = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=35)
@@ -42,7 +43,9 @@ def body(zone: str) -> None:
     st.query_params["plan"] = chosen
     one = next(one for one in found if one["plan"] == chosen)
     report = lakeside.backfill(data.lake(), chosen)
-    if report is None:
+    if report is None and one["status"] != COMPUTING:
+        st.error(f"A file of plan {design.plain(chosen)} is damaged; `glasshouse backfill show {chosen}` says which, and what to do.", icon=":material/error:")
+    elif report is None:
         st.info(
             f"Plan {design.plain(chosen)} of {_range(one['window'], zone)} is being computed, or was cut short. The same command again goes on where it was.",
             icon=":material/hourglass_top:",
@@ -245,11 +248,13 @@ def plans(found: list[dict], zone: str) -> None:
     rows = pd.DataFrame(
         {
             "link": frame.link("/backfills", plan=one["plan"]), "plan": one["plan"], "state": one["status"],
-            "from": pd.Timestamp(one["window"][0]), "to": pd.Timestamp(one["window"][1]), "rules": one["rules"],
-            "rows_that_change": one["changed"], "last_touched": pd.Timestamp(one["changed_at"]),
+            "from": one["window"][0], "to": one["window"][1], "rules": one["rules"],
+            "rows_that_change": one["changed"], "last_touched": one["changed_at"],
         }
         for one in reversed(found)
     )  # fmt: skip
+    for column in ("from", "to", "last_touched"):  # of a damaged plan they are not known
+        rows[column] = pd.to_datetime(rows[column], utc=True, format="ISO8601", errors="coerce")
     frame.sheet("Plans that are kept", "backfill_plans", data.in_zone(rows, zone), "backfill_plans", link=LINK)
 
 

@@ -33,7 +33,7 @@ def body(choice: data.Choice, span: data.Span) -> None:
     with right:
         actions(choice)
     displayed, other = (
-        frame.whole_steps(rows, choice) for rows in frame.both("displays_over_time", choice, step=choice.step)
+        frame.whole_steps(rows, choice, choice.step) for rows in frame.both("displays_over_time", choice, step=choice.step)
     )
     # A step without displays may be one whose windows are still open: not none, but not known.
     drawn, other = (frame.every_step(rows, choice.step) for rows in (displayed, other))
@@ -63,7 +63,7 @@ def daily(choice: data.Choice) -> None:
 
 
 def actions(choice: data.Choice) -> None:
-    rows = frame.whole_steps(data.ask("actions_over_time", choice, step=choice.step), choice)
+    rows = frame.whole_steps(data.ask("actions_over_time", choice, step=choice.step), choice, choice.step)
     chart = design.time_actions(_with_none(rows, choice.step))
     frame.panel("Actions per minute", "actions_per_minute", chart, rows, "actions_over_time")
 

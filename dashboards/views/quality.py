@@ -17,7 +17,7 @@ TILES = (
 def body(choice: data.Choice, span: data.Span) -> None:
     now, before = frame.both("quality_totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice, colour="inverse")
-    step = max(choice.step, 3600)
+    step = max(choice.whole_step, 3600)
     rows = data.ask("quality_over_time", choice, step=step)
     chart = design.time_kinds(frame.every_step(rows, step, ("rows",), "kind"), "kind", "rows", "rows per step")
     frame.panel("Outside of every label", "quality_over_time", chart, rows, "quality_over_time")

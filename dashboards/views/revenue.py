@@ -22,9 +22,9 @@ def body(choice: data.Choice, span: data.Span) -> None:
         return
     now, before = frame.both("revenue_totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
-    step = max(choice.step, 900)
+    step = max(choice.whole_step, 900)
     rows, other = (in_units(part) for part in frame.both("revenue_over_time", choice, step=step))
-    rows = frame.whole_steps(rows, choice)
+    rows = frame.whole_steps(rows, choice, step)
     drawn, other = (frame.every_step(part, step, ("net",)) for part in (rows, other))
     chart = design.time_area(drawn, "net", "net", form=",.2f", other=other)
     frame.panel("Net revenue", "net_cents", chart, rows, "revenue_over_time")
