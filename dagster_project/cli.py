@@ -14,6 +14,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Glasshouse: events to labels, metrics and models.")
 
+INT64 = {"min": -(2**63), "max": 2**63 - 1}  # of a user or a note
 Mapping = Annotated[Optional[Path], typer.Option(help="TOML file that says how a log that is not ours becomes events; or kuairand, deskdrop, mind, ebnerd.")]
 
 
@@ -42,9 +43,9 @@ def label(
 def demo(
     log: Annotated[Optional[Path], typer.Option(help="A log of one's own instead of generated traffic.", exists=True)] = None,
     mapping: Mapping = None,
-    hours: Annotated[int, typer.Option(help="Hours of traffic to generate.")] = 48,
-    events: Annotated[int, typer.Option(help="Events to generate, about.")] = 2_000_000,
-    seed: Annotated[int, typer.Option(help="Seed of the traffic.")] = 7,
+    hours: Annotated[int, typer.Option(help="Hours of traffic to generate.", min=1, max=50_000)] = 48,
+    events: Annotated[int, typer.Option(help="Events to generate, about.", min=1, max=10**10)] = 2_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic.", min=0, max=2**63 - 1)] = 7,
 ) -> None:
     """Run the whole line: events, labels, profiles, samples, model, ClickHouse."""
     from dagster_project import demo as line
@@ -339,8 +340,8 @@ def ranker_rollback(why: Why = "") -> None:
 
 @ranker.command("score")
 def ranker_score(
-    notes: Annotated[list[int], typer.Argument(metavar="NOTE...", help="Ids of the notes.")],
-    user: Annotated[Optional[int], typer.Option(help="Id of the user; default: nobody is logged in.")] = None,
+    notes: Annotated[list[int], typer.Argument(metavar="NOTE...", help="Ids of the notes.", **INT64)],
+    user: Annotated[Optional[int], typer.Option(help="Id of the user; default: nobody is logged in.", **INT64)] = None,
     channel: Annotated[Optional[str], typer.Option(help="The surface.")] = None,
     device: Annotated[Optional[str], typer.Option(help="As the logs spell it.")] = None,
     version: Annotated[str, typer.Option(help="A version; default: the one that serves.")] = "serving",

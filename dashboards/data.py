@@ -235,7 +235,7 @@ def zones() -> list[str]:
 
 @cache
 def _known_zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
+    return frozenset(zoneinfo.available_timezones()) - {"Factory", "localtime"}  # these two are no zone: none was set, and this machine's own
 
 
 def is_zone(name: str) -> bool:
@@ -350,7 +350,7 @@ def ask(name: str, choice: Choice, **more) -> pd.DataFrame:
 def in_zone(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
     """The same moments, told in another zone."""
     for column in frame.select_dtypes("datetimetz").columns:
-        frame[column] = frame[column].dt.tz_convert(zone)
+        frame[column] = frame[column].dt.tz_convert(zoneinfo.ZoneInfo(zone))  # by its name pandas takes pytz's, which ends in 2037
     return frame
 
 

@@ -57,6 +57,22 @@ def plain(text: object, most: int = SHOWN) -> str:
     return _MARKS.sub(r"\\\g<0>", _PARTED.sub(JOINER, words))
 
 
+# A browser's charts look names up where these stand already, and stop: a joiner before one makes it another, and shows the same.
+INHERITED = frozenset((
+    "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "prototype", "then", "toLocaleString", "toString", "valueOf", "__proto__",
+    "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__",
+))  # fmt: skip
+
+
+def drawable(name: object) -> object:
+    """A name of data as a chart can hold it."""
+    return JOINER + name if isinstance(name, str) and name in INHERITED else name
+
+
+def _named(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    return frame.assign(**{column: frame[column].map(drawable)}) if column in frame and frame[column].dtype == object else frame
+
+
 def number(value: float | None) -> str:
     """12,345 up to a million, then 1.23M; a dash where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -229,6 +245,7 @@ def time_kinds(
     height: int = HEIGHT + 60, zero: bool = True,
 ) -> alt.Chart:  # fmt: skip
     """One measure over `time`, a line (or a layer) for each of a few kinds. Above four, the legend makes the chart higher."""
+    frame = _named(frame, kind)
     kinds = list(frame[kind].unique()) if len(frame) else []
     chart = _chart(frame, height + 26 * max(0, math.ceil(len(kinds) / 2) - 2))
     # Nine heads are more than the theme has colours.
@@ -279,6 +296,7 @@ def bars(
     other: pd.DataFrame | None = None,
 ) -> alt.Chart:  # fmt: skip
     """Bars over a few values of `x`, in the order given (or of the values); with `other`, two a value side by side."""
+    frame, other, sort = _named(frame, x), other if other is None else _named(other, x), [drawable(name) for name in sort or ()]
     encode = {
         "x": alt.X(f"{x}:O", title=x_title, sort=sort or alt.Undefined, axis=alt.Axis(labelAngle=0, labelOverlap=True, grid=False)),
         "y": alt.Y(f"{column}:Q", title=title, axis=_numbers(axis, tickCount=5)),
@@ -301,6 +319,7 @@ def sides(
 ) -> alt.Chart:  # fmt: skip
     """Lying bars, one for each of a few columns under one another, for each name in its order. scale: linear, or sqrt where
     small values stand beside large ones. The height holds the legend too."""
+    frame = _named(frame, name)
     tall = frame.melt([name], list(columns), "side", "value").dropna()
     names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=130)
     legend = alt.Legend(orient="bottom", title=None)
@@ -328,6 +347,7 @@ def points(
     frame: pd.DataFrame, name: str, columns: dict[str, str], title: str, order: list, line: float,
 ) -> alt.LayerChart:  # fmt: skip
     """A row of points for each name, one a column (label by column), and a line to hold them against."""
+    frame, order = _named(frame, name), [drawable(one) for one in order]
     tall = frame.melt([name], list(columns), "series", "value").dropna()
     tall["series"] = tall["series"].map(columns)
     base = alt.Chart(tall).encode(
@@ -346,6 +366,7 @@ def ranked(
     frame: pd.DataFrame, name: str, column: str, title: str, colour: str = GREEN, form: str = ",.0f", axis: str = "~s",
 ) -> alt.Chart:  # fmt: skip
     """Lying bars, the longest first: for names too long to stand under a bar."""
+    frame = _named(frame, name)
     names = alt.Axis(ticks=False, domain=False, labelPadding=8, labelLimit=150)
     return _chart(frame, max(110, 28 * len(frame) + 60)).mark_bar(color=colour, cornerRadiusEnd=3, height=16).encode(
         y=alt.Y(f"{name}:N", sort=list(frame[name]), title=None, axis=names),

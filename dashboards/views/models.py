@@ -1,5 +1,7 @@
 """Models: the ranker's heads over its versions, which version serves and why, and what each was trained on."""
 
+import zoneinfo
+
 import pandas as pd
 import streamlit as st
 
@@ -42,7 +44,7 @@ def told(serves: str | None, past: list[dict], zone: str) -> None:
                 "or by `glasshouse ranker promote VERSION`.", icon=":material/eco:")  # fmt: skip
         return
     entry = next(one for one in reversed(past) if one["action"] in MOVES)
-    at = pd.Timestamp(entry["at"]).tz_convert(zone)
+    at = pd.Timestamp(entry["at"]).tz_convert(zoneinfo.ZoneInfo(zone))
     why = design.plain(f"({entry['action']} by {entry['by']}: {entry['why']})", 600)
     st.markdown(f"**{design.plain(serves)}** serves since {at:%Y-%m-%d %H:%M:%S} {zone} {why}.")
 

@@ -28,10 +28,10 @@ START = dt.datetime(2026, 10, 24, 20, tzinfo=dt.UTC)  # five hours before Berlin
 CHANNELS = np.array(["home,feed", "toString", "__proto__", "back\\slash, = b"], dtype=object)
 GREAT, SMALL = 2**63 - 1, -(2**63)
 ALL_YEARS = [
-    ("0001-01-01T00:00", "9999-12-31T23:59"), ("1900-01-01T00:00", "2106-02-07T06:28"), ("1969-12-31T23:00", "2106-02-08T00:00"),
-    ("2000-01-01T00:00", "2100-01-01T00:00"), ("0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"), ("2026-10-01T00:00", "2299-12-31T00:00"),
+    ("0001-01-01T00:00", "9999-12-31T23:59", "America/New_York"), ("0001-01-01T00:00", "9999-12-31T23:59", "Pacific/Kiritimati"),
+    ("1900-01-01T00:00", "2106-02-07T06:28", "UTC"), ("1969-12-31T23:00", "2106-02-08T00:00", "Asia/Kolkata"),
+    ("0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00", "UTC"), ("2026-10-01T00:00", "2299-12-31T00:00", "Pacific/Niue"),
 ]  # fmt: skip
-ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati")
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,7 @@ def own(start, end, **more):
 # --- years ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize(("start", "end"), ALL_YEARS)
+@pytest.mark.parametrize(("start", "end", "zone"), ALL_YEARS)
 def test_a_range_over_all_years_holds_every_event(served, page, start, end, zone):
     lake, _ = served
     app = page("overview", **own(start, end, zone=zone))
@@ -98,15 +97,15 @@ def test_a_range_over_all_years_holds_every_event(served, page, start, end, zone
 @pytest.mark.parametrize("view", ["overview", "funnel", "attribution", "revenue", "spam", "quality"])
 def test_every_page_over_all_years_shows_what_it_shows_over_all_there_is(page, view):
     whole = page(view, range="all", compare="none")
-    for start, end in ALL_YEARS[:2]:
-        app = page(view, **own(start, end))
-        got = {name: value for name, value in tiles(app).items() if not name.startswith("Users, last")}
-        assert got == {name: tiles(whole)[name] for name in got} and got
-        assert "Events lie in the years 2000 to 2099" in words(app)
-        for one, other in zip(app.dataframe, whole.dataframe, strict=True):
-            pd.testing.assert_frame_equal(one.value.drop(columns="link", errors="ignore"), other.value.drop(columns="link", errors="ignore"))
-    for what in ({"note": str(GREAT)}, {"user": "0" * 12}) if view == "attribution" else ():
-        page(view, **own(*ALL_YEARS[0]), **what)
+    app = page(view, **own("0001-01-01T00:00", "9999-12-31T23:59"))
+    got = {name: value for name, value in tiles(app).items() if not name.startswith("Users, last")}
+    assert got == {name: tiles(whole)[name] for name in got} and got
+    assert "Events lie in the years 2000 to 2099" in words(app)
+    for one, other in zip(app.dataframe, whole.dataframe, strict=True):
+        pd.testing.assert_frame_equal(one.value.drop(columns="link", errors="ignore"), other.value.drop(columns="link", errors="ignore"))
+    if view == "attribution":
+        of_note = page(view, **own("0001-01-01T00:00", "9999-12-31T23:59"), note=str(GREAT))
+        assert tiles(of_note) == tiles(page(view, range="all", compare="none", note=str(GREAT)))
 
 
 @pytest.mark.parametrize(("start", "end"), [("0001-01-01T00:00", "1950-01-01T00:00"), ("2150-01-01T00:00", "9999-12-31T23:59")])
@@ -115,10 +114,15 @@ def test_years_without_any_event_are_said(page, start, end):
     assert "Events lie in the years 2000 to 2099" in words(app) and "ends after it starts" in words(app)
 
 
-@pytest.mark.parametrize("text", ["", "x", "2026-13-01T00:00", "now", "1e9", "10000-01-01T00:00", "-0001-01-01", "2026-10-25T00:30:59.9999999Z", "٢٠٢٦-01-01"])
-def test_what_is_no_time_is_the_default_or_its_minute(served, page, text):
-    app = page("overview", **own(text, "2026-10-25T02:00"))
-    assert tiles(app) or "ends after it starts" in words(app)
+def test_what_is_no_time_is_the_default_and_a_time_is_its_minute():
+    from dashboards import data
+    from dashboards import frame as around
+
+    for text in ("", "x", "2026-13-01T00:00", "now", "1e9", "10000-01-01T00:00", "-0001-01-01", "2026-10-25T24:01", "\x00"):
+        assert around._parsed(text, START) == START, text
+    for text in ("2026-10-25T00:30:59.999999Z", "2026-10-25T02:30:10+02:00", "2026-10-25 00:30", "20261025T0030"):
+        assert around._parsed(text, START) == dt.datetime(2026, 10, 25, 0, 30, tzinfo=dt.UTC), text
+    assert [around._parsed(text, START) for text in ("0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00")] == list(data.ALL_TIME)
 
 
 def test_steps_of_a_range_of_years_are_those_of_its_events_and_strays_make_them_few(served, page):
@@ -181,35 +185,41 @@ def test_what_a_clock_means_where_it_jumps():
     assert meant("2026-03-29T02:30", "2026-03-29T05:00") == "2026-03-29T01:30", "a time that no clock showed"
 
 
-@pytest.mark.parametrize("zone", ["Japan", "EST", "CET", "Etc/GMT+5", "europe/berlin", "utc", "Zulu", "GB", "US/Pacific", "Antarctica/Troll", "Factory", "localtime"])
-@pytest.mark.parametrize("view", ["overview", "funnel", "attribution", "revenue", "health"])
-def test_every_zone_that_is_one_is_taken_and_another_is_said(served, page, zone, view):
-    app = page(view, **own("2026-10-24T21:00", "2026-10-25T03:00", zone=zone)) if view != "health" else page(view, zone=zone)
-    known = {name.lower(): name for name in zoneinfo.available_timezones()}
-    if zone.lower() in known and f"No time zone is called {zone}" not in words(app):
-        assert app.selectbox[0].value == known[zone.lower()] and (known[zone.lower()] in words(app) or view == "revenue")
-    else:
-        assert f"No time zone is called {zone}" in words(app)
+@pytest.mark.parametrize(("view", "zone", "taken"), [
+    ("overview", "Japan", "Japan"), ("overview", "EST", "EST"), ("funnel", "Etc/GMT+5", "Etc/GMT+5"), ("attribution", "europe/berlin", "Europe/Berlin"),
+    ("quality", "utc", "UTC"), ("revenue", "CET", "CET"), ("health", "Japan", "Japan"), ("overview", "Factory", None), ("models", "localtime", None),
+])  # fmt: skip
+def test_a_zone_without_a_slash_or_in_other_letters_is_taken_and_what_is_none_is_said(page, view, zone, taken):
+    app = page(view, **own("2026-10-24T21:00", "2026-10-25T03:00", zone=zone))
+    assert app.selectbox[0].value == (taken or "UTC") and (f"No time zone is called {zone}" in words(app)) == (taken is None)
+    assert view in ("health", "models") or f"{taken or 'UTC'}" in words(app)
+
+
+def test_summers_after_2037_are_told_as_clickhouse_tells_them():
+    from dashboards import data
+
+    rows = data.in_zone(pd.DataFrame({"time": pd.to_datetime(["2040-07-01T12:00", "2099-12-31T12:00"], utc=True)}), "Europe/Berlin")
+    assert [f"{one:%H:%M}" for one in rows["time"]] == ["14:00", "13:00"] and str(rows["time"].dt.tz) == "Europe/Berlin"
 
 
 def test_every_zone_to_choose_is_one_that_clickhouse_knows_and_agrees_on(served):
     from dashboards import data
 
     client = connect(served[1])
-    moments = [dt.datetime(year, month, 15, 11, 30, tzinfo=dt.UTC) for year in (2001, 2010, 2016, 2026) for month in (1, 7)]
+    moments = [dt.datetime(year, month, 15, 11, 30, tzinfo=dt.UTC) for year in (2001, 2010, 2016, 2026, 2045) for month in (1, 7)]
     stamps = [int(one.timestamp()) for one in moments]
     for zone in sorted(data._known_zones()):
         text = "SELECT arrayMap(one -> toString(toDateTime(one, 'UTC'), {zone:String}), {stamps:Array(UInt32)})"
         found = client.query(text, parameters={"zone": zone, "stamps": stamps}).result_rows[0][0]
         there = zoneinfo.ZoneInfo(zone)
+        data.in_zone(pd.DataFrame({"time": pd.to_datetime(moments, utc=True)}), zone)
         assert list(found) == [f"{one.astimezone(there):%Y-%m-%d %H:%M:%S}" for one in moments], zone
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*CHANNELS])
-@pytest.mark.parametrize("view", ["overview", "funnel", "attribution"])
+@pytest.mark.parametrize(("view", "name"), [*(("overview", name) for name in CHANNELS), ("funnel", CHANNELS[0]), ("attribution", CHANNELS[3])])
 def test_a_channel_of_any_name_counts_and_its_link_opens_the_same(served, page, name, view):
     lake, _ = served
     wanted = f"{len(frame(lake, 'impression_sessions').filter(pl.col('channel') == name)):,}"
@@ -239,9 +249,8 @@ def test_names_come_back_from_an_address(names):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [(str(2**64), "64 bits"), (str(2**63), "64 bits"), (str(-(2**63) - 1), "64 bits"), ("9" * 6000, "64 bits"), ("1_000", "whole number"),
-     ("１２", "whole number"), ("1e3", "whole number"), ("1.0", "whole number"), ("0x10", "whole number"), (" 5 ", "whole number"), ("nan", "whole number"),
-     ("5000", "not displayed")],
+    [(str(2**64), "64 bits"), (str(-(2**63) - 1), "64 bits"), ("9" * 6000, "64 bits"), ("1_000", "whole number"), ("１２", "whole number"),
+     ("1e3", "whole number"), ("5000", "not displayed")],
 )  # fmt: skip
 def test_a_note_that_cannot_be_is_said(page, text, says):
     assert says in words(page("attribution", range="all", note=text))
@@ -260,7 +269,7 @@ def test_the_greatest_ids_are_found_shown_and_downloaded_to_the_last_digit(serve
     assert list(back["note_id"]) == [note, 1]
 
 
-@pytest.mark.parametrize("value", ["toString", "__proto__", "constructor", "\x00", "💥" * 50, "'; DROP TABLE events --", "<script>alert(1)</script>", "../../etc/passwd"])
+@pytest.mark.parametrize("value", ["__proto__", "\x00💥 '; DROP TABLE events -- <script>alert(1)</script>"])
 def test_odd_values_of_every_parameter(page, value):
     for view in ("overview", "attribution", "backfills", "models", "health"):
         page(view, **dict.fromkeys(("range", "compare", "spam", "zone", "device", "position", "plan", "version"), value))

@@ -13,7 +13,7 @@ import pytest
 from assets import hours
 from assets.attribution import live, strays
 from assets.attribution.clocks import LandingClock, warnings
-from assets.attribution.label import label_files, label_window
+from assets.attribution.label import LabelError, label_files, label_window
 from assets.attribution.live import run, status
 from assets.attribution.rules import Rules
 from assets.attribution.state import Store
@@ -529,6 +529,38 @@ def test_ranges_over_empty_years_are_labeled_by_the_hours_that_hold_something(la
     label_window(lake, window, RULES)
     booked = lake.hours("labeled_hours")
     assert y2000 in booked and START in booked and len(booked) < 3 * 24 * 31
+
+
+@pytest.mark.slow
+def test_ranges_over_all_time_are_answered_in_words(lake, landing):
+    go(lake, landing)
+    first, last = dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, 23, tzinfo=dt.UTC)
+    stretch = f"--from {START:%Y-%m-%dT%H:%M} --to"
+    for start, end in ((first, last), (dt.datetime(1900, 1, 1, tzinfo=dt.UTC), last), (first, START + HOUR)):
+        with pytest.raises(BackfillError, match=stretch):
+            plan(lake, Window(start, end), RULES)
+        with pytest.raises(LabelError, match="2000 to 2099"):
+            label_window(lake, Window(start, end), RULES)
+    for window in (Window(first, first + HOUR), Window(last - HOUR, last)):
+        with pytest.raises(LabelError, match="2000 to 2099"):
+            plan(lake, window, RULES)
+        assert lake.read("events", window).num_rows == 0 and window.widened(HOUR, HOUR).hours
+    assert lake.read("events", Window(first, last)).num_rows == lake.read("events").num_rows
+
+
+def test_a_range_of_a_command_ends_with_the_years_of_events():
+    from typer import BadParameter
+
+    from dagster_project import cli
+
+    found = cli._range("0001-01-01T00:00", "9999-12-31T23:00")
+    assert (found.start.year, found.end.year) == (2000, 2100)
+    for start, end in (("9999-12-31T22:00", "9999-12-31T23:00"), ("0001-01-01T00:00", "1999-12-31T23:00")):
+        with pytest.raises(BadParameter, match="2000 to 2099"):
+            cli._range(start, end)
+    for text in ("9999-12-31T23:00-01:00", "0001-01-01T00:00+14:00"):
+        with pytest.raises(BadParameter, match="not a full hour"):
+            cli._range(text, "2026-01-01T00:00")
 
 
 @pytest.mark.slow

@@ -56,6 +56,23 @@ def count(client, name):
     return client.query(f"SELECT count() FROM {name}").result_rows[0][0]
 
 
+def test_an_hour_written_after_the_clock_was_set_back_is_loaded_again(client, tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path / "lake"))
+    window = metrics_lake.fill(lake, 2, displays=400)
+    ahead = loads.fresh_number() + 3_600_000_000
+    with monkeypatch.context() as patch:
+        patch.setattr(loads, "fresh_number", lambda: ahead)  # the load's clock was an hour ahead
+        loader.load_missing(lake, client)
+    last = Window(window.hours[1], window.end)
+    lake.replace_window(EVENTS, lake.read("events", last).slice(0, 10), last)
+    loader.load_hours(lake, client, window.hours, reason="test")
+    assert count(client, "events") == lake.read("events").num_rows
+    shown = loads.visible(client)
+    assert shown[window.hours[0]].load == ahead and shown[window.hours[1]].load != ahead, "only what has changed"
+    loader.load_hours(lake, client, window.hours, reason="test")
+    assert loads.visible(client) == shown, "once"
+
+
 def test_migrations_run_once_in_order_and_refuse_an_edit(client, tmp_path):
     (tmp_path / "02_b.sql").write_text("CREATE TABLE IF NOT EXISTS b AS a;\nCREATE TABLE IF NOT EXISTS c AS a;")
     (tmp_path / "01_a.sql").write_text("CREATE TABLE IF NOT EXISTS a (x Int8) ENGINE = MergeTree ORDER BY x;")

@@ -68,6 +68,18 @@ def test_the_grain_of_a_zone(zone, grain, hours):
     assert found["zone_grain_start"] == ("02:00" if grain == 3600 else "01:15")
 
 
+def test_a_zone_that_was_half_an_hour_off_between_the_ends_has_no_whole_hours():
+    asked = {"start": at("2014-01-01T00:00"), "end": at("2019-01-01T00:00")}
+    assert ranges.parameters({**asked, "zone": "Asia/Pyongyang"})["zone_grain_start"] == "2014-01-01 00:00:00"
+    assert [ranges.of_hours(zone, *asked.values()) for zone in ("Asia/Pyongyang", "America/Caracas", "Asia/Seoul")] == [1800, 1800, 3600]
+
+
+def test_bounds_beyond_what_clickhouse_counts_are_those_of_the_contract():
+    for start, end in ((dt.datetime.min, dt.datetime.max), (dt.datetime(1969, 1, 1), dt.datetime(2106, 2, 7, 7))):
+        found = ranges.bound({"start": start.replace(tzinfo=dt.UTC), "end": end.replace(tzinfo=dt.UTC), "zone": "Europe/Berlin", "step": 60})
+        assert found["start"] == "1999-12-02 00:00:00.000000" and found["hours_end"] == found["minutes_end"] == "2100-01-31 00:00:00"
+
+
 def test_what_is_left_out():
     assert of("01:00", "02:00")["left_out"] == 7
     assert of("01:00", "02:00", channels=["a"], bands=["0"])["left_out"] == 2
