@@ -54,6 +54,23 @@ def test_bars_stand_in_the_order_of_their_values_though_a_range_lacks_some():
     assert drawn["encoding"]["x"]["sort"] == [12, 0, 9]
 
 
+@pytest.mark.parametrize("name", ["toString", "__proto__", "constructor", "hasOwnProperty"])
+def test_a_name_that_a_browsers_objects_have_is_drawn_as_another_that_looks_the_same(name):
+    rows = pd.DataFrame({"channel": [name, "home"], "ctr": 0.1, "before": 1, "after": 2})
+    for drawn in (design.bars(rows, "channel", "ctr", "CTR", sort=[name, "home"], other=rows), design.ranked(rows, "channel", "ctr", "CTR"),
+                  design.sides(rows, "channel", ("before", "after"), "rows", {"before": "red", "after": "blue"})):  # fmt: skip
+        text = drawn.to_json(ensure_ascii=False)
+        assert f'"{name}"' not in text and f'"{design.JOINER}{name}"' in text
+    assert list(rows["channel"]) == [name, "home"], "what is downloaded stays"
+
+
+def test_when_clocks_are_set_back():
+    start, end = (dt.datetime(2026, 10, day, 12, tzinfo=dt.UTC) for day in (24, 26))
+    assert design.set_back(start, end, "Europe/Berlin") == dt.datetime(2026, 10, 25, 3)
+    assert design.set_back(start, end, "America/New_York") is None and design.set_back(start, end, "UTC") is None
+    assert design.set_back(dt.datetime(2026, 4, 4, 6, 10, tzinfo=dt.UTC), end, "Australia/Lord_Howe") == dt.datetime(2026, 4, 5, 2)
+
+
 def at(*hours, unit="s"):
     times = pd.to_datetime([f"2026-03-28T{hour:02}:00" for hour in hours], utc=True)
     return times.as_unit(unit).tz_convert("Europe/Berlin")
