@@ -403,3 +403,10 @@ def range_of(key: str, span: Span, own: Bounds | None = None) -> Bounds:
         return span.busy_until - length, span.busy_until
     newest = span.newest.replace(second=0, microsecond=0)
     return span.first.replace(second=0, microsecond=0), newest + dt.timedelta(minutes=1)
+
+
+def ended(choice: Choice, span: Span) -> Choice:
+    """The choice, its range cut where the events end: nobody was active in the day before the year 2100. Not where strays come later."""
+    end = range_of("all", span)[1]
+    cut = choice.start < end < choice.end and not (choice.held and choice.held[1] >= end)
+    return replace(choice, end=end) if cut else choice

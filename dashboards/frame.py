@@ -62,8 +62,11 @@ def plain_page(title: str, intro: str, body: Callable[[str], None], every_s: int
     with worded():
         head = st.container()
         st.caption(intro)
+        notes: list[str] = []
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            zone = _zone()
+            zone = _zone(notes)
+        for note in notes:
+            st.caption(note)
         with head:
             _freshness(zone)
 
@@ -196,6 +199,7 @@ def _freshness(zone: str) -> None:
 
 def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool = True) -> data.Choice:
     """Range, zone, filters, from the address or the visitor; what is chosen goes back into the address."""
+    notes: list[str] = []  # what of the address cannot be had; under the row of inputs, which it would break
     with st.container(horizontal=True, vertical_alignment="bottom"):
         key = _remembered("range", data.DEFAULT_RANGE)
         key = st.segmented_control(
@@ -203,11 +207,13 @@ def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool =
             default=key if key in data.RANGES else data.DEFAULT_RANGE, key="range_control",
             help="Up to where the data's traffic ends, not to the clock on the wall.",
         ) or data.DEFAULT_RANGE  # fmt: skip
-        zone = _zone()
-        own = _own_range(span, zone) if key == "own" else None
+        zone = _zone(notes)
+        own = _own_range(span, zone, notes) if key == "own" else None
         start, end = data.range_of(key, span, own)
         compare = _one_of("compare", "Compare with", data.COMPARE, data.DEFAULT_COMPARE) if compares else "none"
         chosen = _filters(filters, start, end)
+    for note in notes:
+        st.caption(note)
     _remember("range", key)
     return data.Choice(
         start, end, zone=zone, compare=compare, live=own is None, seen=span.newest, held=data.held(span.newest) if own else None,
@@ -216,12 +222,12 @@ def choose(span: data.Span, filters: tuple[str, ...] = FILTERS, compares: bool =
     )  # fmt: skip
 
 
-def _zone() -> str:
+def _zone(notes: list[str]) -> str:
     zones = data.zones()
     asked = _remembered("zone", "UTC")
     chosen = data.zone_of(asked)
     if not chosen:
-        st.caption(f"No time zone is called {design.plain(asked)}; times are UTC.")
+        notes.append(f"No time zone is called {design.plain(asked)}; times are UTC.")
         chosen = "UTC"
     here = st.context.timezone
     first = [zone for zone in dict.fromkeys(["UTC", here, chosen]) if zone and data.is_zone(zone)]
@@ -240,13 +246,13 @@ def _one_of(name: str, label: str, options: dict[str, str], default: str) -> str
     return chosen
 
 
-def _own_range(span: data.Span, zone: str) -> tuple[dt.datetime, dt.datetime]:
+def _own_range(span: data.Span, zone: str, notes: list[str]) -> tuple[dt.datetime, dt.datetime]:
     default = data.range_of(data.DEFAULT_RANGE, span)
     asked = [_parsed(_remembered(name, ""), time) for name, time in zip(("from", "to"), default, strict=True)]
     before = [data.in_years(time) for time in asked]
     # The address holds UTC, the inputs the zone's clock; another zone makes other inputs.
     if before != asked:
-        st.caption(f"Events lie in the years {data.YEARS}: the range goes no further.")
+        notes.append(f"Events lie in the years {data.YEARS}: the range goes no further.")
     first, last = (_clock(time, zone) for time in (EARLIEST, LATEST))
     start, end = (
         st.datetime_input(f"{label} ({zone})", _clock(time, zone), first, last, key=f"{name}_input_{zone}")
@@ -256,7 +262,7 @@ def _own_range(span: data.Span, zone: str) -> tuple[dt.datetime, dt.datetime]:
         start = _moment(start, before[0], zone)
         end = _moment(end, before[1], zone, after=start)
     if not start or not end or start >= end:
-        st.warning("A range ends after it starts.", icon=":material/schedule:")
+        st.warning(" ".join(["A range ends after it starts.", *notes]), icon=":material/schedule:")
         st.stop()
     _remember("from", start.replace(tzinfo=None).isoformat(timespec="minutes"))
     _remember("to", end.replace(tzinfo=None).isoformat(timespec="minutes"))

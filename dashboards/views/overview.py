@@ -24,16 +24,17 @@ ACTIVE_TILES = (
 def body(choice: data.Choice, span: data.Span) -> None:
     now, before = frame.both("totals", choice)
     frame.tiles(TILES, now.iloc[0], {} if before is None else before.iloc[0], choice)
-    active, active_before = frame.both("active_users", choice)
+    ended = data.ended(choice, span)
+    active, active_before = frame.both("active_users", ended)
     frame.tiles(ACTIVE_TILES, active.iloc[0], {} if active_before is None else active_before.iloc[0], choice)
     live(choice, span)
     left, right = st.columns(2)
     with left:
         daily(choice)
     with right:
-        actions(choice)
+        actions(ended)
     displayed, other = (
-        frame.whole_steps(rows, choice, choice.step) for rows in frame.both("displays_over_time", choice, step=choice.step)
+        frame.whole_steps(rows, ended, choice.step) for rows in frame.both("displays_over_time", choice, step=choice.step)
     )
     # A step without displays may be one whose windows are still open: not none, but not known.
     drawn, other = (frame.every_step(rows, choice.step) for rows in (displayed, other))

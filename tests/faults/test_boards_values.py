@@ -98,8 +98,7 @@ def test_a_range_over_all_years_holds_every_event(served, page, start, end, zone
 def test_every_page_over_all_years_shows_what_it_shows_over_all_there_is(page, view):
     whole = page(view, range="all", compare="none")
     app = page(view, **own("0001-01-01T00:00", "9999-12-31T23:59"))
-    got = {name: value for name, value in tiles(app).items() if not name.startswith("Users, last")}
-    assert got == {name: tiles(whole)[name] for name in got} and got
+    assert tiles(app) == tiles(whole) and tiles(whole)
     assert "Events lie in the years 2000 to 2099" in words(app)
     for one, other in zip(app.dataframe, whole.dataframe, strict=True):
         pd.testing.assert_frame_equal(one.value.drop(columns="link", errors="ignore"), other.value.drop(columns="link", errors="ignore"))
