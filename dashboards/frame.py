@@ -101,7 +101,7 @@ def _comparable(choice: data.Choice, span: data.Span) -> data.Choice:
 
 def _told(choice: data.Choice, span: data.Span) -> str:
     words = [design.span_words(choice.start, choice.end, choice.zone)]
-    chosen = [", ".join(map(design.plain, values)) for values in (choice.channels, choice.devices) if values]
+    chosen = [", ".join(map(_quoted, values)) for values in (choice.channels, choice.devices) if values]
     words += chosen + ([f"positions {', '.join(map(design.plain, choice.bands))}"] if choice.bands else [])
     if choice.other and _comparable(choice, span).other:
         words.append(f"compared with {data.COMPARE[choice.compare]}")
@@ -110,6 +110,10 @@ def _told(choice: data.Choice, span: data.Span) -> str:
     if choice.step <= 3600 and (back := design.set_back(*choice.filled, choice.zone)):
         words.append(f"clocks are set back at {back:%Y-%m-%d %H:%M}: charts draw the hour that comes twice in one place")
     return " · ".join(words)
+
+
+def _quoted(name: str) -> str:
+    return f"“{design.plain(name)}”" if "," in name or not name.strip() else design.plain(name)
 
 
 def _local(time: dt.datetime, zone: str) -> dt.datetime:
@@ -330,19 +334,21 @@ def _values(name: str, start: dt.datetime, end: dt.datetime) -> tuple[str, ...]:
 
 
 def joined(values: Iterable[str]) -> str:
-    """Names as one text for the address: commas between them, a backslash before a comma or a backslash of a name, alone for an empty one."""
-    return ",".join(re.sub(r"[\\,]", r"\\\g<0>", value) or "\\" for value in values)
+    """Names as one text for the address: commas between them, a backslash before a comma or a backslash of a name; an empty one is `\\e`."""
+    return ",".join(re.sub(r"[\\,]", r"\\\g<0>", value) or "\\e" for value in values)
 
 
 def parted(text: str, known: Collection[str] = ()) -> list[str]:
     """The different names of `joined`. A comma that bears no backslash may still be of a name that is `known`: links of before, or
     written by hand, have none."""
-    parts = ["" if part == "\\" else re.sub(r"\\([\\,])", r"\1", part) for part in re.findall(r"(?:\\[\\,]|[^,])+", text)]
+    parts = ["" if part == "\\e" else re.sub(r"\\([\\,])", r"\1", part) for part in re.findall(r"(?:\\[\\,]|[^,])+", text)]
+    longest = max((name.count(",") for name in known), default=0) + 1  # an address may hold thousands of commas, a name has few
     found: list[str] = []
-    while parts:
-        most = 1 if parts[0] in known else next((n for n in range(len(parts), 1, -1) if ",".join(parts[:n]) in known), 1)
-        found.append(",".join(parts[:most]))
-        parts = parts[most:]
+    at = 0
+    while at < len(parts):
+        most = 1 if parts[at] in known else next((n for n in range(longest, 1, -1) if ",".join(parts[at : at + n]) in known), 1)
+        found.append(",".join(parts[at : at + most]))
+        at += most
     return list(dict.fromkeys(found))
 
 

@@ -95,7 +95,7 @@ def by_hour(rows: pd.DataFrame, other: pd.DataFrame | None, zone: str) -> None:
 
 
 def outside(choice: data.Choice) -> None:
-    rows = data.ask("outside_sessions", choice).sort_values("rows", ascending=False)
+    rows = data.ask("outside_sessions", choice).sort_values(["rows", "kind", "detail"], ascending=[False, True, True], ignore_index=True)
     with st.container(border=True):
         frame.heading("Outside of every display", "outside", rows, "outside_sessions")
         if rows.empty:

@@ -23,7 +23,7 @@ def body(choice: data.Choice, span: data.Span) -> None:
     frame.panel("Outside of every label", "quality_over_time", chart, rows, "quality_over_time")
     left, right = st.columns(2)
     with left:
-        outside = data.ask("outside_sessions", choice).sort_values("rows", ascending=False)
+        outside = data.ask("outside_sessions", choice).sort_values(["rows", "kind", "detail"], ascending=[False, True, True], ignore_index=True)
         frame.sheet("By kind and action", "outside", outside, "quality_outside")
     with right:
         reasons = data.ask("quarantine_reasons", choice, show_ids=int(data.show_user_ids()))

@@ -205,14 +205,15 @@ def test_every_zone_to_choose_is_one_that_clickhouse_knows_and_agrees_on(served)
     from dashboards import data
 
     client = connect(served[1])
-    moments = [dt.datetime(year, month, 15, 11, 30, tzinfo=dt.UTC) for year in (2001, 2010, 2016, 2026, 2045) for month in (1, 7)]
+    moments = [dt.datetime(year, month, 15, 11, 30, tzinfo=dt.UTC) for year in (2001, 2010, 2016, 2026) for month in (1, 7)]
     stamps = [int(one.timestamp()) for one in moments]
     for zone in sorted(data._known_zones()):
         text = "SELECT arrayMap(one -> toString(toDateTime(one, 'UTC'), {zone:String}), {stamps:Array(UInt32)})"
         found = client.query(text, parameters={"zone": zone, "stamps": stamps}).result_rows[0][0]
         there = zoneinfo.ZoneInfo(zone)
-        data.in_zone(pd.DataFrame({"time": pd.to_datetime(moments, utc=True)}), zone)
         assert list(found) == [f"{one.astimezone(there):%Y-%m-%d %H:%M:%S}" for one in moments], zone
+        shown = data.in_zone(pd.DataFrame({"time": pd.to_datetime(moments, utc=True)}), zone)["time"]
+        assert list(found) == [f"{one:%Y-%m-%d %H:%M:%S}" for one in shown], zone
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -237,9 +238,10 @@ def test_several_channels_in_a_link(served, page):
     for text in ("home\\,feed,toString", "home,feed,toString", "toString,home,feed", "toString,toString,home,feed,"):
         app = page("overview", range="all", channel=text)
         assert tiles(app)["Displays"] == f"{wanted:,}" and app.multiselect[0].value.count("toString") == 1
+    assert "toString, “home,feed”" in words(app)
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a,b", "c"], ["a\\", "b"], ["a\\,b", ","], ["\\"], ["", "a"], [""], [" lead", "\n"], ["ä&=#+%"]])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a,b", "c"], ["a\\", "b"], ["a\\,b", ","], ["\\"], ["\\e", "e"], ["", "a"], [""], [" lead", "\n"], ["ä&=#+%"]])
 def test_names_come_back_from_an_address(names):
     from dashboards import frame as around
 

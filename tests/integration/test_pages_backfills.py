@@ -104,6 +104,20 @@ def test_the_state_moves_with_apply_and_undo(served, page):
     assert code(page(plan=found["plan"])) == [f"glasshouse backfill apply {found['plan']}"]
 
 
+def test_a_plan_of_which_a_file_is_damaged_is_said_and_the_others_are_listed(served, page):
+    _, lake, _, found = served
+    for name in ("report", "plan"):
+        path = store.Folder(lake, found["plan"]).root / f"{name}.json"
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        try:
+            app = page(plan=found["plan"])
+            assert "is damaged" in app.error[0].value and f"glasshouse backfill show {found['plan']}" in app.error[0].value
+            assert table(app, "state", "rows_that_change")["from"].isna().all()
+        finally:
+            path.write_bytes(whole)
+
+
 def test_an_unknown_plan_the_newest_one_and_one_at_work(served, page):
     _, lake, _, found = served
     app = page(plan="nobody")
