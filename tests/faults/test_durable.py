@@ -214,6 +214,7 @@ def test_rows_above_a_torn_first_entry_are_not_taken_away(tmp_path, lost):
     assert first.exists()
 
 
+@pytest.mark.slow
 def test_two_who_make_a_table_at_once_make_one(tmp_path):
     work = """
         import sys
@@ -228,7 +229,10 @@ def test_two_who_make_a_table_at_once_make_one(tmp_path):
                          stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         for number in range(3)
     ]  # fmt: skip
-    ends = [maker.communicate("go\n", 120) for maker in makers]
+    for maker in makers:  # all begin before the first has ended
+        maker.stdin.write("go\n")
+        maker.stdin.flush()
+    ends = [maker.communicate(timeout=120) for maker in makers]
     assert not any(maker.returncode for maker in makers), ends
     lake = Lake(str(tmp_path / "lake"))
     assert lake.read("thing").num_rows == 3 and check(lake).damages == []

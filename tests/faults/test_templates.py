@@ -40,6 +40,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_a_bomb_takes_is_bounded():
     """The worst of the bombs in a process of its own: its memory, with all that Jinja compiles."""
     pytest.importorskip("assets.templates")

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # torch, and loops to compile
+
 WIDTH = {1: 4, 3: 16}  # fields: dim
 
 
