@@ -86,7 +86,7 @@ def make(rows: list[int], count: int, seed: int = SEED) -> Set:
 
 def _effect(keys: np.ndarray, column: int) -> np.ndarray:
     """float32, about normal: what an id of this column adds; the same id adds the same."""
-    mixed = (keys + np.uint64(column) * np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (keys + np.uint64(column * 0x9E3779B97F4A7C15 % 2**64)) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0x94D049BB133111EB)
     parts = [((mixed >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.float32) / 65535 - 0.5 for shift in (16, 32, 48)]
     return 2 * sum(parts)

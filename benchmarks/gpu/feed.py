@@ -53,19 +53,22 @@ def config_of(device: str, batch: int, **changes) -> RankerConfig:
     return load("shared_bottom", **{"device": device, "batch": batch, "min_steps": 1, "checkpoint_s": 0.0, "threads": threads, **changes})
 
 
-def trained(lake: Lake, window: Window, config: RankerConfig) -> dict:
+def trained(lake: Lake, window: Window, config: RankerConfig, start_from: str | None = None) -> dict:
     """One training and evaluation; samples/s of its loop, AUC of heads on the held-out samples."""
-    found = train(lake, None, window, config)
+    found = train(lake, None, window, config, start_from=start_from)
     heads = {name: one["auc"] for name, one in found["heads"].items()}
     return {"samples_per_s": found["samples_per_s"], "seconds": found["seconds"], "steps": found["steps"], "batch": found["batch"], "auc": heads,
-            "evaluated": found["evaluated_samples"], "backend": found["backend"], "sharding": found["sharding"]}  # fmt: skip
+            "evaluated": found["evaluated_samples"], "version": found["version"], "backend": found["backend"], "sharding": found["sharding"]}  # fmt: skip
 
 
 def quality(lake: Lake, window: Window, gpu: bool, batch: int, say: Callable[[str, object], None]) -> dict:
-    """AUC of the same samples and seed on CPU and GPU, and on the CPU of another seed: what chance alone makes of it."""
+    """AUC of the same samples and seed on CPU and GPU; and on the CPU, of another seed (what chance alone makes of it), and of a training that
+    goes on with the version that the GPU made.
+    """
     found = {"cpu": trained(lake, window, config_of("cpu", batch)), "cpu, another seed": trained(lake, window, config_of("cpu", batch, seed=8))}
     if gpu:
         found["gpu"] = trained(lake, window, config_of("cuda", batch))
+        found["cpu, from there on"] = trained(lake, window, config_of("cpu", batch), found["gpu"]["version"])
     for name, one in found.items():
         say(f"{name}, batch {batch}", one)
     return {"runs": found, **agreement(found)} if gpu else {"runs": found}

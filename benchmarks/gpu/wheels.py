@@ -1,6 +1,6 @@
 """A folder of wheels for a machine with a GPU and no network: `make gpu-wheels`.
 
-    .venv/bin/python -m benchmarks.gpu.wheels [--to build/gpu-wheels] [--capability 9.0] [--python 3.12] [--from FOLDER]
+    .venv/bin/python -m benchmarks.gpu.wheels [--to build/gpu-wheels] [--capability 9.0] [--python 3.12] [--from FOLDER] [--stored]
 
 Downloads what `make bench-gpu` needs beside PyTorch and what it brings along (numpy, pandas, pyarrow, numba, scikit-learn are expected on the
 machine), in the versions of .ci/constraints-gpu.txt, and prunes fbgemm-gpu to one GPU architecture: its wheel holds machine code for several, of
@@ -131,10 +131,14 @@ def prune(data: bytearray, architecture: int) -> tuple[int, int]:
     return before, after
 
 
-def prune_wheel(source: Path, target: Path, architecture: int) -> tuple[int, int]:
-    """Write `source` to `target` with its .so files pruned, and RECORD made anew; bytes of GPU code (before, after)."""
+def rewrite(source: Path, target: Path, architecture: int | None = None, stored: bool = False) -> tuple[int, int]:
+    """Write the wheel `source` to `target` with RECORD made anew; bytes of GPU code (before, after).
+
+    architecture: its .so files are pruned to that (90: sm_90); None: they stay. stored: without compression. Raises WheelError.
+    """
     total = [0, 0]
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as new:
+    method = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
         names = [name for name in old.namelist() if not name.endswith("/")]
         record = next(name for name in names if name.endswith(".dist-info/RECORD"))
         lines = []
@@ -142,14 +146,14 @@ def prune_wheel(source: Path, target: Path, architecture: int) -> tuple[int, int
             if name == record:
                 continue
             data = bytearray(old.read(name))
-            if name.endswith(".so"):
+            if architecture is not None and name.endswith(".so"):
                 try:
                     total = [a + b for a, b in zip(total, prune(data, architecture))]
                 except WheelError as error:
                     raise WheelError(f"{source.name}: {name}: {error}") from None
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
             lines.append(f"{name},sha256={digest},{len(data)}")
-            new.writestr(old.getinfo(name), data, zipfile.ZIP_DEFLATED)
+            new.writestr(old.getinfo(name), data, method)
         new.writestr(record, "\n".join([*lines, f"{record},,"]) + "\n")
     return total[0], total[1]
 
@@ -178,6 +182,7 @@ def main() -> int:
     parser.add_argument("--capability", default="9.0", help="of the GPU: 8.0 A100, 9.0 H100 and H200, 10.0 B200")
     parser.add_argument("--python", default="3.12", help="the version on that machine")
     parser.add_argument("--from", dest="given", type=Path, help="a folder that holds wheels already: only prune, download nothing")
+    parser.add_argument("--stored", action="store_true", help="wheels without compression: as a whole they compress much better")
     options = parser.parse_args()
     architecture = int(options.capability.replace(".", ""))
     given = options.given or options.to.with_name(options.to.name + "-whole")
@@ -185,15 +190,13 @@ def main() -> int:
         download(given, options.python)
     options.to.mkdir(parents=True, exist_ok=True)
     for wheel in sorted(given.glob("*.whl")):
-        target = options.to / wheel.name
-        if wheel.name.startswith(PRUNED.replace("-", "_") + "-"):
-            try:
-                before, after = prune_wheel(wheel, target, architecture)
-            except WheelError as error:
-                sys.exit(f"{error}; choose another --capability")
+        pruned = wheel.name.startswith(PRUNED.replace("-", "_") + "-")
+        try:
+            before, after = rewrite(wheel, options.to / wheel.name, architecture if pruned else None, options.stored)
+        except WheelError as error:
+            sys.exit(f"{error}; choose another --capability")
+        if pruned:
             print(f"{wheel.name}: GPU code {before / 1e6:,.0f} MB, for sm_{architecture} {after / 1e6:,.0f} MB")
-        else:
-            target.write_bytes(wheel.read_bytes())
     held = sum(path.stat().st_size for path in options.to.glob("*.whl"))
     print(f"{options.to}: {held / 1e6:,.0f} MB; on the machine: make bench-gpu GPU_WHEELS=FOLDER")
     return 0

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from benchmarks.gpu import wheels
-from benchmarks.gpu.wheels import CUBIN, PTX, WheelError, containers, prune, prune_wheel
+from benchmarks.gpu.wheels import CUBIN, PTX, WheelError, containers, prune, rewrite
 
 
 def entry(kind: int, architecture: int, payload: bytes, header: int = 64) -> bytes:
@@ -83,15 +83,18 @@ def test_a_file_without_gpu_code_stays():
     assert data == whole
 
 
-def test_a_wheel_keeps_its_files_and_has_a_true_record(tmp_path):
+@pytest.mark.parametrize(("architecture", "sizes"), [(90, (96, 48)), (None, (0, 0))])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_wheel_keeps_its_files_and_has_a_true_record(tmp_path, architecture, sizes, stored):
     source, target = tmp_path / "x-1-py3-none-any.whl", tmp_path / "out.whl"
     with zipfile.ZipFile(source, "w") as wheel:
         wheel.writestr("x/a.so", bytes(elf(BOTH)))
         wheel.writestr("x/__init__.py", "pass\n")
         wheel.writestr("x-1.dist-info/RECORD", "stale\n")
-    assert prune_wheel(source, target, 90) == (96, 48)
+    assert rewrite(source, target, architecture, stored) == sizes
     with zipfile.ZipFile(target) as wheel:
         assert wheel.testzip() is None
+        assert (A80 in wheel.read("x/a.so")) == (architecture is None)
         assert wheel.read("x/__init__.py") == b"pass\n"
         for line in wheel.read("x-1.dist-info/RECORD").decode().splitlines():
             name, digest, size = line.split(",")
@@ -107,4 +110,4 @@ def test_a_wheel_that_is_not_understood_is_named(tmp_path):
         wheel.writestr("x/a.so", bytes(elf(BOTH)))
         wheel.writestr("x-1.dist-info/RECORD", "")
     with pytest.raises(WheelError, match=r"x-1-py3-none-any.whl: x/a.so: .* sm_75"):
-        prune_wheel(source, tmp_path / "out.whl", 75)
+        rewrite(source, tmp_path / "out.whl", 75)
