@@ -16,7 +16,7 @@ endif
 # Some machines ask Python to keep no compiled files: every process of a run would then compile the whole project anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo up down notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
+.PHONY: help setup demo up down notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-gpu gpu-wheels bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -87,6 +87,12 @@ bench-fresh: setup  ## AUC against the age of the model, late labels, seconds fr
 
 bench-ranker: setup  ## samples a second of the ranker beside plain PyTorch, and where the time goes
 	@$(BIN)/python -m benchmarks.ranker $(BENCH_ARGS)
+
+bench-gpu: $(if $(GPU_WHEELS),,setup)  ## the ranker and a Criteo-like model on a GPU beside the CPU (5 minutes); without one a small dry run. GPU_WHEELS=FOLDER: on a machine without network
+	@$(if $(GPU_WHEELS),$(PYTHON),$(BIN)/python) -m benchmarks.gpu $(if $(GPU_WHEELS),--wheels $(GPU_WHEELS)) $(BENCH_ARGS)
+
+gpu-wheels: setup  ## the folder of wheels for it, fbgemm-gpu pruned to one GPU architecture (BENCH_ARGS="--capability 9.0")
+	@$(BIN)/python -m benchmarks.gpu.wheels $(BENCH_ARGS)
 
 ladder: setup  ## popularity, regression, trees and the ranker on the same samples, beside the truth
 	@$(BIN)/python -m benchmarks.ladder $(LADDER_ARGS)

@@ -77,6 +77,10 @@ KINDS = {
 
 
 def write_samples(lake: Lake, rows: int) -> None:
+    write_deltalake(lake.path(samples.TABLE), noise(rows), partition_by=["hour"])
+
+
+def noise(rows: int) -> pa.Table:
     """Samples with the columns of `training_samples` and ids as skewed as a feed's; the labels are noise."""
     rng = np.random.default_rng(1)
     seconds = np.sort(rng.integers(0, HOURS * 3600, rows))
@@ -85,7 +89,7 @@ def write_samples(lake: Lake, rows: int) -> None:
     rates = {f"{who}_ctr": rng.beta(2, 18, rows) for who in ("user", "note")}
     labels = {f"label_{head}": clicked * (rng.random(rows) < 0.1).astype(np.int32) for head in HEADS[1:]}
     start, time_type = int(START.timestamp()), pa.timestamp("us", "UTC")
-    table = pa.table(
+    return pa.table(
         {
             "hour": pa.array((start + seconds // 3600 * 3600) * 1_000_000, time_type),
             "session_start": pa.array((start + seconds) * 1_000_000, time_type),
@@ -98,7 +102,6 @@ def write_samples(lake: Lake, rows: int) -> None:
             "dwell_ms": clicked * rng.integers(0, 60_000, rows), **_lists(rng, rows),
         }
     )  # fmt: skip
-    write_deltalake(lake.path(samples.TABLE), table, partition_by=["hour"])
 
 
 def _lists(rng: np.random.Generator, rows: int) -> dict[str, pa.Array]:
@@ -116,8 +119,8 @@ def _lists(rng: np.random.Generator, rows: int) -> dict[str, pa.Array]:
 # --- input alone, and plain PyTorch -----------------------------------------------------------------------------------
 
 
-def input_only(lake: Lake, config: RankerConfig) -> float:
-    where = samples.split(lake, WINDOW, config)
+def input_only(lake: Lake, config: RankerConfig, window: Window = WINDOW) -> float:
+    where = samples.split(lake, window, config)
     schema, _ = samples.fit_schema(where, config)
     started = time.perf_counter()
     for _ in samples.training_batches(where, schema, config):
@@ -165,7 +168,9 @@ def _plain_model(schema, config: RankerConfig, device, sparse: bool, once: bool)
     return model, list(model.embeddings.parameters())
 
 
-def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str, threads: int, once: bool) -> float:
+def plain_pytorch(
+    lake: Lake, config: RankerConfig, sparse: bool, optimizer: str, threads: int, once: bool, window: Window = WINDOW
+) -> float:
     """Samples/s of the plain network, in this process, over at most PLAIN_SECONDS."""
     import torch
 
@@ -175,7 +180,7 @@ def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     device = device_of(config, 0)
-    where = samples.split(lake, WINDOW, config)
+    where = samples.split(lake, window, config)
     schema, _ = samples.fit_schema(where, config)
     model, tables = _plain_model(schema, config, device, sparse, once)
     own = {id(p) for p in tables}
@@ -209,8 +214,8 @@ def plain_pytorch(lake: Lake, config: RankerConfig, sparse: bool, optimizer: str
 # --- TorchRec ---------------------------------------------------------------------------------------------------------
 
 
-def torchrec(lake: Lake, config: RankerConfig) -> float:
-    return train(lake, None, WINDOW, config)["samples_per_s"]
+def torchrec(lake: Lake, config: RankerConfig, window: Window = WINDOW) -> float:
+    return train(lake, None, window, config)["samples_per_s"]
 
 
 class Feed:
@@ -260,18 +265,18 @@ class Feed:
             self.profiler.stop()
 
 
-def from_memory(lake: Lake, config: RankerConfig) -> float:
+def from_memory(lake: Lake, config: RankerConfig, window: Window = WINDOW) -> float:
     """Samples/s of the steps alone, in one process, the input held in memory."""
     feed = Feed(held=True)
     with mock.patch.object(samples, "prefetched", feed):
-        metrics = train(lake, None, WINDOW, config)
+        metrics = train(lake, None, window, config)
     return feed.batches * metrics["batch"] / (feed.last - feed.first)
 
 
 # --- where the time goes ----------------------------------------------------------------------------------------------
 
 
-def shares(lake: Lake, config: RankerConfig) -> dict[str, float]:
+def shares(lake: Lake, config: RankerConfig, window: Window = WINDOW) -> dict[str, float]:
     """Seconds of the training loop of the first process by KINDS, input and rest, under the profiler."""
     from assets.ranking import worker
 
@@ -283,7 +288,7 @@ def shares(lake: Lake, config: RankerConfig) -> dict[str, float]:
 
     # Processes are spawned: they look the function up in this module.
     with mock.patch.object(worker, "run", watched(worker.run)), mock.patch.object(worker, "spawned", profiled):
-        train(lake, None, WINDOW, config, progress=hear)
+        train(lake, None, window, config, progress=hear)
     return found
 
 
@@ -313,22 +318,30 @@ def watched(run: Callable) -> Callable:
         with mock.patch.object(samples, "prefetched", feed):
             run(rank, job, hear)
         if rank == 0:
-            report({"phase": "profile", "seconds": _by_kind(profiler.key_averages(), feed, bool(device))})
+            seconds = {"input": feed.waited, **by_kind(profiler.key_averages(), bool(device)), "loop": feed.last - feed.first}
+            if not device:
+                seconds["rest"] = max(0.0, seconds["loop"] - sum(seconds[kind] for kind in ("input", *KINDS, "dense")))
+            report({"phase": "profile", "seconds": seconds})
             report(last)
 
     return watch
 
 
-def _by_kind(events, feed: Feed, gpu: bool) -> dict[str, float]:
-    """Seconds. On a GPU of its kernels, which run beside the loop; else of operators in the loop, the rest being Python."""
-    found = {"input": feed.waited, **{kind: 0.0 for kind in KINDS}, "dense": 0.0}
+def by_kind(events, gpu: bool) -> dict[str, float]:
+    """Seconds of operators by KINDS and dense, of a profiler's key_averages(). gpu: of the kernels that they launched, which run beside the loop.
+
+    Of a GPU a kernel is an event of its own too, and so is what the GPU sees of a named range: only operators are counted, for they hold
+    what they launched.
+    """
+    from torch.autograd import DeviceType
+
+    found = {**{kind: 0.0 for kind in KINDS}, "dense": 0.0}
     for event in events:
+        if event.device_type != DeviceType.CPU:
+            continue
         own = event.self_device_time_total if gpu else event.self_cpu_time_total
         kind = next((kind for kind, names in KINDS.items() if re.search(names, event.key, re.I)), "dense")
         found[kind] += own / 1e6
-    found["loop"] = feed.last - feed.first
-    if not gpu:
-        found["rest"] = max(0.0, found["loop"] - sum(found[kind] for kind in ("input", *KINDS, "dense")))
     return found
 
 
@@ -345,18 +358,12 @@ def gpu_figures(lake: Lake, config: RankerConfig, samples_per_s: float) -> dict:
     """What a rate means on this GPU: lookups a second, the bytes they move, against what the memory was measured to move."""
     import torch
 
-    per_sample = _lookups(lake, config)
+    from benchmarks.gpu import timing
+
+    per_sample = lookups_per_sample(lake, config)
     # A row is read forward; read and written backward; row-wise Adagrad reads and writes one float more.
     moved = 3 * config.dim * 4 + 8
-    block = torch.empty(2**30, dtype=torch.uint8, device="cuda")
-    other = torch.empty_like(block)
-    other.copy_(block)
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(20):
-        other.copy_(block)
-    torch.cuda.synchronize()
-    bandwidth = 20 * 2 * 2**30 / (time.perf_counter() - started)
+    bandwidth = timing.copy_bytes_per_s(torch.device("cuda"))
     rate = samples_per_s * per_sample
     return {
         "name": torch.cuda.get_device_name(), "lookups_per_sample": per_sample, "lookups_per_s": rate,
@@ -365,9 +372,9 @@ def gpu_figures(lake: Lake, config: RankerConfig, samples_per_s: float) -> dict:
     }  # fmt: skip
 
 
-def _lookups(lake: Lake, config: RankerConfig) -> float:
+def lookups_per_sample(lake: Lake, config: RankerConfig, window: Window = WINDOW) -> float:
     """Rows of embedding tables that a sample reads, in the mean of the first batch."""
-    where = samples.split(lake, WINDOW, config)
+    where = samples.split(lake, window, config)
     schema, _ = samples.fit_schema(where, config)
     batch = next(iter(samples.training_batches(where, schema, config)))
     lists = sum(int((batch.lists[:, i] > 0).sum()) for i in range(batch.lists.shape[1])) / len(batch.ids)

@@ -141,7 +141,7 @@ def read_version(path: Path) -> dict:
     """weights.pt or optimizer.pt of a version; tables that older code kept in other modules under the names they have now."""
     import torch
 
-    found = torch.load(path, weights_only=True)
+    found = torch.load(path, weights_only=True, map_location="cpu")
     return {**found, "rows": _renamed(found["rows"])} if "adam" in found else _renamed(found)
 
 
@@ -159,7 +159,18 @@ def state_of(model, optimizer) -> dict:
     pieces = {name: [(*offsets, weight.detach().cpu().clone(), state.detach().cpu().clone())
                      for offsets, weight, state in parts] for name, parts in _pieces(model).items()}  # fmt: skip
     dense = {name: value.detach().cpu().clone() for name, value in _dense(model).items()}
-    return {"pieces": pieces, "dense": dense, "adam": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    return {"pieces": pieces, "dense": dense, "adam": _on_cpu(optimizer.state_dict()), "rng": torch.get_rng_state()}
+
+
+def _on_cpu(value):
+    """Dicts and lists of tensors, the tensors on the CPU: what a GPU has trained is read where there is none."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return type(value)(_on_cpu(one) for one in value) if isinstance(value, (list, tuple)) else value
 
 
 def put_back(model, optimizer, state: dict) -> None:
@@ -233,7 +244,7 @@ def merge(folder: Path, whole: dict) -> tuple[dict, dict]:
     rows = {name: torch.zeros(len(value)) for name, value in whole.items()}
     state = None
     for path in sorted(folder.glob("rank-*.pt")):
-        part = torch.load(path, weights_only=True)
+        part = torch.load(path, weights_only=True, map_location="cpu")
         if state is None:
             state = part["adam"]
             for name, value in part["dense"].items():

@@ -169,7 +169,7 @@ class Training:
         folder = checkpoint.newest(Path(self.job.folder))
         if folder is not None:
             meta = checkpoint.read_meta(folder)
-            state = torch.load(folder / f"rank-{self.rank}.pt", weights_only=True)
+            state = torch.load(folder / f"rank-{self.rank}.pt", weights_only=True, map_location="cpu")
             checkpoint.put_back(self.model, self.optimizer, state)
             self.step, self.curve, self.before = meta["step"], meta["curve"], meta["seconds"]
             self.summed, self.count = state["summed"].to(self.device), state["count"]
