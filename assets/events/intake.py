@@ -24,6 +24,7 @@ import xxhash
 from polars.exceptions import PanicException
 
 from assets.events import contract, sources
+from assets.events.context import typed
 from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 from assets.events.sources import CONTEXT, TOO_LONG, Block, Layout, SourceError, shown
 from assets.events.values import UTC_US, as_int, as_text, as_time
@@ -32,7 +33,7 @@ from assets.lake import Lake, Moved, Window, Write
 if TYPE_CHECKING:
     from assets.events.mapping import Mapping
 
-NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
+NATIVE_COLUMNS = tuple(field.name for field in contract.EVENT_FIELDS if field.name != "context")
 WHOLE_FILE = 0  # the row number of a quarantined file; lines count from 1
 COMMIT_ROWS = 1_000_000
 COMMIT_BYTES = 256 * 2**20
@@ -211,7 +212,8 @@ def _to_events(
     if reason.is_not_null().any():
         events = events.filter(reason.is_null().gather(events["index"]))
     events = events.with_columns(number=number.gather(events["index"]))
-    events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in EVENT_SCHEMA))
+    events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in contract.EVENT_FIELDS))
+    events = events.hstack(typed(events["context"]))
     return Rows(events, reason, clock, _NO_KEYS if keys is None else keys)
 
 

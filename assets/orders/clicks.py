@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 APP = "planting_actions"
 ONE_HOUR = dt.timedelta(hours=1)
 UTC_US = pl.Datetime("us", "UTC")
-READ = ["user_id", "note_id", "action", "event_time", "event_id", "channel", "context"]
+READ = ["user_id", "note_id", "action", "event_time", "event_id", "channel", "author_id"]
 
 
 def gather(lake: Lake) -> None:
@@ -67,10 +67,15 @@ def _changes(now: Lake, seen: int | None) -> tuple[dict[dt.datetime, list[str]],
 
 
 def _rows(paths: list[str], hour: dt.datetime) -> pa.Table:
-    data = ds.dataset(sorted(paths), schema=pa.schema([EVENTS.schema.field(name) for name in READ]), format="parquet")
-    table = data.to_table(columns=READ, filter=pc.field("action").isin(pa.array(PLANTING)))
-    author = pl.col("context").str.json_path_match("$.author_id").cast(pl.Int64, strict=False)
-    frame = pl.from_arrow(table).with_columns(hour=pl.lit(hour).cast(UTC_US), author_id=author)
+    planting = pc.field("action").isin(pa.array(PLANTING))
+    tables = []
+    for path in sorted(paths):
+        data = ds.dataset(path, format="parquet")
+        if "author_id" in data.schema.names:
+            tables.append(data.to_table(columns=READ, filter=planting))
+        else:  # of an older Glasshouse
+            tables.append(EVENTS.completed(data.to_table(columns=[*READ[:-1], "context"], filter=planting)).select(READ))
+    frame = pl.concat(pl.from_arrow(table) for table in tables).with_columns(hour=pl.lit(hour).cast(UTC_US))
     schema = PLANTING_ACTIONS.schema
     return frame.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
 
