@@ -59,15 +59,24 @@ def complete(lake: Lake, names: Iterable[str], window: Window | None = None) -> 
     return done
 
 
+def old_files(lake: Lake, name: str) -> set[str]:
+    """Data files of a table that lack its made columns, by their paths in Delta's log."""
+    files = lake.files(name)
+    return set(files["path"].filter(_is_old(files, tables()[name])).to_pylist())
+
+
+def _is_old(files: pa.Table, table: Table) -> pa.ChunkedArray | pa.Array:
+    told = f"null_count.{made_columns(table)[0]}"
+    return pc.is_null(files[told]) if told in files.column_names else pa.array([True] * files.num_rows, pa.bool_())
+
+
 def _old_hours(lake: Lake, table: Table, window: Window | None) -> dict[dt.datetime, int]:
     """Rows by hour, of the hours with a file that lacks the columns."""
     files = lake.files(table.name, window)
     if not files.num_rows:
         return {}
-    told = f"null_count.{made_columns(table)[0]}"
-    old = pc.is_null(files[told]) if told in files.column_names else pa.array([True] * files.num_rows)
     hours = files["partition.hour"].cast(TIME).cast(pa.int64())
-    lacking = set(hours.filter(old).to_pylist())
+    lacking = set(hours.filter(_is_old(files, table)).to_pylist())
     rows: dict[dt.datetime, int] = {}
     for hour, count in zip(hours.to_pylist(), files["num_records"].to_pylist(), strict=True):
         if hour in lacking:

@@ -69,7 +69,7 @@ def completed(table: pa.Table) -> pa.Table:
     made = typed(pl.from_arrow(table["context"]))
     table = table.drop_columns([name for name in NAMES if name in table.column_names])
     for field in TYPED_FIELDS:
-        table = table.append_column(field, made[field.name].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(field.type))
+        table = table.append_column(field.name, made[field.name].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(field.type))
     return table
 
 
