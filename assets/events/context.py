@@ -34,6 +34,7 @@ SCHEMA = {field.name: _KINDS[field.type] for field in TYPED_FIELDS}
 NOTHING, TEXT, ESCAPED, NUMBER, INTEGER = 0, 1, 2, 3, 4  # kinds of a value; of an id TEXT and NUMBER are looked at one by one
 GOOD, ONE_BY_ONE = 0, 1  # a context with an escaped key is read by a parser
 _NO_NUMBER = ("NaN", "Infinity", "-Infinity")
+_GUESSES = 16  # names of an object that are looked for where they were in the row before
 _DIGITS = 18  # of an integer that the kernel reads: more may leave int64
 
 
@@ -151,7 +152,7 @@ def _one(value: object, kind: type) -> str | int | None:
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _string_end(data, p, stop):
-    """(position after the closing quote, whether an escape stands in it) of a string whose quote is before p."""
+    """(position after the closing quote, whether an escape stands in it) of a string that begins at p."""
     escaped = False
     while p < stop and data[p] != 34:
         if data[p] == 92:
@@ -163,7 +164,7 @@ def _string_end(data, p, stop):
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _blank(data, p, stop):
-    while p < stop and (data[p] == 32 or data[p] == 9 or data[p] == 10 or data[p] == 13):
+    while p < stop and data[p] <= 32:
         p += 1
     return p
 
@@ -187,25 +188,15 @@ def _is_no_number(data, begin, end):
     return True
 
 
-@numba.njit(cache=True, nogil=True)
-def _key(data, begin, end, names, name_at, guess):
-    """The place of the name that stands in [begin, end), -1 for none; `guess` is tried first."""
-    count = name_at.size - 1
-    for i in range(count):
-        j = guess + i
-        if j >= count:
-            j -= count
-        n0 = name_at[j]
-        if name_at[j + 1] - n0 != end - begin:
-            continue
-        same = True
-        for k in range(end - begin):
-            if names[n0 + k] != data[begin + k]:
-                same = False
-                break
-        if same:
-            return j
-    return -1
+@numba.njit(cache=True, nogil=True, inline="always")
+def _is_name(data, begin, end, names, name_at, j):
+    n0 = name_at[j]
+    if name_at[j + 1] - n0 != end - begin:
+        return False
+    for k in range(end - begin):
+        if names[n0 + k] != data[begin + k]:
+            return False
+    return True
 
 
 @numba.njit(cache=True, nogil=True)
@@ -216,9 +207,11 @@ def _members(data, at, names, name_at, integer, kind, start, end, code):
     without its quotes); where an `integer` column has kind INTEGER, `start` is the number itself. code: int8[n].
     """
     count = name_at.size - 1
+    # The place that the name n of an object had in the row before, -1 for another name: rows of one log look alike.
+    before = np.full(_GUESSES, -1, np.int64)
     for row in range(at.size - 1):
         stop = at[row + 1]
-        guess = 0
+        n = 0
         p = _blank(data, at[row], stop)
         if p >= stop or data[p] != 123:
             continue
@@ -229,7 +222,15 @@ def _members(data, at, names, name_at, integer, kind, start, end, code):
             if escaped:
                 code[row] = ONE_BY_ONE
                 break
-            j = _key(data, k0, p - 1, names, name_at, guess)
+            j = before[n]
+            if j < 0 or not _is_name(data, k0, p - 1, names, name_at, j):
+                j = -1
+                for i in range(count):
+                    if _is_name(data, k0, p - 1, names, name_at, i):
+                        j = i
+                        break
+                before[n] = j
+            n = min(n + 1, _GUESSES - 1)
             a, b, what = p, p, NOTHING
             p = _blank(data, p, stop)
             if p >= stop or data[p] != 58:
@@ -267,17 +268,16 @@ def _members(data, at, names, name_at, integer, kind, start, end, code):
                     what = NUMBER
             if j >= 0:
                 if integer[j] and (what == TEXT or what == NUMBER):
-                    q = a + 1 if data[a] == 45 else a
-                    if 0 < b - q <= _DIGITS:
+                    d = a + 1 if data[a] == 45 else a
+                    if 0 < b - d <= _DIGITS:
                         value = np.int64(0)
-                        while q < b and 48 <= data[q] <= 57:
-                            value = 10 * value + np.int64(data[q]) - 48
-                            q += 1
-                        if q == b:
+                        while d < b and 48 <= data[d] <= 57:
+                            value = 10 * value + np.int64(data[d]) - 48
+                            d += 1
+                        if d == b:
                             what = INTEGER
                             a = -value if data[a] == 45 else value
                 kind[j, row], start[j, row], end[j, row] = what, a, b
-                guess = j + 1 if j + 1 < count else 0
             p = _blank(data, p, stop)
             if p >= stop or data[p] != 44:
                 break
