@@ -19,14 +19,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import xxhash
+from llvmlite import ir
+from numba import types
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
 
 from assets.events import json_lines, values
 from assets.events.contract import TYPED_FIELDS
 
 NAMES = tuple(field.name for field in TYPED_FIELDS)
-_KEYS = [name.encode() for name in NAMES]
-_KEY_BYTES = np.frombuffer(b"".join(_KEYS), np.uint8)
-_KEY_AT = np.cumsum([0, *map(len, _KEYS)]).astype(np.int64)
 _INTEGER = np.array([pa.types.is_int64(field.type) for field in TYPED_FIELDS])
 _KINDS = {pa.string(): pl.String, pa.int64(): pl.Int64}
 SCHEMA = {field.name: _KINDS[field.type] for field in TYPED_FIELDS}
@@ -51,7 +52,7 @@ def typed(contexts: pl.Series) -> pl.DataFrame:
     kind = np.zeros((len(NAMES), rows), np.int8)
     start, end = np.empty((len(NAMES), rows), np.int64), np.empty((len(NAMES), rows), np.int64)
     code = np.zeros(rows, np.int8)
-    _members(data, at, _KEY_BYTES, _KEY_AT, _INTEGER, kind, start, end, code)
+    _members(data, at, _PACKED, _INTEGER, kind, start, end, code)
     columns = {}
     for place, (name, wanted) in enumerate(SCHEMA.items()):
         read = _integers if wanted == pl.Int64 else _texts
@@ -83,7 +84,22 @@ def _bytes(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of all texts and int64[n + 1] of their ends; a null is empty."""
     array = array.cast(pa.large_string())
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(array.buffers()[2] or b"\0", np.uint8), offsets
+    data = np.empty(int(offsets[-1]) + PAD, np.uint8)
+    data[:-PAD] = np.frombuffer(array.buffers()[2] or b"", np.uint8)[: data.size - PAD]
+    data[-PAD:] = 0
+    return data, offsets
+
+
+def _packed(names: tuple[str, ...]) -> np.ndarray:
+    """uint64[w, 5] of names of at most 16 bytes: length; mask and bytes of the first eight; of the next eight."""
+    rows = []
+    for name in (name.encode() for name in names):
+        words = [(b"\xff" * len(part), part) for part in (name[:8], name[8:16])]
+        rows.append([len(name), *(int.from_bytes(one, "little") for word in words for one in word)])
+    return np.array(rows, np.uint64)
+
+
+_PACKED = _packed(NAMES)
 
 
 def _texts(data: np.ndarray, kind: np.ndarray, start: np.ndarray, end: np.ndarray) -> pl.Series:
@@ -150,16 +166,46 @@ def _one(value: object, kind: type) -> str | int | None:
 # --- the kernel ---------------------------------------------------------------------------------------------------
 
 
+# Strings are walked eight bytes at a time, and names compared so: byte by byte it took three times as long (0.42 in place of 0.15 µs a
+# context of a hundred bytes). So the bytes go on for PAD after the last text.
+
+PAD = 16
+_LOW, _QUOTES, _BACKSLASHES = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x2222222222222222), np.uint64(0x5C5C5C5C5C5C5C5C)
+
+
+@intrinsic
+def _eight(typing, data, place):
+    """The eight bytes of a uint8 array from a place on, as one number; there is nothing that looks whether they are there."""
+
+    def code(context, builder, signature, given):
+        first = builder.gep(context.make_array(signature.args[0])(context, builder, given[0]).data, [given[1]])
+        return builder.load(builder.bitcast(first, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(data, place), code
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _zeros(word):
+    """The highest bit of each byte that is 0."""
+    return ~(((word & _LOW) + _LOW) | word | _LOW)
+
+
 @numba.njit(cache=True, nogil=True, inline="always")
 def _string_end(data, p, stop):
     """(position after the closing quote, whether an escape stands in it) of a string that begins at p."""
     escaped = False
-    while p < stop and data[p] != 34:
-        if data[p] == 92:
-            escaped = True
-            p += 1
-        p += 1
-    return p + 1, escaped
+    while p < stop:
+        word = _eight(data, p)
+        found = _zeros(word ^ _QUOTES) | _zeros(word ^ _BACKSLASHES)
+        if not found:
+            p += 8
+            continue
+        p += np.int64(trailing_zeros(found) >> np.uint64(3))
+        if p >= stop or data[p] == 34:
+            break
+        escaped = True
+        p += 2
+    return min(p, stop) + 1, escaped
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -189,24 +235,23 @@ def _is_no_number(data, begin, end):
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _is_name(data, begin, end, names, name_at, j):
-    n0 = name_at[j]
-    if name_at[j + 1] - n0 != end - begin:
-        return False
-    for k in range(end - begin):
-        if names[n0 + k] != data[begin + k]:
-            return False
-    return True
+def _is_name(data, begin, end, names, j):
+    """names: uint64[w, 5] as _packed makes them."""
+    return (
+        np.uint64(end - begin) == names[j, 0]
+        and _eight(data, begin) & names[j, 1] == names[j, 2]
+        and _eight(data, begin + 8) & names[j, 3] == names[j, 4]
+    )
 
 
 @numba.njit(cache=True, nogil=True)
-def _members(data, at, names, name_at, integer, kind, start, end, code):
+def _members(data, at, names, integer, kind, start, end, code):
     """Find the wanted members of objects that are valid JSON; of others, what is found before it shows.
 
-    data, at: bytes, and int64[n + 1] ends of the texts. Written, [w, n]: kind, and start and end of the values (a string
+    data, at: bytes, with PAD more, and int64[n + 1] ends of the texts. names: see _packed. Written, [w, n]: kind, and start and end of the values (a string
     without its quotes); where an `integer` column has kind INTEGER, `start` is the number itself. code: int8[n].
     """
-    count = name_at.size - 1
+    count = names.shape[0]
     # The place that the name n of an object had in the row before, -1 for another name: rows of one log look alike.
     before = np.full(_GUESSES, -1, np.int64)
     for row in range(at.size - 1):
@@ -223,10 +268,10 @@ def _members(data, at, names, name_at, integer, kind, start, end, code):
                 code[row] = ONE_BY_ONE
                 break
             j = before[n]
-            if j < 0 or not _is_name(data, k0, p - 1, names, name_at, j):
+            if j < 0 or not _is_name(data, k0, p - 1, names, j):
                 j = -1
                 for i in range(count):
-                    if _is_name(data, k0, p - 1, names, name_at, i):
+                    if _is_name(data, k0, p - 1, names, i):
                         j = i
                         break
                 before[n] = j
