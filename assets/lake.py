@@ -927,7 +927,7 @@ def _first_line(error: Exception) -> str:
 
 
 # Columns of few values: a dictionary of another one only costs time, as bounds of texts do that nobody skips files by.
-FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by", "device", "topic", "device_id", "app_version")
+FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by", "device", "author_id", "topic", "device_id", "app_version")
 TEXT = (pa.string(), pa.binary())
 
 
