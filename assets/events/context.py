@@ -114,8 +114,20 @@ def _texts(data: np.ndarray, kind: np.ndarray, start: np.ndarray, end: np.ndarra
 
 def _unescaped(spelled: pl.Series) -> pl.Series:
     """Each spelling is read once: a log that escapes its characters has few."""
-    plain = {text: json.loads(f'"{text}"') for text in spelled.unique()}
+    plain = {text: _plain(text) for text in spelled.unique()}
     return spelled.replace_strict(list(plain), pl.Series(list(plain.values()), dtype=pl.String), return_dtype=pl.String)
+
+
+def _plain(spelled: str) -> str | None:
+    try:
+        return _whole_characters(json.loads(f'"{spelled}"'))
+    except ValueError:  # no JSON: of a table that intake has not written
+        return None
+
+
+def _whole_characters(text: str) -> str:
+    """Half a character (an escape \\ud800 to \\udfff alone), as older code let in, is no text in any encoding: a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def _integers(data: np.ndarray, kind: np.ndarray, start: np.ndarray, end: np.ndarray) -> pl.Series:
@@ -159,7 +171,7 @@ class _Number(str):
 def _one(value: object, kind: type) -> str | int | None:
     if not isinstance(value, str) or value in ("", *_NO_NUMBER):
         return None
-    text = str(value)
+    text = _whole_characters(str(value))
     return text if kind == pl.String else _ids(pl.Series([text]), pl.Series([isinstance(value, _Number)]))[0]
 
 

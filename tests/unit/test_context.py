@@ -49,6 +49,7 @@ def test_an_id_is_an_integer_or_the_key_of_a_text():
         ('{"device":"a","device":"b"}', "b"), ('{"device":"a","device":null}', None), ('{"dev\\u0069ce":"x"}', "x"),
         ('{"device":"a","dev\\u0069ce":"x"}', "x"), ('{"dev\\u0069ce":"x","device":"a"}', "a"), ('{"Device":"x"}', None),
         ('\t{ "b" : 1 ,\r\n "device"\t:\t"ios" } ', "ios"), ("{}", None), (None, None), ("", None), ("null", None), ('["device"]', None),
+        ('{"device":"a\\ud83d"}', "a?"), ('{"dev\\u0069ce":"a\\ud83d"}', "a?"), ('{"device":"a\\x"}', None), ('{"device":"a\\', None),
         ("no JSON", None), ('{"device', None), ('{"device":', None), ('{"b":[[', None), ('{"device_id":"d","app":"device"}', None),
     ],
 )  # fmt: skip
