@@ -72,7 +72,7 @@ class Landed:
 
 @dataclass(frozen=True)
 class Rows:
-    """A block after the contract. events: typed, with `number` of the raw row. reason, clock: one row a raw row."""
+    """A block after the contract. events: contract.EVENT_FIELDS, with `number` of the raw row. reason, clock: one row a raw row."""
 
     events: pl.DataFrame
     reason: pl.Series
@@ -144,7 +144,7 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
     id_keys = pl.concat(keys).unique(maintain_order=True)
     check_collisions(id_keys)
     return Intake(
-        events=to_arrow(first, EVENT_SCHEMA),
+        events=events_table(first, EVENT_SCHEMA),
         quarantine=to_arrow(pl.concat(quarantine), schema) if quarantine else schema.empty_table(),
         rows=rows,
         repeats=len(everything) - len(first),
@@ -213,7 +213,6 @@ def _to_events(
         events = events.filter(reason.is_null().gather(events["index"]))
     events = events.with_columns(number=number.gather(events["index"]))
     events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in contract.EVENT_FIELDS))
-    events = events.hstack(typed(events["context"]))
     return Rows(events, reason, clock, _NO_KEYS if keys is None else keys)
 
 
@@ -234,7 +233,13 @@ def _quarantine(source: str, block: Block, reason: pl.Series, broken: pl.Series)
 
 def no_events() -> pl.DataFrame:
     """No rows, in the columns of Rows.events."""
-    return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in EVENT_SCHEMA}})
+    return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in contract.EVENT_FIELDS}})
+
+
+def events_table(events: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Accepted events with what is made of their context, in this schema. Last of all: landing needs none of it, and what is sorted and
+    filtered before has fewer columns."""
+    return to_arrow(events.hstack(typed(events["context"])), schema)
 
 
 def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -533,7 +538,7 @@ def _inside(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
 def _replace(lake: Lake, then: Lake, part: Window, events: pl.DataFrame, quarantine: pl.DataFrame) -> int | None:
     """Replace both tables' rows of the part; the moment that shows them. Raises Moved where it is not as it was `then`."""
     writes = [
-        Write(EVENTS, to_arrow(events, EVENTS.schema), part), Write(QUARANTINE, to_arrow(quarantine, QUARANTINE.schema), part)
+        Write(EVENTS, events_table(events, EVENTS.schema), part), Write(QUARANTINE, to_arrow(quarantine, QUARANTINE.schema), part)
     ]  # fmt: skip
     if lake.log is None:
         for write in writes:

@@ -96,6 +96,7 @@ def test_a_thousand_contexts_of_every_style_are_as_a_plain_reader_has_them():
     dice = random.Random(1)
     contexts = [some_context(dice) for _ in range(1000)]
     assert of(*contexts) == [plain(context) for context in contexts]
+    assert of(*contexts * 60)[-1000:] == [plain(context) for context in contexts], "so many that two threads read them"
 
 
 BASE = {"user_id": 1, "note_id": 2, "action": "impression", "event_time": 1_767_607_200_000_000}
