@@ -72,12 +72,16 @@ class Moved(Exception):
 
 @dataclass(frozen=True)
 class Table:
-    """A table's declaration: its name is the same as asset key, Delta folder, ClickHouse table and metric source."""
+    """A table's declaration: its name is the same as asset key, Delta folder, ClickHouse table and metric source.
+
+    completed: makes the columns that the rows of an older Glasshouse lack; None: they are null there.
+    """
 
     name: str
     schema: pa.Schema
     description: str
     partitioned: bool = True
+    completed: Callable[[pa.Table], pa.Table] | None = field(default=None, compare=False, repr=False)
 
     def empty(self) -> pa.Table:
         return self.schema.empty_table()
@@ -392,13 +396,31 @@ class Lake:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def create(self, table: Table) -> None:
-        """Create a table if it is not there yet. Done before the first write, so that concurrent appends agree."""
+        """Create a table if it is not there yet; one of an older Glasshouse gains the columns that it lacks.
+
+        Done before the first write, so that concurrent appends agree.
+        """
+        if table.name in self._looked_at:
+            return
         if self.log is None:
             if not self.exists(table.name):
                 self._make(table)
+            else:
+                _add_columns(self._open(table.name), table.schema)
+            self._looked_at.add(table.name)
             return
-        if table.name in self.log.named or self._is_made(table.name, self._newest()):
-            return
+        if not self._is_made(table.name, self._newest()):
+            self._create(table)
+        elif _lacking(self.open(table.name), table.schema):
+            self.add_columns(table.name, list(table.schema), by="create")
+        self._looked_at.add(table.name)
+
+    @cached_property
+    def _looked_at(self) -> set[str]:
+        """Tables that are there, with their columns."""
+        return set()
+
+    def _create(self, table: Table) -> None:
         try:
             with self.log.locked():
                 before = self._recovered()  # what a power cut left of the table is out of the way then
@@ -440,13 +462,10 @@ class Lake:
         try:
             with self.log.locked():
                 before = self._recovered()
-                table = self._open(name)
-                there = {field.name for field in table.schema().fields}
-                new = [field for field in fields if field.name not in there]
+                new = _add_columns(self._open(name), fields)
                 if new:
-                    table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
                     self._published(before, by, {name: self._open(name).version()})
-                return [field.name for field in new]
+                return new
         except CommitError as error:
             raise LakeError(str(error)) from error
 
@@ -790,6 +809,18 @@ class Lake:
         return self.version(name)
 
 
+def _lacking(table: DeltaTable, fields: Iterable[pa.Field]) -> list[pa.Field]:
+    there = {field.name for field in table.schema().fields}
+    return [field for field in fields if field.name not in there]
+
+
+def _add_columns(table: DeltaTable, fields: Iterable[pa.Field]) -> list[str]:
+    new = _lacking(table, fields)
+    if new:
+        table.alter.add_columns(list(Schema.from_arrow(pa.schema(new)).fields))
+    return [field.name for field in new]
+
+
 def _check_inside(name: str, data: pa.Table, *windows: Window) -> None:
     if "hour" not in data.column_names:
         raise LakeError(f"`{name}` has no column `hour`; only a time-partitioned table has windows")
@@ -899,7 +930,7 @@ def _first_line(error: Exception) -> str:
 
 
 # Columns of few values: a dictionary of another one only costs time, as bounds of texts do that nobody skips files by.
-FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by")
+FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by", "device", "author_id", "topic", "device_id", "app_version")
 TEXT = (pa.string(), pa.binary())
 
 
@@ -956,6 +987,8 @@ def _with_hour(data: pa.Table, path: str, table: Table) -> pa.Table:
     if table.partitioned:
         hour = dt.datetime.strptime(Path(path).parent.name, HOUR_FOLDER).replace(tzinfo=dt.UTC)
         data = data.append_column("hour", pa.array([hour] * data.num_rows, TIME))
+    if table.completed:
+        data = table.completed(data)
     for name in set(table.schema.names) - set(data.column_names):  # a column that came later
         data = data.append_column(name, pa.nulls(data.num_rows, table.schema.field(name).type))
     return _conform(table, data)

@@ -1,6 +1,6 @@
 """Housekeeping of the lake: small files into few, and what no reader can need any more deleted.
 
-Here: compaction, vacuum, old moments. Not here: the live labeler's own files (it clears them itself, state.py), when this
+Here: compaction, vacuum, old moments; rows of an older Glasshouse are given the columns that came since (upgrade.py). Not here: the live labeler's own files (it clears them itself, state.py), when this
 runs (dagster_project/schedules.py).
 
 A reader that pinned a moment less than `keep` ago finds every file of it: files are deleted that long after they left the
@@ -18,9 +18,9 @@ from collections.abc import Callable
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from assets import followers
+from assets import followers, upgrade
 from assets.backfill.store import forget
-from assets.lake import EPOCH, TIME, Lake
+from assets.lake import EPOCH, TIME, Lake, LakeError
 
 KEEP = dt.timedelta(days=7)
 FLOOR = dt.timedelta(hours=1)  # what no version names is kept so long in any case: a writer at work has staged it
@@ -58,6 +58,7 @@ def tidy(
 def _tidy_table(lake: Lake, name: str, keep: dt.timedelta, open_hours: int) -> dict[str, int]:
     counts = Counter(files_before=_files(lake, name), hours_compacted=0, files_deleted=0)
     try:
+        upgrade.complete(lake, [name])  # before it is compacted: afterwards old rows could not be told from new ones
         for hour in _worn_hours(lake, name, open_hours):
             # Not under the lake's lock, since it may take long: a live commit in between is the newer version then, and the
             # moment published below, or that commit's own, names both.
@@ -73,7 +74,7 @@ def _tidy_table(lake: Lake, name: str, keep: dt.timedelta, open_hours: int) -> d
                 retention_hours=math.ceil(age / dt.timedelta(hours=1)), dry_run=False, enforce_retention_duration=False, full=every
             )
             counts["files_deleted"] += len(gone)
-    except DeltaError as error:  # CommitFailedError: somebody replaced those files just now
+    except (DeltaError, LakeError) as error:  # somebody replaced those files just now
         counts["skipped"] = 1
         counts["why"] = str(error)[:200]
     counts["files_after"] = _files(lake, name)

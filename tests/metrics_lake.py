@@ -105,7 +105,9 @@ def _masked(values, keep) -> pa.Array:
 def _rows(table: Table, time, columns) -> pa.Table:
     hour = time // 3_600_000_000 * 3_600_000_000
     arrays = {"hour": pa.array(hour), **{name: _array(values) for name, values in columns.items()}}
-    return pa.table([arrays[field.name].cast(field.type) for field in table.schema], schema=table.schema)
+    made = [field for field in table.schema if field.name in arrays]  # the typed columns are made of the context
+    rows = pa.table([arrays[field.name].cast(field.type) for field in made], schema=pa.schema(made))
+    return (table.completed(rows) if table.completed else rows).select(table.schema.names).cast(table.schema)
 
 
 def _array(values) -> pa.Array:

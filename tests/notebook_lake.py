@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
+from assets.events.context import retyped
 from assets.events.contract import EVENT_SCHEMA, EVENTS, QUARANTINE
 from assets.lake import Lake, Window
 
@@ -48,7 +49,7 @@ def events(readers: int = 400, seed: int = 7) -> pa.Table:
                     if rnd.random() < 0.3:
                         add(user, note, "like", clicked + 9)
                     add(user, note, "view_end", clicked + 20, dwell_ms=rnd.randrange(500, 40_000))
-    return pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
+    return retyped(pa.Table.from_pylist(rows, schema=EVENT_SCHEMA))
 
 
 def fill(lake: Lake) -> None:

@@ -5,6 +5,7 @@ import json
 
 import pyarrow as pa
 
+from assets.events.context import retyped
 from assets.events.contract import EVENTS
 from assets.lake import EPOCH
 from assets.orders.rules import load_rules
@@ -75,7 +76,7 @@ def click(event_id, minute, user=1, note=5, action="click", channel="search"):
 
 
 def events(clicks):
-    return pa.Table.from_pylist(list(clicks), EVENTS.schema)
+    return retyped(pa.Table.from_pylist(list(clicks), EVENTS.schema))
 
 
 def expected(orders, clicks, planted, rules=RULES):

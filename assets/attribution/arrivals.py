@@ -160,7 +160,7 @@ def read_landing(
             break
         stamps[name] = _stamp(told)
     return Input(
-        events=intake.to_arrow(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
+        events=intake.events_table(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
         quarantine=_frame_table(found.quarantine, QUARANTINE),
         raw=_frame_table(found.raws, RAW_EVENTS),
         sources=pa.Table.from_pylist(found.records, SOURCES.schema),

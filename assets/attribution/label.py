@@ -47,7 +47,8 @@ from assets.attribution.tables import (
     ORPHAN_ACTIONS,
     SHORT_CLICKS,
 )
-from assets.events.contract import EARLIEST, EVENT_SCHEMA, EVENTS, LATEST, TIME
+from assets.events.context import typed
+from assets.events.contract import EARLIEST, EVENT_SCHEMA, EVENTS, LATEST, TIME, TYPED_FIELDS
 from assets.hours import near, split
 from assets.lake import Lake, Moved, Table, Window, Write
 
@@ -60,7 +61,9 @@ SLICE_ROWS = 2_000_000  # events in memory at once, about
 COMMIT_ROWS = 4_000_000  # labels staged before they are committed
 SETTLE_TRIES = 5  # of a commit beside which late events arrive
 WRITERS = 2
+TYPED = [field.name for field in TYPED_FIELDS]
 READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
+UNTYPED = [name for name in READ if name not in TYPED]
 STRINGS = ["event_id", *CONTEXT_NAMES]
 TOP_REASONS = 20
 ONE_HOUR = dt.timedelta(hours=1)
@@ -376,16 +379,23 @@ class WindowRun:
         if self.lake.log is None:  # not a local folder
             inside = (pc.field("hour") >= pa.scalar(hours.start, TIME)) & (pc.field("hour") < pa.scalar(hours.end, TIME))
             inside &= (pc.field("event_time") >= pa.scalar(start, TIME)) & (pc.field("event_time") < pa.scalar(end, TIME))
-            return pl.from_arrow(self.events.to_table(columns=READ, filter=inside))
+            return _typed(pl.from_arrow(self.events.to_table(columns=UNTYPED, filter=inside)))
         # polars decodes texts into what the fold's rows are gathered from, in half of the time that Arrow and a conversion take.
-        whole, cut = [], []
-        for file in self.files:
-            if hours.start <= file.hour < hours.end and file.first < end and file.last >= start:
-                (whole if start <= file.first and file.last < end else cut).append(file.path)
+        near = [file for file in self.files if hours.start <= file.hour < hours.end and file.first < end and file.last >= start]
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
-        self.lake.check_files(EVENTS.name, [*whole, *cut])
-        parts = [_scanned(whole), _scanned(cut).filter(inside)]
-        return pl.concat([part.select(READ) for part in parts]).collect()
+        self.lake.check_files(EVENTS.name, [file.path for file in near])
+
+        def read(columns: list[str], typed: bool) -> pl.DataFrame:
+            files = [file for file in near if file.typed == typed]
+            whole = [file.path for file in files if start <= file.first and file.last < end]
+            cut = [file.path for file in files if file.path not in set(whole)]
+            parts = [_scanned(whole), _scanned(cut).filter(inside)]
+            return pl.concat([part.select(columns) for part in parts]).collect()
+
+        found = read(READ, typed=True)
+        if all(file.typed for file in near):
+            return found
+        return pl.concat([found, _typed(read(UNTYPED, typed=False))])
 
     def _on_time(self, events: pl.DataFrame, hours: Window) -> pl.DataFrame:
         """Without the late events that this run leaves out."""
@@ -474,7 +484,8 @@ class WindowRun:
 
     def _settled(self, late_in: Any) -> list[dict]:
         """What `late_events` is to hold without those that were used, staged; nothing where none was."""
-        late = late_in.read(LATE_EVENTS.name, self.late_window)
+        names = [name for name in LATE_EVENTS.schema.names if name not in TYPED]
+        late = LATE_EVENTS.completed(late_in.read(LATE_EVENTS.name, self.late_window, names))
         kept = late.filter(pc.invert(pc.is_in(late["event_id"], pa.array(sorted(self.late_used), pa.string()))))
         self.counts["late_used"] = late.num_rows - kept.num_rows
         self.counts["late_kept"] = _inside(kept, self.window).num_rows
@@ -490,7 +501,7 @@ class WindowRun:
 
     def _reaching(self, labels: Any, table: Table, moment: dt.datetime) -> pa.Table:
         """The table's sessions that start before `moment` (a full hour) and end after it."""
-        names = ["user_id", "note_id", "session_start", "session_end", *CONTEXT_NAMES]
+        names = ["user_id", "note_id", "session_start", "session_end", *(name for name in CONTEXT_NAMES if name not in TYPED)]
         there = [name for name in names if name in table.schema.names]
         rows = labels.read(table.name, Window(moment - self.margin, moment), there)
         length = pc.subtract(_int(rows["session_end"]), _int(rows["session_start"]))
@@ -499,7 +510,7 @@ class WindowRun:
         ))  # fmt: skip
         for name in names[len(there) :]:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, IMPRESSION_SESSIONS.schema.field(name).type))
-        return rows
+        return IMPRESSION_SESSIONS.completed(rows)
 
 
 def _tables(labels: Labels) -> tuple[pa.Table, ...]:
@@ -534,12 +545,13 @@ def _rows_by_hour(lake: Lake, version: int) -> dict[dt.datetime, int]:
 
 @dataclass(frozen=True)
 class _File:
-    """A data file of events: where it is, its hour, first and last event_time."""
+    """A data file of events: where it is, its hour, first and last event_time. typed: it has the columns of TYPED_FIELDS."""
 
     path: str
     hour: dt.datetime
     first: dt.datetime
     last: dt.datetime
+    typed: bool
 
 
 def _files(lake: Lake, version: int) -> list[_File]:
@@ -550,8 +562,14 @@ def _files(lake: Lake, version: int) -> list[_File]:
         # Without bounds in the log a file is read and filtered; Spark writes them in whole milliseconds, cut off.
         first, last = row.get("min.event_time") or hour - ONE_HOUR, row.get("max.event_time") or hour + 2 * ONE_HOUR
         path = str(Path(lake.path(EVENTS.name), unquote(row["path"])))
-        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS))
+        typed = row.get(f"null_count.{TYPED[0]}") is not None
+        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS, typed))
     return files
+
+
+def _typed(events: pl.DataFrame) -> pl.DataFrame:
+    """Events of an older Glasshouse, columns UNTYPED, with all of READ."""
+    return events.hstack(typed(events["context"])).select(READ)
 
 
 def _scanned(paths: list[str]) -> pl.LazyFrame:

@@ -41,6 +41,7 @@ import pyarrow as pa
 from assets import durable
 from assets.attribution.fold import CLICK_COLUMNS, IMPRESSION_COLUMNS, NONE, SINCE_COLUMNS, Columns
 from assets.attribution.memory import Maps, trailer
+from assets.events.contract import EVENTS
 from assets.events.landing import Stamp
 from assets.lake import Lake
 
@@ -403,9 +404,10 @@ class Store:
     def segment(self, batch: int, check: bool = True) -> pa.Table:
         """A segment, mapped into memory: only the pages that are looked at are read, all of them if check.
 
-        Raises LiveError where it is gone, or (check) not what was written.
+        That of an older Glasshouse is given the columns that it lacks. Raises LiveError where it is gone, or (check) not
+        what was written.
         """
-        return self._open(f"segments/{batch:012d}.arrow", check)
+        return EVENTS.completed(self._open(f"segments/{batch:012d}.arrow", check))
 
     def write_snapshot(self, batch: int, snapshot: Snapshot) -> None:
         """Write as a folder: first beside, then renamed into place."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from assets.attribution.rules import LABELS as FLAGS
-from assets.events.contract import EVENTS, TIME
+from assets.events.contract import EVENTS, TIME, TYPED_FIELDS
 from assets.lake import HOUR, Table
 
 KEY = [pa.field("user_id", pa.int64()), pa.field("note_id", pa.int64())]
@@ -19,6 +19,7 @@ CONTEXT = [
     pa.field("channel", pa.string()),
     pa.field("position", pa.int32()),
     pa.field("context", pa.string()),
+    *TYPED_FIELDS,
 ]
 
 IMPRESSION_SESSIONS = Table(
@@ -29,6 +30,7 @@ IMPRESSION_SESSIONS = Table(
     ),
     "One row a display window [session_start, session_end): was it clicked, and what happened without a click. "
     "Samples of the click model. Hour of session_start.",
+    completed=EVENTS.completed,
 )  # fmt: skip
 
 CLICK_SESSIONS = Table(
@@ -39,6 +41,7 @@ CLICK_SESSIONS = Table(
     ),
     "One row a click window: what the reader did after the click. Samples of the engagement models. "
     "Hour of session_start.",
+    completed=EVENTS.completed,
 )  # fmt: skip
 
 ORPHAN_ACTIONS = Table(
@@ -51,6 +54,7 @@ LATE_EVENTS = Table(
     "late_events",
     EVENTS.schema,
     "Accepted events that arrived behind the watermark and are in no session until their hour is recomputed.",
+    completed=EVENTS.completed,
 )
 
 SHORT_CLICKS = Table(

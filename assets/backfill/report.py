@@ -180,7 +180,9 @@ def _read(lake: Lake, name: str, hour: dt.datetime, start: dt.datetime, end: dt.
     if end - start < ONE_HOUR:
         time = pc.field("event_time" if name == ORPHAN_ACTIONS.name else "session_start")
         inside &= (time >= pa.scalar(start, TIME)) & (time < pa.scalar(end, TIME))
-    return pl.from_arrow(lake.dataset(name).to_table(filter=inside))
+    data = lake.dataset(name)
+    names = [one for one in data.schema.names if one not in files.TYPED]
+    return pl.from_arrow(data.to_table(columns=names, filter=inside))
 
 
 def _differences(name: str, old: pl.DataFrame | None, new: pl.DataFrame | None) -> dict[str, pl.DataFrame]:

@@ -316,6 +316,9 @@ def _show_again(lake: Lake, clickhouse: Client, then: dict[str, int], swap: Wind
     numbers = {dt.datetime.fromisoformat(hour): load for hour, load in then.items()}
     if set(numbers) != set(swap.hours):
         return False
+    loader.prepare(lake, clickhouse)
+    if loads.outdated(clickhouse) & set(numbers.values()):
+        return False
     with loads.alone(lake):
         now = loader.latest(lake)
         for table in PARTS[FEED]:

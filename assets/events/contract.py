@@ -1,7 +1,7 @@
 """The contract of an event, written once: columns, actions, ranges, and the tables that intake fills.
 
 Here: what an event is, and the check of typed rows against it. Not here: how a file becomes typed rows (sources.py,
-values.py, mapping.py), where they are written (intake.py). Tests and docs/contract.md read this module.
+values.py, mapping.py), how a context becomes columns (context.py), where they are written (intake.py). Tests and docs/contract.md read this module.
 """
 
 from __future__ import annotations
@@ -51,11 +51,28 @@ EVENT_FIELDS = (
     ),
 )
 
-EVENT_SCHEMA = pa.schema(EVENT_FIELDS)
+# What boards and SQL jobs read of the context: a log names them as further columns, intake makes them (context.py).
+TYPED_FIELDS = (
+    _field("device", pa.string(), "of the context: what it was displayed on, ios or android say"),
+    _field("author_id", pa.int64(), "of the context: who wrote the note; a text that is no int64 as its key"),
+    _field("topic", pa.string(), "of the context: what the note is about"),
+    _field("device_id", pa.string(), "of the context: which phone or tablet"),
+    _field("app_version", pa.string(), "of the context: the version of the app"),
+)
+
+EVENT_SCHEMA = pa.schema([*EVENT_FIELDS, *TYPED_FIELDS])
+
+
+def _completed(rows: pa.Table) -> pa.Table:
+    from assets.events import context  # numba's kernels: not for who only asks what an event is
+
+    return context.completed(rows)
+
 
 EVENTS = Table(
-    "events", pa.schema([HOUR, *EVENT_FIELDS]), "Good events, typed, one row an event_id; hour of event_time."
-)
+    "events", pa.schema([HOUR, *EVENT_SCHEMA]), "Good events, typed, one row an event_id; hour of event_time.",
+    completed=_completed,
+)  # fmt: skip
 
 RAW_EVENTS = Table(
     "raw_events",

@@ -25,6 +25,7 @@ import xxhash
 from polars.exceptions import PanicException
 
 from assets.events import contract, landing, sources
+from assets.events.context import typed
 from assets.events.contract import EVENT_SCHEMA, EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 from assets.events.sources import CONTEXT, TOO_LONG, Block, Layout, SourceError, shown
 from assets.events.values import UTC_US, as_int, as_text, as_time
@@ -33,7 +34,7 @@ from assets.lake import Lake, Moved, Window, Write
 if TYPE_CHECKING:
     from assets.events.mapping import Mapping
 
-NATIVE_COLUMNS = tuple(name for name in EVENT_SCHEMA.names if name != "context")
+NATIVE_COLUMNS = tuple(field.name for field in contract.EVENT_FIELDS if field.name != "context")
 WHOLE_FILE = 0  # the row number of a quarantined file; lines count from 1
 COMMIT_ROWS = 1_000_000
 COMMIT_BYTES = 256 * 2**20
@@ -79,7 +80,7 @@ class Landed:
 
 @dataclass(frozen=True)
 class Rows:
-    """A block after the contract. events: typed, with `number` of the raw row. reason, clock: one row a raw row."""
+    """A block after the contract. events: contract.EVENT_FIELDS, with `number` of the raw row. reason, clock: one row a raw row."""
 
     events: pl.DataFrame
     reason: pl.Series
@@ -152,7 +153,7 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
     id_keys = pl.concat(keys).unique(maintain_order=True)
     check_collisions(id_keys)
     return Intake(
-        events=to_arrow(first, EVENT_SCHEMA),
+        events=events_table(first, EVENT_SCHEMA),
         quarantine=to_arrow(pl.concat(quarantine), schema) if quarantine else schema.empty_table(),
         rows=rows,
         repeats=len(everything) - len(first),
@@ -221,7 +222,7 @@ def _to_events(
     if reason.is_not_null().any():
         events = events.filter(reason.is_null().gather(events["index"]))
     events = events.with_columns(number=number.gather(events["index"]))
-    events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in EVENT_SCHEMA))
+    events = events.select("number", *(pl.col(f.name).cast(_POLARS[f.type]) for f in contract.EVENT_FIELDS))
     return Rows(events, reason, clock, _NO_KEYS if keys is None else keys)
 
 
@@ -242,7 +243,13 @@ def _quarantine(source: str, block: Block, reason: pl.Series, broken: pl.Series)
 
 def no_events() -> pl.DataFrame:
     """No rows, in the columns of Rows.events."""
-    return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in EVENT_SCHEMA}})
+    return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in contract.EVENT_FIELDS}})
+
+
+def events_table(events: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Accepted events with what is made of their context, in this schema. Last of all: landing needs none of it, and what is sorted and
+    filtered before has fewer columns."""
+    return to_arrow(events.hstack(typed(events["context"])), schema)
 
 
 def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -656,7 +663,7 @@ def _inside(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
 def _replace(lake: Lake, then: Lake, part: Window, events: pl.DataFrame, quarantine: pl.DataFrame) -> int | None:
     """Replace both tables' rows of the part; the moment that shows them. Raises Moved where it is not as it was `then`."""
     writes = [
-        Write(EVENTS, to_arrow(events, EVENTS.schema), part), Write(QUARANTINE, to_arrow(quarantine, QUARANTINE.schema), part)
+        Write(EVENTS, events_table(events, EVENTS.schema), part), Write(QUARANTINE, to_arrow(quarantine, QUARANTINE.schema), part)
     ]  # fmt: skip
     if lake.log is None:
         for write in writes:

@@ -18,8 +18,10 @@ import polars as pl
 import pyarrow as pa
 
 from assets.events import scan
+from assets.events.contract import TYPED_FIELDS
 
 CONTEXT = "_context"
+TYPED = {field.name for field in TYPED_FIELDS}
 
 REASONS = {
     scan.NOT_OBJECT: "line: not a JSON object",
@@ -189,7 +191,8 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
             found.pop(key, None)  # the kernel has it, and it is the later one
     if (inner := _object_in(further.get("context"))) is not None:
         del further["context"]
-        further = inner | further
+        # The typed columns of such an export are what its context says, or null.
+        further = inner | {key: value for key, value in further.items() if key not in TYPED or not (value == "null" or key in inner)}
     return found, as_object(further), repeats
 
 

@@ -23,7 +23,7 @@ import xxhash
 
 from assets.attribution.rules import parse_duration
 from assets.events import values
-from assets.events.contract import ACTIONS, EVENT_SCHEMA
+from assets.events.contract import ACTIONS, EVENT_FIELDS
 from assets.events.json_lines import elements, spans
 from assets.events.json_lines import read as read_objects
 from assets.events.scan import NESTED, NOT_FINITE
@@ -166,7 +166,7 @@ class Mapping:
         keys = pl.concat([_key_rows("user", self.user, user_key, user_text), _key_rows("note", self.item, *item)])
         clock = base.select("event_time", "ingest_time")
         events = events.with_columns(ingest_time=pl.coalesce("ingest_time", "event_time"))
-        return events.select("index", *EVENT_SCHEMA.names), reason, clock, keys
+        return events.select("index", *(field.name for field in EVENT_FIELDS)), reason, clock, keys
 
     def _base(self, columns: pl.DataFrame, odd: Odd) -> tuple[pl.DataFrame, list[pl.Series]]:
         """What all events of a row share, and the reasons of what could not be read."""

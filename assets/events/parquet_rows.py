@@ -97,6 +97,8 @@ class Rows:
     def further(self, wanted: tuple[str, ...]) -> pl.Series | None:
         """The columns beyond the wanted ones as one JSON object a row; None where there are none. Of usual rows."""
         more = {name: values for name, values in self.series.items() if name not in wanted}
+        if "context" in more and more.keys() >= json_lines.TYPED:  # an export of our own tables: its context says the same
+            more = {name: values for name, values in more.items() if name not in json_lines.TYPED}
         if not more:
             return None
         frame = pl.DataFrame(more)

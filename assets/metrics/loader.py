@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets import upgrade
 from assets.counts import written
 from assets.events.contract import TIME
 from assets.lake import EPOCH, Lake, LakeError, Table, Window, windows
@@ -66,6 +67,7 @@ def load_window(
     reason: kept in `loads`. part: which tables, see schema.PARTS. Raises LoadError where ClickHouse does not hold what was sent; then nothing has changed.
     """
     prepare(lake, client)
+    upgrade.complete(lake, [table.name for table in PARTS[part]], window)
     number = loads.fresh_number()
     try:
         then = latest(lake)
@@ -90,10 +92,11 @@ def load_window(
 
 
 def load_missing(lake: Lake, client: Client, part: str = FEED) -> list[dt.datetime]:
-    """Load the hours that Delta has and ClickHouse has never held: a new server, an older lake. Returns them."""
+    """Load the hours that Delta has and ClickHouse has never held, or as an older Glasshouse loaded them. Returns them."""
     prepare(lake, client)
-    now, known = latest(lake), loads.visible(client, part)
-    missing = {hour for table in PARTS[part] if now.exists(table.name) for hour in now.hours(table.name)} - known.keys()
+    now, known, old = latest(lake), loads.visible(client, part), loads.outdated(client, part)
+    known = {hour for hour, one in known.items() if one.load not in old}
+    missing = {hour for table in PARTS[part] if now.exists(table.name) for hour in now.hours(table.name)} - known
     for window in windows(missing):
         load_window(lake, client, window, reason="missing", part=part)
     return sorted(missing)

@@ -130,6 +130,13 @@ def _delete(client: Client, table: str, held: list[tuple[dt.datetime, int]], min
         client.command(f"DELETE FROM {table} WHERE {mine} AND (toUnixTimestamp(hour), load) IN ({pairs})")
 
 
+def outdated(client: Client, part: str = FEED) -> set[int]:
+    """Loads of a part from before its tables had their typed columns: what they hold is loaded again (20_typed.sql)."""
+    if part != FEED:
+        return set()
+    return {load for (load,) in client.query("SELECT DISTINCT load FROM outdated_loads").result_rows}
+
+
 @contextmanager
 def alone(lake: Lake) -> Iterator[None]:
     """Change what is visible alone: a window's load and the live labeler's batches must know of each other.

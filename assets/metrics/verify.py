@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from assets import upgrade
 from assets.lake import Lake, Table, Window
 from assets.metrics import loader, loads
 from assets.metrics.loads import utc
@@ -76,6 +77,7 @@ def verify_window(
         if oldest >= window.end:
             return []
         window = Window(max(oldest, window.start), window.end)
+    upgrade.complete(lake, [table.name for table in PARTS[part]], window)
     found = list(_differences(loader.latest(lake), client, window, part))
     if not found:
         return []
@@ -100,7 +102,7 @@ def _differences(lake: Lake, client: Client, window: Window, part: str) -> Itera
     for table in PARTS[part]:
         version = lake.version(table.name) if lake.exists(table.name) else None
         for hours, rows in loader.slices(lake, table, window, version):
-            yield from _compare(table.name, _checksums(_frame(rows)), _checksums(_frame(_fetch(client, table, hours))))
+            yield from _compare(table.name, _checksums(_mirrored(_frame(rows))), _checksums(_frame(_fetch(client, table, hours))))
             for name in fed_by(table.name)[1:]:
                 ours, theirs = _expected(name, rows), _aggregate(client, name, hours)
                 yield from _compare(name, _checksums(ours), _checksums(theirs))
@@ -127,6 +129,13 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     import polars as pl
 
     return pl.from_arrow(rows)
+
+
+def _mirrored(rows: pl.DataFrame) -> pl.DataFrame:
+    """Delta's rows as ClickHouse has them: the filters of the pages take `none` for no device."""
+    import polars as pl
+
+    return rows.with_columns(pl.col("device").fill_null("none")) if "device" in rows.columns else rows
 
 
 def _fetch(client: Client, table: Table, part: Window) -> pa.Table:
@@ -211,10 +220,7 @@ def _with_dimensions(frame: pl.DataFrame) -> pl.DataFrame:
     band = pl.when(position.is_null()).then(pl.lit("none"))
     for label, below in bands:
         band = band.when(position < below).then(pl.lit(label))
-    device = pl.col("context").str.json_path_match("$.device").fill_null("none").replace("", "none")
-    return frame.with_columns(
-        channel=pl.col("channel").fill_null("none"), device=device, band=band.otherwise(pl.lit("10+"))
-    )
+    return _mirrored(frame).with_columns(channel=pl.col("channel").fill_null("none"), band=band.otherwise(pl.lit("10+")))
 
 
 def _grains(name: str, frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake.exceptions import DeltaError
 
+from assets import upgrade
 from assets.events.contract import EVENTS, TIME
 from assets.lake import Lake, LakeError, Step, Write
 from assets.orders.rules import PLANTING, OrderRules
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 APP = "planting_actions"
 ONE_HOUR = dt.timedelta(hours=1)
 UTC_US = pl.Datetime("us", "UTC")
-READ = ["user_id", "note_id", "action", "event_time", "event_id", "channel", "context"]
+READ = ["user_id", "note_id", "action", "event_time", "event_id", "channel", "author_id"]
 
 
 def gather(lake: Lake) -> None:
@@ -43,9 +44,10 @@ def gather(lake: Lake) -> None:
         return
     added, gone = _changes(now, seen)
     replaced = [[hour.isoformat(), (hour + ONE_HOUR).isoformat()] for hour in sorted(gone)]
+    old = {f"{now.path(EVENTS.name)}/{unquote(path)}" for path in upgrade.old_files(now, EVENTS.name)}
     step: Step = {"table": PLANTING_ACTIONS.name, "window": replaced, "adds": []}
     for hour, paths in sorted(added.items()):
-        step["adds"] += lake.stage(Write(PLANTING_ACTIONS, _rows(paths, hour)))["adds"]
+        step["adds"] += lake.stage(Write(PLANTING_ACTIONS, _rows(paths, hour, old)))["adds"]
     lake.commit([step], by=APP, app=(APP, version), of_table=True)
 
 
@@ -66,13 +68,23 @@ def _changes(now: Lake, seen: int | None) -> tuple[dict[dt.datetime, list[str]],
     return added, gone
 
 
-def _rows(paths: list[str], hour: dt.datetime) -> pa.Table:
-    data = ds.dataset(sorted(paths), schema=pa.schema([EVENTS.schema.field(name) for name in READ]), format="parquet")
-    table = data.to_table(columns=READ, filter=pc.field("action").isin(pa.array(PLANTING)))
-    author = pl.col("context").str.json_path_match("$.author_id").cast(pl.Int64, strict=False)
-    frame = pl.from_arrow(table).with_columns(hour=pl.lit(hour).cast(UTC_US), author_id=author)
+def _rows(paths: list[str], hour: dt.datetime, old: set[str]) -> pa.Table:
+    """The rows of files of one hour. old: files of an older Glasshouse, which have the author in the context alone."""
+    tables = [_planting([path for path in paths if path not in old], READ)]
+    if any(path in old for path in paths):
+        rows = _planting([path for path in paths if path in old], [*READ[:-1], "context"])
+        tables.append(EVENTS.completed(rows).select(READ))
+    frame = pl.concat(pl.from_arrow(table) for table in tables).with_columns(hour=pl.lit(hour).cast(UTC_US))
     schema = PLANTING_ACTIONS.schema
     return frame.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema)
+
+
+def _planting(paths: list[str], names: list[str]) -> pa.Table:
+    schema = pa.schema([EVENTS.schema.field(name) for name in names])
+    if not paths:
+        return schema.empty_table()
+    data = ds.dataset(sorted(paths), schema=schema, format="parquet")
+    return data.to_table(columns=names, filter=pc.field("action").isin(pa.array(PLANTING)))
 
 
 def files_of(table: DeltaTable) -> dict[str, dt.datetime]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.attribution.rules import Rules
+from assets.events.context import typed
 from assets.lake import Lake, Window
 
 HOUR_US = 3_600_000_000
@@ -113,8 +114,7 @@ def _as_events(rows: pl.DataFrame) -> _Events:
     happened = rows["event_time"].to_physical().to_numpy()
     received = rows["ingest_time"].fill_null(rows["event_time"]).to_physical().to_numpy()
     known = np.maximum(happened, received)
-    topic = rows["context"].str.json_path_match("$.topic")
-    author = rows["context"].str.json_path_match("$.author_id").cast(pl.Int64, strict=False)
+    topic, author = typed(rows["context"]).select("topic", "author_id")  # of the context, whatever the columns say
     return _Events(
         known=known // HOUR_US,
         happened=happened // HOUR_US,

@@ -27,7 +27,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
-from assets import definitions, templates
+from assets import definitions, templates, upgrade
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
 from assets.lake import Lake, Table, Window
@@ -460,6 +460,8 @@ def run_job(job: SqlJob, lake: Lake, spark: SparkSession, window: Window, rules:
 
     Raises LakeError where an input has no table yet, SqlJobError where the table on disk has other column types.
     """
+    # A job may read so far before its window, and the sessions of its displays after it.
+    upgrade.complete(lake, job.inputs, window.widened(job.head.lookback or dt.timedelta(0), dt.timedelta(hours=1)))
     now = lake.pinned()
     read = {name: now.version(name) for name in job.inputs}
     for name, version in read.items():

@@ -36,8 +36,8 @@ def prepare(log: Path, work: Path, window: Window) -> None:
     paths = sorted((log / "parquet").iterdir())
     for number in range(0, len(paths), MINUTE_FILES):
         rows = pl.read_parquet(paths[number : number + MINUTE_FILES])
-        rows = rows.with_columns(hour=pl.col("event_time").dt.truncate("1h")).select(EVENTS.schema.names)
-        table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(EVENTS.schema)
+        rows = rows.with_columns(hour=pl.col("event_time").dt.truncate("1h"))
+        table = EVENTS.completed(rows.to_arrow(compat_level=pl.CompatLevel.oldest())).select(EVENTS.schema.names).cast(EVENTS.schema)
         lake.commit([lake.stage(Write(EVENTS, table))], by="benchmark")
     label_window(lake, _hours(lake, window), Rules())
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
+from assets.events.context import completed
 from assets.events.contract import EVENT_SCHEMA
 from benchmarks.labeler.log import Log
 
@@ -69,7 +70,7 @@ def truth(log: Log) -> Path:
 
 def _label_slice(log: Log, part: int, folder: Path) -> None:
     events = _of_slice(pl.scan_parquet(log.parquet).with_row_index("seq"), part).collect()
-    labels = label(events.select(EVENT_SCHEMA.names).to_arrow().cast(EVENT_SCHEMA), Rules())
+    labels = label(completed(events.drop("seq").to_arrow()).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA), Rules())
     places = events.select("event_id", pl.col("seq").cast(pl.Int64))
     for table in TABLES:
         rows = pl.from_arrow(getattr(labels, table))

@@ -190,9 +190,11 @@ def main() -> None:
 def _read_events(lake, folder, plan):
     """Accepted events as they are; the labeler alone is measured."""
     from assets.attribution.arrivals import Input
+    from assets.events.context import completed
     from assets.events.contract import EVENT_SCHEMA, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 
-    events = pa.concat_tables([pq.read_table(Path(folder, name)) for name in plan.files]).cast(EVENT_SCHEMA)
+    rows = pa.concat_tables([pq.read_table(Path(folder, name)) for name in plan.files])
+    events = completed(rows).select(EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
     return Input(
         events=events, quarantine=QUARANTINE.empty(), raw=RAW_EVENTS.empty(), sources=SOURCES.empty(),
         id_keys=ID_KEYS.empty(), rows=events.num_rows, stored=True,

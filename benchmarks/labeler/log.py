@@ -3,7 +3,7 @@
 Here: traffic from assets/events/generator.py, less what has no one answer in all designs (repeats, broken rows, wrong
 clocks, late events), in order of arrival. Made once for a size and seed, under build/. Not here: labels (compare.py).
 
-    parquet/minute-000.parquet     EVENT_SCHEMA, the rows that arrived in that minute, in order of arrival
+    parquet/minute-000.parquet     the contract's columns, the rows that arrived in that minute, in order of arrival
     flink/minute-000-0.bin, -1.bin the same rows for Flink, the first and the second half of the minute, so that its two
                                    readers are busy with one minute and each sees its rows in order of arrival
 
@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.attribution.rules import Rules
-from assets.events.contract import ACTIONS, EVENT_SCHEMA, MAX_CLOCK_AHEAD
+from assets.events.contract import ACTIONS, EVENT_FIELDS, MAX_CLOCK_AHEAD
 from assets.events.generator import CHANNELS, TrafficConfig, generate
 
 START = dt.datetime(2026, 1, 5, 13, tzinfo=dt.UTC)  # hours of about the day's mean traffic
@@ -128,8 +129,8 @@ def _accepted(rows: pl.DataFrame, moved: int) -> tuple[pl.DataFrame, int]:
 
 
 def _write_parquet(path: Path, rows: pl.DataFrame) -> None:
-    table = rows.with_columns(context=pl.struct(_EXTRA).struct.json_encode()).select(EVENT_SCHEMA.names).to_arrow()
-    pq.write_table(table.cast(EVENT_SCHEMA), path, compression="zstd", compression_level=1)
+    table = rows.with_columns(context=pl.struct(_EXTRA).struct.json_encode()).select(f.name for f in EVENT_FIELDS).to_arrow()
+    pq.write_table(table.cast(pa.schema(EVENT_FIELDS)), path, compression="zstd", compression_level=1)
 
 
 def _write_binary(folder: Path, minute: int, events: pl.DataFrame, first: int) -> None:

@@ -90,9 +90,10 @@ def _rows(table: Table, hour: int, columns: dict, keep: np.ndarray | None) -> pa
     n = len(columns["user_id"])
     columns = {"hour": np.full(n, hour), **columns}
     arrays = []
-    for field in table.schema:
+    made = [field for field in table.schema if field.name in columns]  # the typed columns are made of the context
+    for field in made:
         values = columns[field.name]
         array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
         arrays.append(array.view(field.type) if array.type == pa.int64() and pa.types.is_timestamp(field.type) else array.cast(field.type))
-    rows = pa.table(arrays, schema=table.schema)
+    rows = table.completed(pa.table(arrays, schema=pa.schema(made))).select(table.schema.names)
     return rows if keep is None else rows.filter(pa.array(keep))

@@ -10,8 +10,8 @@ with actions as (
         e.user_id,
         e.note_id,
         e.action,
-        get_json_object(e.context, '$.author_id') as author_id,
-        get_json_object(e.context, '$.device_id') as device_id
+        e.author_id,
+        e.device_id
     from events as e
     where
         e.hour >= {{ window_start }} and e.hour < {{ window_end }} and e.action not in ('impression', 'view_end')
@@ -21,8 +21,8 @@ select
     a.user_id, -- who
     a.note_id, -- on which note
     a.action, -- did what
-    cast(a.author_id as string) as author_id, -- the note's author, from the events' context; null where it names none
-    cast(a.device_id as string) as device_id, -- the device, from the events' context; null where it names none
+    cast(a.author_id as string) as author_id, -- the note's author, as text; null where the event names none
+    a.device_id, -- the device; null where the event names none
     count(*) as times -- how often
 from actions as a
 group by a.hour, a.user_id, a.note_id, a.action, a.author_id, a.device_id

@@ -5,7 +5,7 @@
 -- lookback: 24h
 -- description: Accounts that look like spam as of the end of an hour, by what they did in its 24 hours, that hour included.
 --   One row for each hour and account for which a rule fires; the rules, their thresholds and what they miss are in
---   docs/spam.md. A log whose context names no author_id or device_id goes without the rules that need them.
+--   docs/spam.md. A log that names no author_id or device_id goes without the rules that need them.
 {% set peak_actions = 18 %} {# rate: actions in one minute #}
 {% set hour_actions = 150 %} {# rate: actions in one clock hour #}
 {% set regular_gaps = 50 %} {# regular: pauses of at most a minute in one clock hour, and #}

@@ -15,7 +15,9 @@ with displays as (
         s.request_id,
         s.channel,
         s.position,
-        from_json(s.context, 'device string, author_id bigint, topic string') as context,
+        s.device,
+        s.author_id,
+        s.topic,
         s.clicked
     from impression_sessions as s
     where s.hour >= {{ window_start }} and s.hour < {{ window_end }}
@@ -98,10 +100,10 @@ histories as (
     where l.place = 0 and l.history_hour >= l.hour - interval 168 hours
 ),
 topic_hours as (
-    select d.user_id, d.context.topic as topic, d.hour, 0 as place, cast(null as timestamp) as profile_hour
+    select d.user_id, d.topic, d.hour, 0 as place, cast(null as timestamp) as profile_hour
     from displays as d
-    where d.context.topic is not null
-    group by d.user_id, d.context.topic, d.hour
+    where d.topic is not null
+    group by d.user_id, d.topic, d.hour
     union all
     select p.user_id, p.topic, p.hour, 1 as place, p.hour as profile_hour
     from user_topic_profiles as p
@@ -129,9 +131,9 @@ select
     d.request_id, -- the feed request
     d.channel, -- the surface
     d.position, -- the slot, from 0
-    cast(d.context.device as string) as device, -- from the display's context
-    cast(d.context.author_id as bigint) as author_id, -- from the display's context
-    cast(d.context.topic as string) as topic, -- from the display's context
+    d.device, -- from the display's context
+    d.author_id, -- from the display's context
+    d.topic, -- from the display's context
     hour(d.session_start) as hour_of_day, -- 0 to 23, UTC
     u.impressions as user_impressions, -- the user: displays in seven days; null without a profile
     u.clicks as user_clicks, -- the user: clicks in seven days; null without a profile
@@ -191,4 +193,4 @@ left join engagements as g
 left join users as u on d.user_id = u.user_id and d.hour = u.display_hour
 left join notes as n on d.note_id = n.note_id and d.hour = n.display_hour
 left join histories as s on d.user_id = s.user_id and d.hour = s.display_hour
-left join topics as t on d.user_id = t.user_id and d.context.topic = t.topic and d.hour = t.display_hour
+left join topics as t on d.user_id = t.user_id and d.topic = t.topic and d.hour = t.display_hour

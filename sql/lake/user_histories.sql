@@ -18,7 +18,8 @@ with known as (
         e.event_time,
         e.event_id,
         e.note_id,
-        from_json(e.context, 'author_id bigint, topic string') as context
+        e.topic,
+        e.author_id
     from events as e
     where e.hour >= {{ lookback_start }} and e.hour < {{ window_end }} and e.action in ('click', 'like')
 ),
@@ -28,7 +29,7 @@ entries as (
         k.hour,
         k.action,
         struct(
-            k.known_time, k.event_time, k.event_id, k.note_id, k.context.topic as topic, k.context.author_id as author_id
+            k.known_time, k.event_time, k.event_id, k.note_id, k.topic, k.author_id
         ) as entry
     from known as k
     where k.hour < {{ window_end }} and k.hour <= k.event_hour + interval 24 hours

@@ -4,12 +4,12 @@
 -- partition: hourly
 -- lookback: 8d
 -- description: What each user did with each topic's notes in the trailing seven days, as known by the end of the hour; one row
---   for each hour in which something of the user and the topic became known. The topic is the events' own, from their
---   context; an event without one counts nowhere. When an event is known is said in user_profiles.
+--   for each hour in which something of the user and the topic became known. The topic is the events' own;
+--   an event without one counts nowhere. When an event is known is said in user_profiles.
 with known as (
     select
         e.user_id,
-        cast(get_json_object(e.context, '$.topic') as string) as topic,
+        e.topic,
         date_trunc('HOUR', greatest(e.event_time, e.ingest_time)) as hour,
         e.hour as event_hour,
         e.action,

@@ -12,6 +12,7 @@ import pytest
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS
+from assets.events.context import retyped
 from assets.events.contract import EVENTS
 from assets.lake import Lake
 from assets.notebook.promote import LINE_TABLES
@@ -39,7 +40,7 @@ def with_notes_of_their_own(rows):
         if context else None
         for context, note in zip(rows["context"].to_pylist(), rows["note_id"].to_pylist(), strict=True)
     ]  # fmt: skip
-    return rows.set_column(rows.schema.get_field_index("context"), "context", pa.array(contexts, pa.string()))
+    return retyped(rows.set_column(rows.schema.get_field_index("context"), "context", pa.array(contexts, pa.string())))
 
 
 def inputs_of(name, jobs):

@@ -11,6 +11,7 @@ import pytest
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS
+from assets.events.context import retyped
 from assets.events.contract import EVENT_SCHEMA, EVENTS
 from assets.lake import Lake, Window
 from assets.samples.audit import audit
@@ -42,7 +43,7 @@ LEAKS = {
         OWN_HISTORY.format(2),
     ),
     "own hour's topic": (
-        "training_samples", "d.context.topic as topic, d.hour, 0 as place", "d.context.topic as topic, d.hour, 2 as place",
+        "training_samples", "d.topic, d.hour, 0 as place", "d.topic, d.hour, 2 as place",
         OWN_TOPIC.format(0), OWN_TOPIC.format(2),
     ),
     # By the time on the device: an event that was still on its way is counted as if it had been there.
@@ -78,7 +79,7 @@ def some_events():
         "dwell_ms": pa.array(rng.integers(0, 30_000, n), mask=action != "view_end"),
         "context": [None if i % 17 == 0 else f'{{"author_id": {i % 5}, "topic": "t{i % 3}"}}' for i in range(n)],
     }
-    return pa.table({f.name: pa.array(columns.get(f.name, [None] * n)).cast(f.type) for f in EVENT_SCHEMA})
+    return retyped(pa.table({f.name: pa.array(columns.get(f.name, [None] * n)).cast(f.type) for f in EVENT_SCHEMA}))
 
 
 @pytest.fixture(scope="module")

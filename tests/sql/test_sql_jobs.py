@@ -1,16 +1,18 @@
 """Rows in, rows out: each tests/sql/NAME.yaml holds cases for sql/lake/NAME.sql, run on Spark. Every job has a file.
 
 A case: `window` (start, end), `inputs` (table -> rows; columns left out are null, `hour` and `ingest_time` follow from
-the times given), `expected` (rows in any order; only the columns named are compared).
+the times given, device, topic and so on from the context), `expected` (rows in any order; only the columns named are compared).
 """
 
 import datetime as dt
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
 from assets.attribution.rules import Rules
+from assets.events.context import typed
 from assets.lake import Window
 from assets.samples import sql_job
 from dagster_project.line_assets import TABLES
@@ -40,6 +42,8 @@ def filled(table, row):
     moment = row.get("event_time") or row.get("session_start")
     if moment:
         row.setdefault("hour", moment.replace(minute=0, second=0, microsecond=0))
+    if row.get("context"):
+        row |= typed(pl.Series([row["context"]])).row(0, named=True)
     if "event_time" in row and "ingest_time" in KINDS[table]:
         row.setdefault("ingest_time", row["event_time"])
     return [row.get(name) for name in KINDS[table]]

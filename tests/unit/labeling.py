@@ -23,14 +23,14 @@ def event(event_id, minute, action, user=1, note=1, dwell=None, **other):
     at = T0 + int(minute * MINUTE)
     row = {"event_id": event_id, "user_id": user, "note_id": note, "action": action, "event_time": at,
            "ingest_time": at, "dwell_ms": dwell, "request_id": f"r-{event_id}", "channel": "homefeed",
-           "position": 3, "context": f'{{"device":"{event_id}"}}'}  # fmt: skip
+           "position": 3, "context": f'{{"device":"{event_id}"}}', "device": event_id,
+           **dict.fromkeys(["author_id", "topic", "device_id", "app_version"])}  # fmt: skip
     return {**row, **other}
 
 
 def table(events):
-    return pa.Table.from_pylist(
-        [{k: moment(v) if k in TIMES and v is not None else v for k, v in e.items()} for e in events], EVENT_SCHEMA
-    )
+    rows = [{k: moment(v) if k in TIMES and v is not None else v for k, v in e.items()} for e in events]
+    return pa.Table.from_pylist(rows, EVENT_SCHEMA)
 
 
 def rows(arrow, drop=("hour",)):

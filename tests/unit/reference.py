@@ -10,7 +10,7 @@ ORDER = [
     "hide", "profile_enter",
 ]  # fmt: skip
 FLAGS = ["like", "fav", "comment", "share", "follow", "hide", "profile_enter"]
-CONTEXT = ["request_id", "channel", "position", "context"]
+CONTEXT = ["request_id", "channel", "position", "context", "device", "author_id", "topic", "device_id", "app_version"]
 
 
 def first_of_each_id(events):

@@ -23,7 +23,7 @@ TYPES = {
     "event_time": TIME,
     "ingest_time": TIME,
 }
-SCHEMA = {name: TYPES.get(name, pl.String) for name in contract.EVENT_SCHEMA.names}
+SCHEMA = {field.name: TYPES.get(field.name, pl.String) for field in contract.EVENT_FIELDS}
 
 
 def reason(**changes):

@@ -36,6 +36,8 @@ def test_each_column_is_declared_as_in_the_lake(table):
     columns = dict(re.findall(r"^    (\w+) (.+?)(?: CODEC\(.*\))?,?$", body, re.MULTILINE))
     assert columns.pop("load") == "UInt64"
     columns = {name: kind for name, kind in columns.items() if " MATERIALIZED " not in kind}
+    changes = "".join(re.findall(rf"^ALTER TABLE {table.name}_all$(.+?);$", text, re.MULTILINE | re.DOTALL))
+    columns |= dict(re.findall(r"(?:MODIFY COLUMN|ADD COLUMN IF NOT EXISTS) (\w+) (.+)", changes))
     assert list(columns) == table.schema.names
     for field in table.schema:
         kind = columns[field.name].removeprefix("LowCardinality(").removeprefix("Nullable(")
