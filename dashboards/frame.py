@@ -252,7 +252,9 @@ def _one_of(name: str, label: str, options: dict[str, str], default: str) -> str
 
 def _own_range(span: data.Span, zone: str, notes: list[str]) -> tuple[dt.datetime, dt.datetime]:
     default = data.range_of(data.DEFAULT_RANGE, span)
-    asked = [_parsed(_remembered(name, ""), time) for name, time in zip(("from", "to"), default, strict=True)]
+    texts = [_remembered(name, "") for name in ("from", "to")]
+    asked = [_parsed(text, time) for text, time in zip(texts, default, strict=True)]
+    notes += [f"{design.plain(text)} is no time; one is written like 2026-01-31T05:00, in UTC." for text in texts if text and not _parsed(text, None)]
     before = [data.in_years(time) for time in asked]
     # The address holds UTC, the inputs the zone's clock; another zone makes other inputs.
     if before != asked:
@@ -286,8 +288,9 @@ def _moment(clock: dt.datetime, before: dt.datetime, zone: str, after: dt.dateti
     return twice[1] if after and twice[0] <= after else twice[0]
 
 
-def _parsed(text: str, default: dt.datetime) -> dt.datetime:
+def _parsed(text: str, default: dt.datetime | None) -> dt.datetime | None:
     """A time of the address, UTC, whole minutes; the first or last there is for one that UTC has not."""
+    text = re.sub(r"(?<=:\d\d) (?=\d\d:\d\d$)", "+", text)  # a plus that was not written as %2B arrives as a blank
     try:
         time = dt.datetime.fromisoformat(text).replace(second=0, microsecond=0)
     except ValueError:

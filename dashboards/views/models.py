@@ -25,6 +25,8 @@ def body(zone: str) -> None:
     serves = next((entry["version"] for entry in reversed(past) if entry["action"] in MOVES), None)
     names = [version["version"] for version in reversed(found)]
     chosen = st.query_params.get("version", serves if serves in names else names[0])
+    if chosen not in names:
+        st.warning(f"No version is called {design.plain(chosen)}; this is the newest one.", icon=":material/search_off:")
     words = {name: f"{name} · serves" if name == serves else name for name in names}
     chosen = st.selectbox("Version", names, index=names.index(chosen) if chosen in names else 0, format_func=words.get, width=360)
     st.query_params["version"] = chosen

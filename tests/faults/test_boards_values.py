@@ -113,13 +113,18 @@ def test_years_without_any_event_are_said(page, start, end):
     assert "Events lie in the years 2000 to 2099" in words(app) and "ends after it starts" in words(app)
 
 
+def test_what_is_no_time_is_said(page):
+    said = words(page("overview", **own("yesterday", "2026-10-26T25:00")))
+    assert "yesterday is no time" in said and "25:00 is no time" in said.replace("\u2060", "").replace("\\", "")
+
+
 def test_what_is_no_time_is_the_default_and_a_time_is_its_minute():
     from dashboards import data
     from dashboards import frame as around
 
     for text in ("", "x", "2026-13-01T00:00", "now", "1e9", "10000-01-01T00:00", "-0001-01-01", "2026-10-25T24:01", "\x00"):
         assert around._parsed(text, START) == START, text
-    for text in ("2026-10-25T00:30:59.999999Z", "2026-10-25T02:30:10+02:00", "2026-10-25 00:30", "20261025T0030"):
+    for text in ("2026-10-25T00:30:59.999999Z", "2026-10-25T02:30 02:00", "2026-10-25T02:30:10+02:00", "2026-10-25 00:30", "20261025T0030"):
         assert around._parsed(text, START) == dt.datetime(2026, 10, 25, 0, 30, tzinfo=dt.UTC), text
     assert [around._parsed(text, START) for text in ("0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00")] == list(data.ALL_TIME)
 
