@@ -307,12 +307,16 @@ def history(lake: Lake) -> list[dict]:
     """Every entry, oldest first: number, action (promote, rollback, checked), version, before (which served until then),
     at (RFC 3339), by, why; of `checked` also what promotion.Verdict.as_dict gives."""
     place = _serving_folder(lake)
-    found = [_entry(path) for path in sorted(place.glob("[0-9]*.json"))] if place.is_dir() else []
-    numbers = {entry["number"] for entry in found}
-    for number in range(1, max([_head(place), *numbers], default=0) + 1):
-        if number not in numbers:
-            raise RankerError(f"{place / f'{number:08}.json'} is gone, so which version serves is not known; put it back from a copy of the lake")
-    return found
+    head = _head(place)  # read first: the entries that it counts are there, whoever writes meanwhile
+    found = {int(path.stem): _entry(path) for path in place.glob("[0-9]*.json")} if place.is_dir() else {}
+    for number in range(1, max([head, *found], default=0) + 1):
+        # Of two entries written while the folder was listed the later may be in the list and the earlier not.
+        if number not in found:
+            path = place / f"{number:08}.json"
+            if not path.exists():
+                raise RankerError(f"{path} is gone, so which version serves is not known; put it back from a copy of the lake")
+            found[number] = _entry(path)
+    return [found[number] for number in sorted(found)]
 
 
 def _entry(path: Path) -> dict:
