@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 
 from tests.fuzz.reference import BOM, _Marks
 
+TYPED = ("device", "author_id", "topic", "device_id", "app_version")
+
 COLUMNS = ("event_id", "user_id", "note_id", "action", "event_time", "ingest_time", "dwell_ms", "request_id", "channel", "position")
 REQUIRED = COLUMNS[:5]
 ACTIONS = (
@@ -301,7 +303,8 @@ def _context(values: dict):
             inner = None
     if isinstance(inner, dict):
         del further["context"]
-        further = inner | further
+        # Of the typed columns what the inner context says counts, and null is nothing.
+        further = inner | {key: value for key, value in further.items() if key not in TYPED or not (value is None or key in inner)}
     return comparable(further) if further else None
 
 

@@ -212,16 +212,22 @@ def look(definitions, cursor=None):
     return definitions.resolve_sensor_def("landing_folder").evaluate_tick(context)
 
 
+def written_a_while_ago(path):
+    path.write_text("{}\n")
+    moment = path.stat().st_mtime - 60  # a file that is being written is left alone
+    os.utime(path, (moment, moment))
+
+
 def test_the_sensor_asks_once_for_what_has_landed(settings):
     definitions = build_defs(settings)
     assert "no logs in" in look(definitions).skip_message
     settings.landing.mkdir()
-    (settings.landing / "a.jsonl").write_text("{}\n")
+    written_a_while_ago(settings.landing / "a.jsonl")
     first = look(definitions)
     assert len(first.run_requests) == 1
     assert first.run_requests[0].partition_key == partitions.key_of(dt.datetime.now(dt.UTC).replace(minute=0))
     assert look(definitions, first.cursor).skip_message == "no new files"
-    (settings.landing / "b.jsonl").write_text("{}\n")
+    written_a_while_ago(settings.landing / "b.jsonl")
     second = look(definitions, first.cursor)
     assert len(second.run_requests) == 1
     assert second.run_requests[0].run_key != first.run_requests[0].run_key
@@ -231,7 +237,7 @@ def test_a_file_that_grew_is_new(settings):
     definitions = build_defs(settings)
     settings.landing.mkdir()
     path = settings.landing / "a.jsonl"
-    path.write_text("{}\n")
+    written_a_while_ago(path)
     cursor = look(definitions).cursor
     os.utime(path, ns=(json.loads(cursor)[1] + 1, json.loads(cursor)[1] + 1))
     assert look(definitions, cursor).run_requests
