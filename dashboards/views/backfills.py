@@ -6,7 +6,7 @@ The page changes nothing; its reports are those that the plans wrote.
 import pandas as pd
 import streamlit as st
 
-from assets.backfill.store import COMPUTING
+from assets.backfill.store import COMPUTING, DAMAGED
 from dashboards import data, design, frame, lakeside
 
 LINK = st.column_config.LinkColumn("", display_text=":material/open_in_new:", width=35)
@@ -43,7 +43,7 @@ def body(zone: str) -> None:
     st.query_params["plan"] = chosen
     one = next(one for one in found if one["plan"] == chosen)
     report = lakeside.backfill(data.lake(), chosen)
-    if report is None and one["status"] != COMPUTING:
+    if one["status"] == DAMAGED or report is None and one["status"] != COMPUTING:
         st.error(f"A file of plan {design.plain(chosen)} is damaged; `glasshouse backfill show {chosen}` says which, and what to do.", icon=":material/error:")
     elif report is None:
         st.info(
