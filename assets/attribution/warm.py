@@ -35,7 +35,7 @@ def warm_up() -> None:
         for name, text in LOGS.items():
             path = Path(folder, name)
             path.write_text(text)
-            label_files([path], Path(folder, "out"), None, Rules())
+            label_files([path], Path(folder, f"{path.stem}_{path.suffix[1:]}"), None, Rules())
 
 
 if __name__ == "__main__":
