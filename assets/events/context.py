@@ -74,6 +74,11 @@ def _typed(contexts: pl.Series) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def one(name: str, value: str) -> str | int | None:
+    """The typed column `name` of a context whose key of that name has this JSON value."""
+    return _parsed(f'{{"{name}":{value}}}')[NAMES.index(name)]
+
+
 def completed(table: pa.Table) -> pa.Table:
     """A table with a column `context` and the typed columns, made of it where one is not there; they stand at the end."""
     if all(name in table.column_names for name in NAMES):

@@ -21,7 +21,7 @@ from assets.events import scan
 from assets.events.contract import TYPED_FIELDS
 
 CONTEXT = "_context"
-TYPED = {field.name for field in TYPED_FIELDS}
+TYPED = frozenset(field.name for field in TYPED_FIELDS)
 
 REASONS = {
     scan.NOT_OBJECT: "line: not a JSON object",
@@ -176,7 +176,8 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
     of a good row.
 
     A nested `context`, an object or the text of one, is what an export of our own tables holds: its pairs are further
-    columns, where the row has none of that name.
+    columns, where the row has none of that name. The typed columns of such an export were made of that context, so of them
+    only those remain that say something else than it does.
     """
     found: dict[str, tuple] = {}
     further: dict[str, str] = {}
@@ -189,11 +190,21 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
             found[key] = (None if kind == scan.NULL else json.loads(value) if value.startswith('"') else value, kind)
         else:
             found.pop(key, None)  # the kernel has it, and it is the later one
-    if (inner := _object_in(further.get("context"))) is not None:
+    if (inner := _object_in(further.get("context"))) is None and further.get("context") == "null" and further.keys() >= TYPED:
+        inner = {}  # of an export too: an event without further columns
+    if inner is not None:
         del further["context"]
-        # The typed columns of such an export are what its context says, or null.
-        further = inner | {key: value for key, value in further.items() if key not in TYPED or not (value == "null" or key in inner)}
+        further = inner | {key: value for key, value in further.items() if key not in TYPED or not _repeats(key, value, inner)}
     return found, as_object(further), repeats
+
+
+def _repeats(name: str, value: str, inner: dict[str, str]) -> bool:
+    """Whether the JSON value of a typed column is nothing, or what a context of these pairs gives that column."""
+    from assets.events import context  # it is made of this file's parts
+
+    if value == "null":
+        return True
+    return name in inner and (said := context.one(name, value)) is not None and said == context.one(name, inner[name])
 
 
 def _pairs(data: np.ndarray, begin: int, end: int) -> list[tuple[str, str, int | None]]:

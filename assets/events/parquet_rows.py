@@ -97,15 +97,26 @@ class Rows:
     def further(self, wanted: tuple[str, ...]) -> pl.Series | None:
         """The columns beyond the wanted ones as one JSON object a row; None where there are none. Of usual rows."""
         more = {name: values for name, values in self.series.items() if name not in wanted}
-        if "context" in more and more.keys() >= json_lines.TYPED:  # an export of our own tables: its context says the same
-            more = {name: values for name, values in more.items() if name not in json_lines.TYPED}
         if not more:
             return None
-        frame = pl.DataFrame(more)
-        if list(more) == ["context"] and frame["context"].dtype == pl.String and json_lines.whole_objects(frame["context"]):
-            return frame["context"]
-        rows = _encoded(frame)
+        if _is_export(more):
+            return more["context"]
+        rows = _encoded(pl.DataFrame(more))
         return json_lines.merged(rows) if "context" in more else rows
+
+
+def _is_export(further: dict[str, pl.Series]) -> bool:
+    """Whether these columns are a context and at most what is made of it, as an export of our own tables has them."""
+    from assets.events import context  # its kernels are for who reads such a file
+
+    found = further.get("context")
+    if found is None or found.dtype != pl.String or further.keys() - {"context"} not in (set(), context.SCHEMA.keys()):
+        return False
+    if len(further) == 1:
+        return json_lines.whole_objects(found)
+    made = context.typed(found)
+    same = all(further[name].dtype == made[name].dtype and further[name].equals(made[name], null_equal=True) for name in made.columns)
+    return same and (found.null_count() == len(found) or json_lines.whole_objects(found.drop_nulls()))
 
 
 def rows(path: Path, after: int = 0) -> Iterator[Rows]:

@@ -193,7 +193,9 @@ def _fitting(one, kind: pa.DataType):
             return None
         if pa.types.is_timestamp(kind):
             found = dt.datetime.fromtimestamp(one // 1_000_000, dt.UTC).replace(microsecond=int(one) % 1_000_000)
-            return found if kind.tz else found.replace(tzinfo=None)
+            found = found if kind.tz else found.replace(tzinfo=None)
+            pa.scalar(found, kind)  # nanoseconds end in 2262
+            return found
         if pa.types.is_decimal(kind):
             return pa.scalar(decimal.Decimal(int(one)), kind).as_py()
         return pa.scalar(float(one) if pa.types.is_floating(kind) else int(one), kind).as_py()

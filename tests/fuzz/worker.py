@@ -50,7 +50,7 @@ def _told(error: BaseException, root: str) -> dict:
 
 def _refused(error: Exception) -> str | None:
     """The message of an error that a person can act on; None for any other."""
-    ours = type(error).__module__.split(".")[0] == "assets" and type(error).__name__ in REFUSALS
+    ours = any(kind.__module__.split(".")[0] == "assets" and kind.__name__ in REFUSALS for kind in type(error).__mro__)
     return str(error).encode("utf-8", "backslashreplace").decode() or None if ours or isinstance(error, (FileNotFoundError, PermissionError)) else None
 
 

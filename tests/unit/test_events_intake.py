@@ -168,6 +168,7 @@ def test_no_row_is_ever_lost(tmp_path_factory, lines):
     path.write_bytes(b"\n".join(lines))
     read = read_log([path])
     assert read.rows == len(read.events) + len(read.quarantine) + read.repeats
+    lines[:1] = [line.removeprefix(b"\xef\xbb\xbf") for line in lines[:1]]  # a byte order mark is no part of the first line
     blank = sum(1 for line in lines if line in (b"", b"\r"))
     assert len(lines) - blank == read.rows
     for row, body in zip(read.quarantine["row"].to_pylist(), read.quarantine["body"].to_pylist(), strict=True):
