@@ -385,17 +385,16 @@ class WindowRun:
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
         self.lake.check_files(EVENTS.name, [file.path for file in near])
 
-        def read(columns: list[str], typed: bool) -> pl.DataFrame:
-            files = [file for file in near if file.typed == typed]
-            whole = [file.path for file in files if start <= file.first and file.last < end]
-            cut = [file.path for file in files if file.path not in set(whole)]
+        def read(files: list[_File], columns: list[str]) -> pl.DataFrame:
+            whole, cut = [], []
+            for file in files:
+                (whole if start <= file.first and file.last < end else cut).append(file.path)
             parts = [_scanned(whole), _scanned(cut).filter(inside)]
             return pl.concat([part.select(columns) for part in parts]).collect()
 
-        found = read(READ, typed=True)
-        if all(file.typed for file in near):
-            return found
-        return pl.concat([found, _typed(read(UNTYPED, typed=False))])
+        found = read([file for file in near if file.typed], READ)
+        older = [file for file in near if not file.typed]
+        return pl.concat([found, _typed(read(older, UNTYPED))]) if older else found
 
     def _on_time(self, events: pl.DataFrame, hours: Window) -> pl.DataFrame:
         """Without the late events that this run leaves out."""
@@ -562,8 +561,8 @@ def _files(lake: Lake, version: int) -> list[_File]:
         # Without bounds in the log a file is read and filtered; Spark writes them in whole milliseconds, cut off.
         first, last = row.get("min.event_time") or hour - ONE_HOUR, row.get("max.event_time") or hour + 2 * ONE_HOUR
         path = str(Path(lake.path(EVENTS.name), unquote(row["path"])))
-        typed = row.get(f"null_count.{TYPED[0]}") is not None
-        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS, typed))
+        has_typed = row.get(f"null_count.{TYPED[0]}") is not None
+        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS, has_typed))
     return files
 
 
