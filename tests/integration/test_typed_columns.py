@@ -18,8 +18,7 @@ from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_
 from assets.events.context import retyped
 from assets.events.contract import EVENTS, TYPED_NAMES
 from assets.lake import Lake, Window
-from assets.metrics import endpoint, loader, loads, schema
-from assets.metrics.client import connect
+from assets.metrics import loader, loads, schema
 from assets.metrics.verify import verify_window
 from assets.orders import clicks
 from assets.orders.tables import PLANTING_ACTIONS
@@ -59,19 +58,6 @@ STYLES = {
     "NaN": ('"device":NaN,"author_id":NaN', None, None),
     "a context": ('"context":{"device": "ios","author_id":7}', "ios", 7),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url, request):
-    name = f"db_{abs(hash(request.node.name)) % 10**9}"
-    connect(url).command(f"CREATE DATABASE {name}")
-    return connect(f"{url}/{name}")
 
 
 def land(home):
