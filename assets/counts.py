@@ -63,3 +63,18 @@ def written(lake: Lake, names: Iterable[str], hours: set[dt.datetime]) -> dict[d
             if hour in hours:
                 found[hour] = max(moment, found.get(hour, moment))
     return found
+
+
+def paths(lake: Lake, names: Iterable[str], hours: set[dt.datetime]) -> dict[dt.datetime, set[tuple[str, str]]]:
+    """The data files of each of the hours that has any, over several tables: (table, path). Of a pinned lake what its moment names."""
+    found: dict[dt.datetime, set[tuple[str, str]]] = {}
+    wanted = pa.array(sorted(hours), TIME)
+    for name in names:
+        if lake.moment is not None and name not in lake.moment.tables:
+            continue
+        files = lake.files(name)
+        files = files.filter(pc.is_in(files["partition.hour"].cast(TIME), wanted))
+        there = files["partition.hour"].cast(TIME).cast(pa.int64()).to_pylist()
+        for hour, path in zip(there, files["path"].to_pylist(), strict=True):
+            found.setdefault(EPOCH + dt.timedelta(microseconds=hour), set()).add((name, path))
+    return found

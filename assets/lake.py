@@ -109,7 +109,7 @@ class Window:
     @property
     def predicate(self) -> str:
         """The window as SQL on `hour`, in the dialects of delta-rs and of Spark."""
-        return f"hour >= '{_sql_time(self.start)}' AND hour < '{_sql_time(self.end)}'"
+        return f"hour >= '{utc_text(self.start)}' AND hour < '{utc_text(self.end)}'"
 
     @property
     def hours(self) -> list[dt.datetime]:
@@ -132,7 +132,8 @@ def windows(hours: Iterable[dt.datetime]) -> list[Window]:
     return found
 
 
-def _sql_time(time: dt.datetime) -> str:
+def utc_text(time: dt.datetime) -> str:
+    """A time as RFC 3339 in UTC, whole seconds: for SQL, notebooks and people."""
     # Not strftime, whose %Y writes the year 1 as "1".
     return time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 

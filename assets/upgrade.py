@@ -35,9 +35,9 @@ def tables() -> dict[str, Table]:
 @cache
 def made_columns(table: Table) -> tuple[str, ...]:
     """The columns of a table that are made of its others."""
-    from assets.events.contract import TYPED_FIELDS
+    from assets.events.contract import TYPED_NAMES
 
-    return tuple(field.name for field in TYPED_FIELDS if field.name in table.schema.names)
+    return tuple(name for name in TYPED_NAMES if name in table.schema.names)
 
 
 def complete(lake: Lake, names: Iterable[str], window: Window | None = None) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.lake import utc_text
 from assets.notebook import files
-from assets.notebook.tables import format_time
 from assets.samples.sql_job import files_of
 from dagster_project.partitions import window_of
 from dagster_project.settings import Settings
@@ -72,7 +72,7 @@ def _asset(notebook: files.Notebook, partitions: dg.TimeWindowPartitionsDefiniti
         clickhouse: dg.ResourceParam[object],
     ) -> dg.MaterializeResult:
         window = window_of(context)
-        start, end = format_time(window.start), format_time(window.end)
+        start, end = utc_text(window.start), utc_text(window.end)
         output = settings.home / FOLDER / notebook.name / f"{start}_{end}.ipynb".replace(":", "")
         environment = {"GLASSHOUSE_HOME": str(settings.home), "GLASSHOUSE_LAKE": settings.lake.root}
         if notebook.reads_clickhouse:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.events.landing import batches
+from assets.events.landing import batches, logs
 from assets.events.names import shown
 from dagster_project.jobs import FRESH, LAND
 from dagster_project.partitions import key_of
@@ -25,6 +25,14 @@ def _changed(path: Path) -> int:
         return 0
 
 
+def _why_none(settings: Settings) -> str:
+    growing = len(logs(settings.landing))
+    if not growing:
+        return f"no logs in {settings.landing}"
+    named = f"{growing} logs" if growing > 1 else "1 log"
+    return f"{named} in {settings.landing}, written to less than {settings.settle.total_seconds():g} s ago: perhaps still growing"
+
+
 def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefinition]:
     @dg.sensor(
         name="landing_folder",
@@ -36,7 +44,7 @@ def sensors(jobs: dict[str, object], settings: Settings) -> list[dg.SensorDefini
         paths = [path for batch in batches(settings.landing, settings.settle.total_seconds()) for path in batch.paths]
         stamps = sorted((_changed(path), shown(path)) for path in paths)
         if not stamps:
-            return dg.SkipReason(f"no logs in {settings.landing}")
+            return dg.SkipReason(_why_none(settings))
         newest = json.dumps([len(stamps), *stamps[-1]])
         if newest == context.cursor:
             return dg.SkipReason("no new files")

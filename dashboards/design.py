@@ -70,7 +70,9 @@ def drawable(name: object) -> object:
 
 
 def _named(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    return frame.assign(**{column: frame[column].map(drawable)}) if column in frame and frame[column].dtype == object else frame
+    # Of pandas' types of texts there are several.
+    named = column in frame and not (pd.api.types.is_numeric_dtype(frame[column]) or pd.api.types.is_datetime64_any_dtype(frame[column]))
+    return frame.assign(**{column: frame[column].map(drawable)}) if named else frame
 
 
 def number(value: float | None) -> str:
@@ -273,8 +275,9 @@ def time_actions(frame: pd.DataFrame) -> alt.Chart:
 
     The height holds the legend too.
     """
+    frame = _named(frame, "action")
     frame = frame.assign(action=frame["action"].where(~frame["action"].isin(UNDONE), "undone"))
-    frame = frame.groupby(["time", "action"], as_index=False)["per_minute"].sum()
+    frame = frame.groupby(["time", "action"], as_index=False, observed=True)["per_minute"].sum()
     top = max(1.0, frame["per_minute"].max()) if len(frame) else 1.0
     axis = _numbers(values=[step for step in DECADES if step <= 2 * top], labelOverlap=False)
     present = [action for action in ACTION_COLOURS if action in set(frame["action"])]

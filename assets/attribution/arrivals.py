@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +20,10 @@ from assets.attribution.state import Plan, Rest
 from assets.events import intake, landing, sources
 from assets.events.contract import EVENTS, ID_KEYS, QUARANTINE, RAW_EVENTS, SOURCES
 from assets.lake import Lake, Table
+
+if TYPE_CHECKING:
+    from assets.events.intake import Native
+    from assets.events.mapping import Mapping
 
 EVENT_COLUMNS = pa.schema([column for column in EVENTS.schema if column.name != "hour"])
 ROW_BYTES = 400  # what a row takes beside its bytes; measured on rows of two bytes
@@ -94,112 +99,159 @@ def read_landing(
     until its last change lies patience_s back.
     Raises Stopped, between two blocks, once `stopped` says so.
     """
-    planned_at = dt.datetime.fromisoformat(plan.planned_at)
-    version = plan.versions[SOURCES.name]
-    known = set(lake.read(SOURCES.name, columns=["source"], version=version)["source"].to_pylist())
-    book = intake.Landings(lake.read(SOURCES.name, version=version)) if plan.again else None
-    ids = _Ids(lake, plan)
-    found, gone, left, rest, stamps = _Read(), [], [], None, {}
-    growing, unfinished, appended, replaced = [], [], [], []
-    unreadable = 0
+    reading = _Reading(lake, Path(folder), plan, stopped, patience_s)
     for place, name in enumerate(plan.files):
-        path = Path(folder) / name
-        begun = plan.rest if plan.rest and plan.rest.file == name else None
-        if place and plan.most is not None and found.bytes >= plan.most:  # the first is always read: a batch gets on
-            left += plan.files[place:]
+        if place and reading.is_full():  # the first is always read: a batch gets on
+            reading.left += plan.files[place:]
             break
+        reading.take(place, name)
+        if reading.rest is not None:
+            reading.left += plan.files[place:]
+            break
+    return reading.input()
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the plan. form: how it is read; told: what the system tells of it, before it is read."""
+
+    name: str
+    path: Path
+    form: Native | Mapping
+    told: os.stat_result | None
+    landed_at: dt.datetime
+
+
+class _Reading:
+    """A batch in the making: which files were landed before, and what became of the plan's so far, by the names of Input."""
+
+    def __init__(self, lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool], patience_s: float):
+        self.folder, self.plan, self.stopped, self.patience_s = folder, plan, stopped, patience_s
+        version = plan.versions[SOURCES.name]
+        self.known = set(lake.read(SOURCES.name, columns=["source"], version=version)["source"].to_pylist())
+        self.book = intake.Landings(lake.read(SOURCES.name, version=version)) if plan.again else None
+        self.ids, self.found = _Ids(lake, plan), _Read()
+        self.gone, self.left, self.growing, self.unfinished, self.appended, self.replaced = ([] for _ in range(6))
+        self.stamps: dict[str, landing.Stamp | None] = {}
+        self.rest: Rest | None = None
+        self.unreadable = 0
+
+    def is_full(self) -> bool:
+        return self.plan.most is not None and self.found.bytes >= self.plan.most
+
+    def take(self, place: int, name: str) -> None:
+        """Read a file, as far as the batch has room; or note why it is not read."""
+        path = self.folder / name
         if not landing.is_there(path):
-            gone.append(name)
-            continue
+            self.gone.append(name)
+            return
         try:
             form = landing.form_of(path.parent)
         except sources.SourceError:  # its mapping was broken after the plan was made: it waits until that is mended
-            left.append(name)
-            continue
+            self.left.append(name)
+            return
         # In the order of the plan, which is the order of arrival, also where the hours are accepted anew.
-        landed_at = planned_at + place * dt.timedelta(microseconds=1)
-        told = landing.told_of(path)
+        landed_at = dt.datetime.fromisoformat(self.plan.planned_at) + place * dt.timedelta(microseconds=1)
+        file = _File(name, path, form, landing.told_of(path), landed_at)
         try:
-            source = intake.fingerprint(path, form)
-            after = 0
-            if begun:
-                try:
-                    after = _goes_on(path, form, source, begun)
-                except sources.SourceError as error:  # what it was is gone, which is told; what it is now is taken whole
-                    found.quarantine.append(intake.unreadable_file(path, form, landed_at, error))
-                    unreadable, begun = unreadable + 1, None
-            if not after and source in known:  # it has landed, perhaps by another name, or was only touched
-                stamps[name] = _stamp(told)
-                continue
-            if name in plan.again and not begun:
-                after = book.line(path, form)
-            part = None if after is None else intake.part_of(source, after)
-            if part is None or (part in known and not begun):
-                stamps[name] = _stamp(told)
-                continue
-            known |= {source, part}
-            line = _add_file(found, path, form, part, after, told, landed_at, plan.most, ids, stopped)
+            self._read(file)
         except intake.Growing:
-            growing.append(name)
-            left.append(name)
-            continue
+            self.growing.append(name)
+            self.left.append(name)
         except (sources.SourceError, OSError) as error:
-            if intake.is_unfinished(error, told, patience_s):
-                unfinished.append(name)
-                left.append(name)
-                continue
-            found.quarantine.append(intake.unreadable_file(path, form, landed_at, error))
-            stamps[name] = _stamp(told, not os.access(path, os.R_OK))
-            unreadable += 1
-            continue
-        if name in plan.again and not begun:
-            (appended if after else replaced).append(name)
-        if line is not None:
-            rest = Rest(name, line, source, told.st_size if told else None)
-            left += plan.files[place:]
-            break
-        stamps[name] = _stamp(told)
-    return Input(
-        events=intake.events_table(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
-        quarantine=_frame_table(found.quarantine, QUARANTINE),
-        raw=_frame_table(found.raws, RAW_EVENTS),
-        sources=pa.Table.from_pylist(found.records, SOURCES.schema),
-        id_keys=ids.new(),
-        rows=sum(record["rows"] for record in found.records),
-        unreadable=unreadable,
-        gone=tuple(gone),
-        left=tuple(left),
-        rest=rest,
-        stamps={name: stamp for name, stamp in stamps.items() if stamp is not None},
-        growing=tuple(growing),
-        unfinished=tuple(unfinished),
-        appended=tuple(appended),
-        replaced=tuple(replaced),
-        repeated_keys=sum(record["repeated_keys"] for record in found.records),
-    )
+            self._not_read(file, error)
+
+    def _read(self, file: _File) -> None:
+        """Take the rows of a file that have not landed before."""
+        source = intake.fingerprint(file.path, file.form)
+        begun = self._begun(file, source)
+        again = file.name in self.plan.again and not begun
+        after = begun.line if begun else 0
+        if not after and source in self.known:  # it has landed, perhaps by another name, or was only touched
+            self.stamps[file.name] = _stamp(file.told)
+            return
+        if again:
+            after = self.book.line(file.path, file.form)
+        part = None if after is None else intake.part_of(source, after)
+        if part is None or (part in self.known and not begun):
+            self.stamps[file.name] = _stamp(file.told)
+            return
+        self.known |= {source, part}
+        line = _add_file(self.found, file, part, after, self.plan.most, self.ids, self.stopped)
+        if again:
+            (self.appended if after else self.replaced).append(file.name)
+        if line is None:
+            self.stamps[file.name] = _stamp(file.told)
+        else:
+            self.rest = Rest(file.name, line, source, file.told.st_size if file.told else None)
+
+    def _begun(self, file: _File, source: str) -> Rest | None:
+        """Where a file goes on that is taken in part."""
+        begun = self.plan.rest
+        if begun is None or begun.file != file.name:
+            return None
+        try:
+            _check_goes_on(file, source, begun)
+        except sources.SourceError as error:  # what it was is gone, which is told; what it is now is taken whole
+            self.found.quarantine.append(intake.unreadable_file(file.path, file.form, file.landed_at, error))
+            self.unreadable += 1
+            return None
+        return begun
+
+    def _not_read(self, file: _File, error: Exception) -> None:
+        """A file that cannot be read is a row of quarantine; one that may be whole later is left."""
+        if intake.is_unfinished(error, file.told, self.patience_s):
+            self.unfinished.append(file.name)
+            self.left.append(file.name)
+            return
+        self.found.quarantine.append(intake.unreadable_file(file.path, file.form, file.landed_at, error))
+        self.stamps[file.name] = _stamp(file.told, not os.access(file.path, os.R_OK))
+        self.unreadable += 1
+
+    def input(self) -> Input:
+        found = self.found
+        return Input(
+            events=intake.events_table(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
+            quarantine=_frame_table(found.quarantine, QUARANTINE),
+            raw=_frame_table(found.raws, RAW_EVENTS),
+            sources=pa.Table.from_pylist(found.records, SOURCES.schema),
+            id_keys=self.ids.new(),
+            rows=sum(record["rows"] for record in found.records),
+            unreadable=self.unreadable,
+            gone=tuple(self.gone),
+            left=tuple(self.left),
+            rest=self.rest,
+            stamps={name: stamp for name, stamp in self.stamps.items() if stamp is not None},
+            growing=tuple(self.growing),
+            unfinished=tuple(self.unfinished),
+            appended=tuple(self.appended),
+            replaced=tuple(self.replaced),
+            repeated_keys=sum(record["repeated_keys"] for record in found.records),
+        )
 
 
 def _stamp(told: os.stat_result | None, trouble: bool = False) -> landing.Stamp | None:
     return told and landing.Stamp.of(told, trouble)
 
 
-def _goes_on(path: Path, form, source: str, begun: Rest) -> int:
-    """The line after which a file goes on that is taken in part. Raises SourceError where it no longer begins so."""
-    if source != begun.source and (begun.bytes is None or intake.fingerprints(path, form, [begun.bytes])[0] != begun.source):
+def _check_goes_on(file: _File, source: str, begun: Rest) -> None:
+    """Raises SourceError where a file that is taken in part no longer begins so."""
+    if source == begun.source:
+        return
+    if begun.bytes is None or intake.fingerprints(file.path, file.form, [begun.bytes])[0] != begun.source:
         raise sources.SourceError(
             f"it changed after the rows up to line {begun.line:,} were taken: the rows after them are gone, all that it holds now is taken"
         )
-    return begun.line
 
 
 def _add_file(
-    found: _Read, path: Path, form, part: str, after: int, told: os.stat_result | None, landed_at: dt.datetime, most: int | None,
-    ids: _Ids, stopped: Callable[[], bool],
+    found: _Read, file: _File, part: str, after: int, most: int | None, ids: _Ids, stopped: Callable[[], bool],
 ) -> int | None:  # fmt: skip
     """Add a file's rows after a line; the line to go on after where the batch is full, None at its end.
 
-    Raises Growing where the file is no longer what was `told` of it: then nothing is added.
+    Raises Growing where the file is no longer what was told of it: then nothing is added.
     """
+    path, form, landed_at = file.path, file.form, file.landed_at
     line, tail, csv = after, intake.Tail(after), form.layout(path).format == "csv"
     mine, rows, full = _Read(), 0, False
     for block, parsed in intake.parse_file(path, form, after=line, landed_at=landed_at):
@@ -222,7 +274,7 @@ def _add_file(
         full = most is not None and found.bytes + mine.bytes >= most
     else:
         full = False
-    if told is not None and not landing.Stamp.of(told).fits(path.stat()):
+    if file.told is not None and not landing.Stamp.of(file.told).fits(path.stat()):
         raise intake.Growing
     mine.records.append(intake.record_of(path, form, part, rows, landed_at, tail, live=True))
     ids.add(mine.keys)

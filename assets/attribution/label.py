@@ -48,7 +48,7 @@ from assets.attribution.tables import (
     SHORT_CLICKS,
 )
 from assets.events.context import typed
-from assets.events.contract import EARLIEST, EVENT_SCHEMA, EVENTS, LATEST, TIME, TYPED_FIELDS
+from assets.events.contract import EARLIEST, EVENT_SCHEMA, EVENTS, LATEST, TIME, TYPED_NAMES
 from assets.hours import near, split
 from assets.lake import Lake, Moved, Table, Window, Write
 
@@ -61,9 +61,8 @@ SLICE_ROWS = 2_000_000  # events in memory at once, about
 COMMIT_ROWS = 4_000_000  # labels staged before they are committed
 SETTLE_TRIES = 5  # of a commit beside which late events arrive
 WRITERS = 2
-TYPED = [field.name for field in TYPED_FIELDS]
 READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
-UNTYPED = [name for name in READ if name not in TYPED]
+UNTYPED = [name for name in READ if name not in TYPED_NAMES]
 STRINGS = ["event_id", *CONTEXT_NAMES]
 TOP_REASONS = 20
 ONE_HOUR = dt.timedelta(hours=1)
@@ -385,17 +384,16 @@ class WindowRun:
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
         self.lake.check_files(EVENTS.name, [file.path for file in near])
 
-        def read(columns: list[str], typed: bool) -> pl.DataFrame:
-            files = [file for file in near if file.typed == typed]
-            whole = [file.path for file in files if start <= file.first and file.last < end]
-            cut = [file.path for file in files if file.path not in set(whole)]
+        def read(files: list[_File], columns: list[str]) -> pl.DataFrame:
+            whole, cut = [], []
+            for file in files:
+                (whole if start <= file.first and file.last < end else cut).append(file.path)
             parts = [_scanned(whole), _scanned(cut).filter(inside)]
             return pl.concat([part.select(columns) for part in parts]).collect()
 
-        found = read(READ, typed=True)
-        if all(file.typed for file in near):
-            return found
-        return pl.concat([found, _typed(read(UNTYPED, typed=False))])
+        found = read([file for file in near if file.typed], READ)
+        older = [file for file in near if not file.typed]
+        return pl.concat([found, _typed(read(older, UNTYPED))]) if older else found
 
     def _on_time(self, events: pl.DataFrame, hours: Window) -> pl.DataFrame:
         """Without the late events that this run leaves out."""
@@ -484,7 +482,7 @@ class WindowRun:
 
     def _settled(self, late_in: Any) -> list[dict]:
         """What `late_events` is to hold without those that were used, staged; nothing where none was."""
-        names = [name for name in LATE_EVENTS.schema.names if name not in TYPED]
+        names = [name for name in LATE_EVENTS.schema.names if name not in TYPED_NAMES]
         late = LATE_EVENTS.completed(late_in.read(LATE_EVENTS.name, self.late_window, names))
         kept = late.filter(pc.invert(pc.is_in(late["event_id"], pa.array(sorted(self.late_used), pa.string()))))
         self.counts["late_used"] = late.num_rows - kept.num_rows
@@ -501,7 +499,7 @@ class WindowRun:
 
     def _reaching(self, labels: Any, table: Table, moment: dt.datetime) -> pa.Table:
         """The table's sessions that start before `moment` (a full hour) and end after it."""
-        names = ["user_id", "note_id", "session_start", "session_end", *(name for name in CONTEXT_NAMES if name not in TYPED)]
+        names = ["user_id", "note_id", "session_start", "session_end", *(name for name in CONTEXT_NAMES if name not in TYPED_NAMES)]
         there = [name for name in names if name in table.schema.names]
         rows = labels.read(table.name, Window(moment - self.margin, moment), there)
         length = pc.subtract(_int(rows["session_end"]), _int(rows["session_start"]))
@@ -562,8 +560,8 @@ def _files(lake: Lake, version: int) -> list[_File]:
         # Without bounds in the log a file is read and filtered; Spark writes them in whole milliseconds, cut off.
         first, last = row.get("min.event_time") or hour - ONE_HOUR, row.get("max.event_time") or hour + 2 * ONE_HOUR
         path = str(Path(lake.path(EVENTS.name), unquote(row["path"])))
-        typed = row.get(f"null_count.{TYPED[0]}") is not None
-        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS, typed))
+        has_typed = row.get(f"null_count.{TYPED_NAMES[0]}") is not None
+        files.append(_File(path, hour, first.astimezone(dt.UTC) - MS, last.astimezone(dt.UTC) + MS, has_typed))
     return files
 
 

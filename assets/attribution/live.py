@@ -730,8 +730,7 @@ class _Live:
 
     def _committed(self, plan: Plan, progress: Progress, given: Input) -> None:
         self.progress = progress
-        left = set(progress.left)
-        done = {name: progress.stamps.get(name) for name in plan.files if name not in left}
+        done = progress.finished(plan.files)
         self.consumed.update(done)
         self.changed -= done.keys()
         now = {name: landing.told_of(self.landing / name) for name in given.unfinished}

@@ -29,7 +29,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,6 +117,11 @@ class Progress:
     rests: dict[str, Rest] = field(default_factory=dict)
     moved: int = NONE
     stamps: dict[str, Stamp] = field(default_factory=dict)
+
+    def finished(self, files: Iterable[str]) -> dict[str, Stamp | None]:
+        """Those of the plan's files that the batch is done with, and what they were like."""
+        left = set(self.left)
+        return {name: self.stamps.get(name) for name in files if name not in left}
 
 
 @dataclass(frozen=True)
@@ -349,9 +354,7 @@ class Store:
 
     def finished(self, batch: int) -> dict[str, Stamp | None]:
         """Landing files that batch `batch`, committed, is done with, and what they were like."""
-        progress = self.progress(batch)
-        left = set(progress.left)
-        return {name: progress.stamps.get(name) for name in self.known_plan(batch).files if name not in left}
+        return self.progress(batch).finished(self.known_plan(batch).files)
 
     def write_progress(self, progress: Progress) -> None:
         name = f"batches/{progress.batch:012d}.json"

@@ -30,6 +30,7 @@ from assets.attribution.tables import (
 )
 from assets.backfill import files, store
 from assets.backfill.sums import Sum, Sums, of_files
+from assets.events.contract import TYPED_NAMES
 from assets.lake import TIME, Lake, Window
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _read(lake: Lake, name: str, hour: dt.datetime, start: dt.datetime, end: dt.
         time = pc.field("event_time" if name == ORPHAN_ACTIONS.name else "session_start")
         inside &= (time >= pa.scalar(start, TIME)) & (time < pa.scalar(end, TIME))
     data = lake.dataset(name)
-    names = [one for one in data.schema.names if one not in files.TYPED]
+    names = [one for one in data.schema.names if one not in TYPED_NAMES]
     return pl.from_arrow(data.to_table(columns=names, filter=inside))
 
 

@@ -17,7 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from assets.attribution.tables import CLICK_SESSIONS, FLAGS, IMPRESSION_SESSIONS, ORPHAN_ACTIONS, SHORT_CLICKS
-from assets.backfill.files import TYPED, Adds
+from assets.backfill.files import Adds
+from assets.events.contract import TYPED_NAMES
 from assets.lake import Lake, Table
 
 PIECE_ROWS = 500_000  # rows of a file in memory at once
@@ -85,7 +86,7 @@ def _pieces(path: Path, rows: int) -> Iterable[pl.DataFrame]:
 
 def _grouped(table: Table, frame: pl.DataFrame) -> Iterable[dict[str, Any]]:
     # The typed columns say what the context says, and an older file lacks them.
-    names = [name for name in table.schema.names if name != "hour" and name not in TYPED]
+    names = [name for name in table.schema.names if name != "hour" and name not in TYPED_NAMES]
     new = [name for name in names if name not in frame.columns]  # a column that came after the file
     if new:
         empty = pl.from_arrow(table.empty()).schema

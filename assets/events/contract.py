@@ -59,6 +59,7 @@ TYPED_FIELDS = (
     _field("device_id", pa.string(), "of the context: which phone or tablet"),
     _field("app_version", pa.string(), "of the context: the version of the app"),
 )
+TYPED_NAMES = tuple(field.name for field in TYPED_FIELDS)
 
 EVENT_SCHEMA = pa.schema([*EVENT_FIELDS, *TYPED_FIELDS])
 

@@ -67,7 +67,6 @@ def is_settled(told: os.stat_result, settle_s: float, now_ns: int | None = None)
     return abs(age) >= settle_s * 1e9
 
 
-
 @dataclass(frozen=True)
 class Batch:
     """Logs that are read alike, in order of their names: arrival order. mapping: None for native events."""

@@ -23,7 +23,7 @@ from sqlglot import exp
 from assets.attribution import tables as labels
 from assets.attribution.rules import Rules
 from assets.events import contract
-from assets.lake import Table, Window
+from assets.lake import Table, Window, utc_text
 from assets.notebook import files
 from assets.notebook.files import Cell, NotebookError
 from assets.notebook.sql import JOB_VARIABLES
@@ -289,5 +289,5 @@ def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return utc_text(value)
     return value

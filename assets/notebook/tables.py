@@ -14,7 +14,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from assets.hours import of
-from assets.lake import Lake, LakeError, Window
+from assets.lake import Lake, LakeError, Window, utc_text
 
 # What a version may be given as: its number, or a moment (the version that was current then).
 Version = int | str | dt.datetime | None
@@ -31,12 +31,6 @@ def parse_time(text: str | dt.datetime) -> dt.datetime:
         raise ValueError(f"a time before the year 1 or after the year 9999: {text!r}") from None
 
 
-def format_time(time: dt.datetime) -> str:
-    """A time as notebooks get it: RFC 3339, UTC, whole seconds."""
-    # Not strftime, whose %Y writes the year 1 as "1".
-    return time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-
-
 def bounds(
     start: str | None, end: str | None, newest: dt.datetime | None = None, hours: int = 24
 ) -> tuple[str, str]:
@@ -49,7 +43,7 @@ def bounds(
         window = Window(parse_time(start) if start else last - dt.timedelta(hours=hours), last)
     except OverflowError:
         raise ValueError(f"there are no {hours} hours before {last.isoformat()}") from None
-    return format_time(window.start), format_time(window.end)
+    return utc_text(window.start), utc_text(window.end)
 
 
 @dataclass(frozen=True)

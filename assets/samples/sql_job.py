@@ -30,7 +30,7 @@ from sqlglot.schema import MappingSchema
 from assets import definitions, templates, upgrade
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
-from assets.lake import Lake, Table, Window
+from assets.lake import Lake, Table, Window, utc_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -422,8 +422,7 @@ def variables(head: Head, window: Window, rules: Rules) -> dict[str, str | int]:
 
 
 def _timestamp(time: dt.datetime) -> str:
-    # Not strftime, whose %Y writes the year 1 as "1".
-    return f"TIMESTAMP '{time.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z'"
+    return f"TIMESTAMP '{utc_text(time)}'"
 
 
 def _milliseconds(duration: dt.timedelta) -> int:

@@ -5,12 +5,15 @@ import datetime as dt
 import json
 import random
 import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from assets import hours
+from assets import lake as lake_module
 from assets.attribution import live, strays
 from assets.attribution.clocks import LandingClock, warnings
 from assets.attribution.label import LabelError, label_files, label_window
@@ -24,7 +27,7 @@ from assets.hours import MOST_PARTITIONS, STRAY_AFTER, STRAY_EVENTS
 from assets.lake import Lake, Window
 from tests.integration.test_label_live import OUT, check, cut, drop
 from tests.unit import reference
-from tests.unit.labeling import T0, canonical, event, moment, rows, same
+from tests.unit.labeling import T0, canonical, event, moment, rows, same, table
 from tests.unit.reference import MINUTE
 from tests.unit.test_label import big_log
 
@@ -516,6 +519,33 @@ def test_a_late_stray_of_the_live_line_is_labeled_beside_the_partitions(lake, la
     assert strays.label(lake, hours.of(lake).stray, RULES) == [y2000]
     assert lake.read("late_events").num_rows == 0
     assert lake.read("impression_sessions", Window(y2000, y2000 + HOUR)).num_rows == 1
+
+
+def test_a_stray_hour_written_after_the_clock_was_set_back_is_done_again(lake, landing, monkeypatch):
+    y2000, real = moment(T0 - 26 * 365 * 24 * 60 * MINUTE), time.time
+    window = Window(y2000, y2000 + HOUR)
+    for minute, back_s in ((0, 0), (1, 3600), (2, 7200)):
+        monkeypatch.setattr(lake_module, "time", SimpleNamespace(time=lambda back_s=back_s: real() - back_s))
+        at = T0 - 26 * 365 * 24 * 60 * MINUTE + minute * MINUTE
+        row = event(f"e{minute}", 0, "impression", note=minute, event_time=at, ingest_time=at)
+        drop(landing, str(minute), [row])
+        intake.land(lake, [landing / f"{minute}.jsonl.gz"])
+        found = intake.Accepted({"raw": 0, "events": 0, "quarantine": 0, "repeats": 0}, [])
+        for times in (1, 1):
+            strays.accept(lake, [y2000], found)
+            assert len(found.parts) == times and lake.read("events", window).num_rows == minute + 1
+        assert [strays.label(lake, [y2000], RULES) for _ in range(2)] == [[y2000], []], "once"
+        assert lake.read("impression_sessions", window).num_rows == minute + 1
+
+
+def test_a_stray_hour_whose_moments_are_tidied_away_is_done_again_once(lake):
+    at = T0 - 26 * 365 * 24 * 60 * MINUTE
+    hour = moment(at)
+    rows_of = pa.Table.from_pylist([{"hour": hour, **row} for row in table([event("e", 0, "impression", event_time=at)]).to_pylist()])
+    lake.replace_window(contract.EVENTS, contract.EVENTS.completed(rows_of), Window(hour, hour + HOUR))
+    assert strays.label(lake, [hour], RULES) == [hour] and strays.label(lake, [hour], RULES) == []
+    lake.log.forget(dt.datetime.now(dt.UTC) + HOUR)
+    assert strays.label(lake, [hour], RULES) == [hour] and strays.label(lake, [hour], RULES) == []
 
 
 @pytest.mark.slow

@@ -27,12 +27,6 @@ DDL = (
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def client(url):
     return connect(url)
 

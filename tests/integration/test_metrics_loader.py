@@ -25,19 +25,6 @@ HOUR_0 = Window(moment(T0), moment(T0) + dt.timedelta(hours=1))
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url, request):
-    name = f"db_{abs(hash(request.node.name)) % 10**9}"
-    connect(url).command(f"CREATE DATABASE {name}")
-    return connect(f"{url}/{name}")
-
-
-@pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     return lake, metrics_lake.fill(lake, HOURS, displays=3000)

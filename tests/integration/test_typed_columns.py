@@ -15,11 +15,10 @@ from assets.attribution.label import label_window
 from assets.attribution.rules import Rules
 from assets.attribution.state import Store
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
-from assets.events.context import NAMES, retyped
-from assets.events.contract import EVENTS
+from assets.events.context import retyped
+from assets.events.contract import EVENTS, TYPED_NAMES
 from assets.lake import Lake, Window
-from assets.metrics import endpoint, loader, loads, schema
-from assets.metrics.client import connect
+from assets.metrics import loader, loads, schema
 from assets.metrics.verify import verify_window
 from assets.orders import clicks
 from assets.orders.tables import PLANTING_ACTIONS
@@ -59,19 +58,6 @@ STYLES = {
     "NaN": ('"device":NaN,"author_id":NaN', None, None),
     "a context": ('"context":{"device": "ios","author_id":7}', "ios", 7),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with endpoint.started(tmp_path_factory.mktemp("clickhouse")) as url:
-        yield url
-
-
-@pytest.fixture
-def client(url, request):
-    name = f"db_{abs(hash(request.node.name)) % 10**9}"
-    connect(url).command(f"CREATE DATABASE {name}")
-    return connect(f"{url}/{name}")
 
 
 def land(home):
@@ -216,7 +202,7 @@ def test_a_part_of_an_old_lake_labeled_anew_takes_the_sessions_that_are_open_at_
     for table in (IMPRESSION_SESSIONS, CLICK_SESSIONS):
         old_lake.write(lake, table, lake.read(table.name), window)
     lake = Lake(lake.root)
-    before = lake.read("click_sessions").drop_columns([name for name in NAMES])
+    before = lake.read("click_sessions").drop_columns(list(TYPED_NAMES))
     label_window(lake, Window(window.start + 2 * HOUR, window.end), Rules())
     found = lake.read("click_sessions")
     late = found.filter(pa.compute.greater_equal(found["hour"], pa.scalar(window.start + 2 * HOUR, found["hour"].type)))
@@ -273,7 +259,7 @@ def test_the_live_labeler_goes_on_from_an_old_state(tmp_path, monkeypatch):
     go(lake, landing)
     store = Store(lake)
     for path in sorted((store.root / "segments").glob("*.arrow")):
-        store._write_arrow(f"segments/{path.name}", store.segment(int(path.stem)).drop_columns(list(NAMES)))
+        store._write_arrow(f"segments/{path.name}", store.segment(int(path.stem)).drop_columns(list(TYPED_NAMES)))
     cut(landing / "later", events[600:], 150)
     go(Lake(lake.root), landing)
     check(Lake(lake.root), events)

@@ -11,8 +11,9 @@ from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, ORPHAN_ACTIONS
 from assets.backfill import sums
-from assets.backfill.files import TYPED, adds_of
+from assets.backfill.files import adds_of
 from assets.backfill.sums import Sums, of_files
+from assets.events.contract import TYPED_NAMES
 from assets.lake import Lake, Write
 from tests.unit.labeling import table
 from tests.unit.test_label import big_log
@@ -76,7 +77,7 @@ def test_one_changed_value_of_any_column_shows(labels, one):
     rows = rows.filter(pl.col("hour") == rows["hour"][0])
     hour = rows["hour"][0].astimezone(dt.UTC)
     whole = added(one.name, rows).of(one.name, hour)
-    for name in (name for name in rows.columns if name != "hour" and name not in TYPED):  # these say what the context says
+    for name in (name for name in rows.columns if name != "hour" and name not in TYPED_NAMES):  # these say what the context says
         other = rows.with_columns(pl.when(pl.int_range(pl.len()) == 3).then(_other(rows, name)).otherwise(pl.col(name)).alias(name))
         assert not other.equals(rows), name
         assert not added(one.name, other).of(one.name, hour).same(whole), name

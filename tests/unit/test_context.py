@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from assets.events.context import NAMES, completed, retyped, typed
-from assets.events.contract import EVENT_SCHEMA
+from assets.events import context as context_module
+from assets.events.context import completed, retyped, typed
+from assets.events.contract import EVENT_SCHEMA, TYPED_NAMES
 from assets.events.intake import read_log
 from assets.events.mapping import parse_mapping
 
@@ -55,8 +56,8 @@ def test_an_id_is_an_integer_or_the_key_of_a_text():
 )  # fmt: skip
 def test_the_value_is_that_of_the_contexts_own_last_key(context, device):
     assert of(context, '{"device":"after"}') == [
-        {**dict.fromkeys(NAMES), "device": device, **({"device_id": "d"} if context and "device_id" in context else {})},
-        {**dict.fromkeys(NAMES), "device": "after"},
+        {**dict.fromkeys(TYPED_NAMES), "device": device, **({"device_id": "d"} if context and "device_id" in context else {})},
+        {**dict.fromkeys(TYPED_NAMES), "device": "after"},
     ]
 
 
@@ -81,22 +82,23 @@ def plain(context):
         digest = xxhash.xxh64_intdigest(value)
         return digest - 2**64 if digest >= 2**63 else digest
 
-    return {name: (key if name == "author_id" else text)(found.get(name)) for name in NAMES}
+    return {name: (key if name == "author_id" else text)(found.get(name)) for name in TYPED_NAMES}
 
 
 def some_context(dice):
     values = ["ios", "é\U0001f600", "", "12", 'a"b\\', "\n", 5, -7, 2**40, 1.5, 4.0, True, None, {"device": "tv"}, [1, {"topic": "x"}], "NaN"]
-    pairs = [(name, dice.choice(values)) for name in (*NAMES, "utm", "a", "devicé") if dice.random() < 0.7]
+    pairs = [(name, dice.choice(values)) for name in (*TYPED_NAMES, "utm", "a", "devicé") if dice.random() < 0.7]
     dice.shuffle(pairs)
     style = dice.choice([{"separators": (",", ":")}, {}, {"indent": 1}, {"separators": (" , ", " : ")}])
     return json.dumps(dict(pairs), ensure_ascii=dice.random() < 0.5, **style)
 
 
-def test_a_thousand_contexts_of_every_style_are_as_a_plain_reader_has_them():
+def test_a_thousand_contexts_of_every_style_are_as_a_plain_reader_has_them(monkeypatch):
     dice = random.Random(1)
     contexts = [some_context(dice) for _ in range(1000)]
     assert of(*contexts) == [plain(context) for context in contexts]
-    assert of(*contexts * 60)[-1000:] == [plain(context) for context in contexts], "so many that two threads read them"
+    monkeypatch.setattr(context_module, "_SIDE_BY_SIDE", 999)
+    assert of(*contexts) == [plain(context) for context in contexts], "so many that two threads read them"
 
 
 BASE = {"user_id": 1, "note_id": 2, "action": "impression", "event_time": 1_767_607_200_000_000}
@@ -117,7 +119,7 @@ def test_every_format_gives_them_and_leaves_the_context_as_it_came(tmp_path):
         events = read_log([path]).events
         assert events.schema == EVENT_SCHEMA
         (found,) = events.to_pylist()
-        assert {name: found[name] for name in NAMES} == FURTHER, path.name
+        assert {name: found[name] for name in TYPED_NAMES} == FURTHER, path.name
         want = {**FURTHER, "author_id": "77", "app_version": "8.4"} if path.suffix == ".csv" else FURTHER
         assert json.loads(found["context"]) == want, path.name
     assert read_log([tmp_path / "a.jsonl"]).events["context"].to_pylist() == [json.dumps(FURTHER)]
@@ -132,7 +134,7 @@ def test_an_export_of_our_own_tables_comes_back_as_it_was(tmp_path):
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row, default=str) + "\n" for row in first.to_pylist()))
     for name in ("b.parquet", "c.jsonl"):
         again = read_log([tmp_path / name]).events
-        assert again.select(NAMES).equals(first.select(NAMES)), name
+        assert again.select(TYPED_NAMES).equals(first.select(TYPED_NAMES)), name
         assert [json.loads(text) for text in again["context"].to_pylist()] == [json.loads(text) for text in contexts], name
 
 
@@ -148,7 +150,7 @@ def test_a_mapping_leaves_further_columns_to_the_context_and_all_events_of_a_row
 
 def test_a_table_without_the_columns_is_given_them():
     rows = pa.table({"context": ['{"device":"ios"}', None], "n": [1, 2]})
-    assert completed(rows).to_pylist()[0] == {"context": '{"device":"ios"}', "n": 1, **dict.fromkeys(NAMES), "device": "ios"}
+    assert completed(rows).to_pylist()[0] == {"context": '{"device":"ios"}', "n": 1, **dict.fromkeys(TYPED_NAMES), "device": "ios"}
     assert completed(completed(rows)).equals(completed(rows))
     wrong = completed(rows).set_column(2, "device", pa.array(["tv", "tv"]))
     assert retyped(wrong)["device"].to_pylist() == ["ios", None] and retyped(wrong).column_names == wrong.column_names

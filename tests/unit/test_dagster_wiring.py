@@ -233,6 +233,17 @@ def test_the_sensor_asks_once_for_what_has_landed(settings):
     assert second.run_requests[0].run_key != first.run_requests[0].run_key
 
 
+def test_logs_that_have_not_settled_are_said_to_be_there(tmp_path):
+    slow = environment.load({"GLASSHOUSE_HOME": str(tmp_path), "GLASSHOUSE_SETTLE": "1h"})
+    slow.landing.mkdir()
+    (slow.landing / "a.jsonl").write_text("{}\n")
+    assert look(build_defs(slow)).skip_message == f"1 log in {slow.landing}, written to less than 3600 s ago: perhaps still growing"
+    (slow.landing / "b.jsonl").write_text("{}\n")
+    assert look(build_defs(slow)).skip_message.startswith("2 logs in")
+    os.utime(slow.landing / "a.jsonl", (0, 0))
+    assert look(build_defs(slow)).run_requests
+
+
 def test_a_file_that_grew_is_new(settings):
     definitions = build_defs(settings)
     settings.landing.mkdir()

@@ -99,3 +99,31 @@ def test_a_value_between_two_gaps_is_drawn_as_a_point():
     assert [layer["mark"]["type"] for layer in drawn.to_dict()["layer"]] == ["point", "line"]
     assert drawn.layer[0].data["ctr"].tolist() == [0.3, 0.4]
     assert "layer" not in design.time_line(rows.head(2), "ctr", "CTR").to_dict()
+
+
+NAMES = ["constructor", "a.b[0],'c'\"", "__proto__"]
+TIMES = pd.date_range(NOW, periods=3, freq="h")
+
+
+def texts(value):
+    """Every text of a chart's spec and data."""
+    if isinstance(value, dict):
+        return [text for part in value.values() for text in texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("kind", ["object", "string", "category"])
+@pytest.mark.parametrize("draw", [
+    lambda rows: design.bars(rows, "name", "n", "rows", sort=NAMES, other=rows),
+    lambda rows: design.sides(rows, "name", ("n", "m"), "rows", {"n": design.GREEN, "m": design.GREY}),
+    lambda rows: design.points(rows, "name", {"n": "rows"}, "rows", NAMES, 1.0),
+    lambda rows: design.ranked(rows, "name", "n", "rows"),
+    lambda rows: design.time_kinds(rows, "name", "n", "rows"),
+    lambda rows: design.time_actions(rows.rename(columns={"name": "action", "n": "per_minute"})),
+], ids=["bars", "sides", "points", "ranked", "time_kinds", "time_actions"])  # fmt: skip
+def test_names_of_data_are_drawable_in_every_chart(draw, kind):
+    rows = pd.DataFrame({"name": pd.Series(NAMES, dtype=kind), "n": [1, 2, 3], "m": [3, 2, 1], "time": TIMES})
+    found = texts(draw(rows).to_dict())
+    assert not design.INHERITED & set(found) and {design.drawable(name) for name in NAMES} <= set(found)

@@ -7,8 +7,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from assets.lake import HOUR, LakeError, Table, Window
-from assets.notebook.tables import Tables, bounds, format_time, parse_time
+from assets.lake import HOUR, LakeError, Table, Window, utc_text
+from assets.notebook.tables import Tables, bounds, parse_time
 
 THING = Table("thing", pa.schema([HOUR, pa.field("x", pa.int64())]), "a thing")
 T0 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_named_with_what_to_do(tables):
 
 def test_times_need_a_zone_and_windows_whole_hours():
     assert parse_time("2026-01-01T01:00:00+01:00") == T0
-    assert format_time(T0) == "2026-01-01T00:00:00Z"
+    assert utc_text(T0) == "2026-01-01T00:00:00Z"
     with pytest.raises(ValueError, match="needs a zone"):
         parse_time("2026-01-01T00:00:00")
     with pytest.raises(ValueError, match="full hour"):
