@@ -26,9 +26,8 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from assets.events import json_lines, values
-from assets.events.contract import TYPED_FIELDS
+from assets.events.contract import TYPED_FIELDS, TYPED_NAMES
 
-NAMES = tuple(field.name for field in TYPED_FIELDS)
 _INTEGER = np.array([pa.types.is_int64(field.type) for field in TYPED_FIELDS])
 _KINDS = {pa.string(): pl.String, pa.int64(): pl.Int64}
 SCHEMA = {field.name: _KINDS[field.type] for field in TYPED_FIELDS}
@@ -59,8 +58,8 @@ def _typed(contexts: pl.Series) -> pl.DataFrame:
         return pl.DataFrame({name: pl.Series(name, [None], kind).new_from_index(0, rows) for name, kind in SCHEMA.items()})
     array = contexts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     data, at = _bytes(array)
-    kind = np.zeros((len(NAMES), rows), np.int8)
-    start, end = np.empty((len(NAMES), rows), np.int64), np.empty((len(NAMES), rows), np.int64)
+    kind = np.zeros((len(TYPED_NAMES), rows), np.int8)
+    start, end = np.empty((len(TYPED_NAMES), rows), np.int64), np.empty((len(TYPED_NAMES), rows), np.int64)
     code = np.zeros(rows, np.int8)
     _members(data, at, _PACKED, _INTEGER, kind, start, end, code)
     columns = {}
@@ -76,15 +75,15 @@ def _typed(contexts: pl.Series) -> pl.DataFrame:
 
 def one(name: str, value: str) -> str | int | None:
     """The typed column `name` of a context whose key of that name has this JSON value."""
-    return _parsed(f'{{"{name}":{value}}}')[NAMES.index(name)]
+    return _parsed(f'{{"{name}":{value}}}')[TYPED_NAMES.index(name)]
 
 
 def completed(table: pa.Table) -> pa.Table:
     """A table with a column `context` and the typed columns, made of it where one is not there; they stand at the end."""
-    if all(name in table.column_names for name in NAMES):
+    if all(name in table.column_names for name in TYPED_NAMES):
         return table
     made = typed(pl.from_arrow(table["context"]))
-    table = table.drop_columns([name for name in NAMES if name in table.column_names])
+    table = table.drop_columns([name for name in TYPED_NAMES if name in table.column_names])
     for field in TYPED_FIELDS:
         table = table.append_column(field.name, made[field.name].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(field.type))
     return table
@@ -92,7 +91,7 @@ def completed(table: pa.Table) -> pa.Table:
 
 def retyped(table: pa.Table) -> pa.Table:
     """The same table, its typed columns made anew of its contexts."""
-    return completed(table.drop_columns([name for name in NAMES if name in table.column_names])).select(table.column_names)
+    return completed(table.drop_columns([name for name in TYPED_NAMES if name in table.column_names])).select(table.column_names)
 
 
 def _bytes(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +113,7 @@ def _packed(names: tuple[str, ...]) -> np.ndarray:
     return np.array(rows, np.uint64)
 
 
-_PACKED = _packed(NAMES)
+_PACKED = _packed(TYPED_NAMES)
 
 
 def _texts(data: np.ndarray, kind: np.ndarray, start: np.ndarray, end: np.ndarray) -> pl.Series:
@@ -173,9 +172,9 @@ def _parsed(text: str) -> list:
     try:
         found = json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=lambda name: None)
     except (ValueError, RecursionError):
-        return [None] * len(NAMES)
+        return [None] * len(TYPED_NAMES)
     if not isinstance(found, dict):
-        return [None] * len(NAMES)
+        return [None] * len(TYPED_NAMES)
     return [_one(found.get(name), kind) for name, kind in SCHEMA.items()]
 
 

@@ -18,10 +18,9 @@ import polars as pl
 import pyarrow as pa
 
 from assets.events import scan
-from assets.events.contract import TYPED_FIELDS
+from assets.events.contract import TYPED_NAMES
 
 CONTEXT = "_context"
-TYPED = frozenset(field.name for field in TYPED_FIELDS)
 
 REASONS = {
     scan.NOT_OBJECT: "line: not a JSON object",
@@ -190,11 +189,11 @@ def _pairwise(data: np.ndarray, begin: int, end: int, wanted: tuple[str, ...]) -
             found[key] = (None if kind == scan.NULL else json.loads(value) if value.startswith('"') else value, kind)
         else:
             found.pop(key, None)  # the kernel has it, and it is the later one
-    if (inner := _object_in(further.get("context"))) is None and further.get("context") == "null" and further.keys() >= TYPED:
+    if (inner := _object_in(further.get("context"))) is None and further.get("context") == "null" and further.keys() >= set(TYPED_NAMES):
         inner = {}  # of an export too: an event without further columns
     if inner is not None:
         del further["context"]
-        further = inner | {key: value for key, value in further.items() if key not in TYPED or not _repeats(key, value, inner)}
+        further = inner | {key: value for key, value in further.items() if key not in TYPED_NAMES or not _repeats(key, value, inner)}
     return found, as_object(further), repeats
 
 
