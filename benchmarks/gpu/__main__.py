@@ -42,9 +42,9 @@ FOLDER = "GLASSHOUSE_BENCH_FOLDER"  # in the environment of the parts' process: 
 # Sizes with a GPU, and of the dry run without one.
 SIZES = {
     "gpu": {
-        "rows": 40_000_000, "dim": 64, "batch": 16_384, "samples": 2_000_000, "rounds": 40, "seconds": 4.0, "copy": 2**30,
+        "rows": 40_000_000, "dim": 64, "batch": 16_384, "samples": 2_000_000, "rounds": 40, "seconds": 3.0, "copy": 2**30,
         "auc_rows": 2_000_000, "auc_dim": 16, "auc_samples": 1_200_000, "auc_batch": 4_096,
-        "feed": 1_000_000, "feed_batch": 16_384, "feed_auc": 400_000, "feed_auc_batch": 1_024, "processes": (1, 8),
+        "feed": 600_000, "feed_batch": 16_384, "feed_auc": 400_000, "feed_auc_batch": 1_024, "processes": (1, 8),
     },
     "dry": {
         "rows": 50_000, "dim": 8, "batch": 256, "samples": 8_192, "rounds": 3, "seconds": 0.2, "copy": 2**22,
