@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import gzip
+import itertools
 import json
 import os
 import random
@@ -128,8 +129,11 @@ class Reader:
 # --- the suite ---------------------------------------------------------------------------------------------------------
 
 
-def run(folder: Path, kills: int, seed: int = 1, say=print) -> Report:
-    """Kill the labeler so many times while it works through a log, then compare its tables with the reference."""
+def run(folder: Path, kills: int, seed: int = 1, say=print, random_every: int = 2) -> Report:
+    """Kill the labeler so many times while it works through a log, then compare its tables with the reference.
+
+    Each `random_every`-th time at a random moment, the other times at the points in turn.
+    """
     began, report, dice = time.monotonic(), Report(), random.Random(seed)
     lake, landing = Lake(str(folder / "lake")), folder / "landing"
     batches = BATCHES_A_KILL * (kills + 20)  # enough that work is waiting at the last kill too
@@ -140,11 +144,12 @@ def run(folder: Path, kills: int, seed: int = 1, say=print) -> Report:
     for place, one in enumerate(events):
         one["ingest_time"] = max(one["event_time"], events[place - 1]["ingest_time"] if place else 0) + 1
     cut(landing, events, BATCH_EVENTS)
+    points = itertools.cycle(POINTS)
     with Reader(lake) as reader:
         for number in range(kills):
             if Store(lake).committed() > batches:
                 raise RuntimeError(f"the log came to its end after {number} kills; raise BATCHES_A_KILL")
-            _kill_once(lake, landing, report, dice, POINTS[number % len(POINTS)] if number % 2 else None)
+            _kill_once(lake, landing, report, dice, None if number % random_every == 0 else next(points))
             if say and (number + 1) % 20 == 0:
                 say(f"{number + 1} kills, batch {Store(lake).committed()}, {reader.reads} reads")
         events = _end_here(lake, landing, events)

@@ -7,8 +7,8 @@ from tests.chaos import live
 
 @pytest.mark.slow
 def test_killed_at_every_point_nothing_is_lost_or_doubled_and_no_half_state_is_seen(tmp_path):
-    report = live.run(tmp_path, kills=2 * len(live.POINTS), say=None)
-    assert report.kills == 2 * len(live.POINTS) and report.restarts > report.kills
+    report = live.run(tmp_path, kills=len(live.POINTS) + 3, say=None, random_every=6)
+    assert report.kills == len(live.POINTS) + 3 and report.restarts > report.kills
     assert (report.lost, report.doubled, report.half_states) == (0, 0, 0)
     assert report.reads > 100 and report.batches > 20
     assert set(report.by_point) >= {"intent", "events", "published", "random"}
