@@ -322,7 +322,8 @@ def _changed(then: Lake, now: Lake, window: Window, tables: Sequence[Table]) -> 
 
 
 def _files(lake: Lake, name: str) -> dict[dt.datetime, set[str]]:
-    if not lake.exists(name):
+    """The table's files by hour; of a pinned lake none where its moment does not name the table, which then came later."""
+    if not lake.exists(name) or (lake.moment is not None and name not in lake.moment.tables):
         return {}
     actions = pa.table(lake.open(name).get_add_actions(flatten=True))
     found: dict[dt.datetime, set[str]] = {}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
-from assets.attribution.tables import LATE_EVENTS
+from assets.attribution.tables import IMPRESSION_SESSIONS, LATE_EVENTS
 from assets.events.contract import EVENTS
 from assets.followers import Follower
 from assets.lake import HOUR, Lake, Window, Write
@@ -58,6 +58,17 @@ def test_an_hour_written_after_the_clock_was_set_back_is_loaded_again(client, tm
     assert shown[window.hours[0]].load == ahead and shown[window.hours[1]].load != ahead, "only what has changed"
     loader.load_hours(lake, client, window.hours, reason="test")
     assert loads.visible(client) == shown, "once"
+
+
+def test_hours_loaded_before_a_table_was_there_are_loaded_again_when_it_is(client, tmp_path):
+    filled, lake = Lake(str(tmp_path / "filled")), Lake(str(tmp_path / "lake"))
+    window = metrics_lake.fill(filled, 2, displays=400)
+    lake.replace_window(EVENTS, filled.read("events", window), window)
+    loader.load_hours(lake, client, window.hours, reason="test")
+    assert count(client, "events") and not count(client, "impression_sessions")
+    lake.replace_window(IMPRESSION_SESSIONS, filled.read("impression_sessions", window), window)
+    loader.load_hours(lake, client, window.hours, reason="test")
+    assert count(client, "impression_sessions") == filled.read("impression_sessions", window).num_rows
 
 
 def test_migrations_run_once_in_order_and_refuse_an_edit(client, tmp_path):
