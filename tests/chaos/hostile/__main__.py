@@ -71,6 +71,13 @@ def report(attacks: list[attack.Attack], today: dict[str, Result], base: dict[st
     }  # fmt: skip
 
 
+def known(path: Path) -> tuple[dict[str, Result], dict[str, Result]]:
+    """The results of a report, of this tree and of the base, by attack; none where there is no report."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    today = {row["name"]: Result(row["result"], row["seen"], row["seconds"]) for row in rows if row["result"]}
+    return today, {row["name"]: Result(row["result_on_base"], row["seen_on_base"], None) for row in rows if row["result_on_base"]}
+
+
 def show(found: dict) -> None:
     table = Table("kind", "attack", "today", "base", "seen", title="Attacks on what `make up` starts", title_justify="left")
     for row in found["rows"]:
@@ -87,6 +94,7 @@ def main() -> int:
     parser.add_argument("--no-base", action="store_true", help="attack the tree under test only")
     parser.add_argument("--no-today", action="store_true", help="attack the base only")
     parser.add_argument("--only", action="append", help="attacks whose name or kind holds this word; may be repeated")
+    parser.add_argument("--update", action="store_true", help="keep what the report says of attacks and trees that are not run now")
     parser.add_argument("--report", type=Path, default=Path("build/reports/hostile.json"))
     given = parser.parse_args()
     attacks = [one for one in load() if not given.only or any(word in one.name or word in one.kind for word in given.only)]
@@ -98,6 +106,10 @@ def main() -> int:
     if not given.no_base:
         with base_tree(given.base) as tree:
             base = attack.run(Tree(tree, "base"), attacks) if tree else {}
+    if given.update:
+        before, base_before = known(given.report)
+        today, base = before | today, base_before | base
+        attacks = [one for one in load() if one.name in today or one.name in base]
     found = report(attacks, today, base, time.monotonic() - begun)
     given.report.parent.mkdir(parents=True, exist_ok=True)
     given.report.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
