@@ -4,6 +4,7 @@ Order: fast tests first, then those marked slow, so that a mistake shows early. 
 has all files that need Spark, so that there is one session; the others go file by file to whoever is free.
 """
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from assets.lake import Lake
+
+# Three processes and their children share two cores: threads that wait for others are to sleep, not to spin. Set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
