@@ -293,6 +293,7 @@ def test_hours_read_again_are_judged_by_the_same_landing(lake, landing, one_file
         assert lake.read(name).sort_by([(column, "ascending") for column in ("hour", key)]).equals(before[name])
 
 
+@pytest.mark.slow
 def test_a_log_as_a_whole_may_be_of_any_time(tmp_path, lake):
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"event_id": "a", "user_id": 1, "note_id": 1, "action": "impression", "event_time": Y2099}) + "\n")
@@ -521,6 +522,7 @@ def test_a_late_stray_of_the_live_line_is_labeled_beside_the_partitions(lake, la
     assert lake.read("impression_sessions", Window(y2000, y2000 + HOUR)).num_rows == 1
 
 
+@pytest.mark.slow
 def test_a_stray_hour_written_after_the_clock_was_set_back_is_done_again(lake, landing, monkeypatch):
     y2000, real = moment(T0 - 26 * 365 * 24 * 60 * MINUTE), time.time
     window = Window(y2000, y2000 + HOUR)

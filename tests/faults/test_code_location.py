@@ -82,6 +82,7 @@ def named(defs):
     return {os.path.basename(row.data["file"]): row.data["why"] for row in rows}
 
 
+@pytest.mark.slow
 def test_every_broken_file_is_left_out_and_named_and_all_others_load(tmp_path, folders, capsys):
     from dagster import serialize_value
     from dagster._core.remote_representation.external_data import RepositorySnap
@@ -107,6 +108,7 @@ def test_every_broken_file_is_left_out_and_named_and_all_others_load(tmp_path, f
     assert all(any(f"/{name} is left out: " in line for line in lines) for name in wanted)
 
 
+@pytest.mark.slow
 def test_what_reads_a_broken_jobs_table_is_loaded_and_so_is_the_line(tmp_path, folders):
     sound = assets(load(tmp_path, folders))
     (folders[0] / "user_profiles.sql").write_bytes(b"\xff")
@@ -121,6 +123,7 @@ def test_what_reads_a_broken_jobs_table_is_loaded_and_so_is_the_line(tmp_path, f
     assert set(named(defs)) == {"user_profiles.sql"}
 
 
+@pytest.mark.slow
 def test_the_check_passes_when_all_is_well_and_warns_of_a_sheet_of_paper(tmp_path, folders):
     found = checked(load(tmp_path, folders))
     assert found.passed
@@ -144,6 +147,7 @@ def test_dagster_says_it_by_itself_once(tmp_path, folders):
     assert not sensor.evaluate_tick(again).asset_events
 
 
+@pytest.mark.slow
 def test_a_file_of_words_that_is_broken_costs_the_words_alone(tmp_path, folders, monkeypatch):
     from assets import definitions
 

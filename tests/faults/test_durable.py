@@ -255,6 +255,7 @@ def test_checksums_that_are_tidied_away_while_they_are_read_are_left_out(tmp_pat
     assert reader.sums("thing") == {"there.parquet": "1" * 16}
 
 
+@pytest.mark.slow
 def test_two_readers_may_meet_a_damaged_checkpoint_at_once(tmp_path, monkeypatch):
     lake = Lake(str(tmp_path / "lake"))
     for number in range(25):

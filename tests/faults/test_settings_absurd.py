@@ -78,6 +78,7 @@ def test_what_was_right_stays_right():
     assert load({"GLASSHOUSE_KEEP_DAYS": "0.0417"}).keep >= dt.timedelta(hours=1)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(KNOWN)), st.one_of(
     st.text(max_size=40), st.text("0123456789.-+eE_ smhdgMGx/:[],*", max_size=12),
     st.integers().map(str), st.floats().map(str), st.binary(max_size=12).map(lambda raw: raw.decode("utf-8", "surrogateescape")),

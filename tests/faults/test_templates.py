@@ -85,6 +85,7 @@ def test_a_job_reaches_nothing_but_its_values(tmp_path, template):
     assert not (tmp_path / "touched").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", BOMBS.values(), ids=BOMBS)
 def test_a_job_that_would_not_end_or_fill_the_memory_is_refused(tmp_path, template, soon):
     job_file(tmp_path, template.replace("\n", ""))
@@ -92,6 +93,7 @@ def test_a_job_that_would_not_end_or_fill_the_memory_is_refused(tmp_path, templa
         load_jobs(tmp_path, TABLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [*ESCAPES.values(), *BOMBS.values()], ids=[*ESCAPES, *BOMBS])
 def test_neither_does_a_cell_of_a_notebook(tmp_path, template, soon):
     values = {"window_start": "2026-01-05T03:00:00Z", "window_end": "2026-01-05T04:00:00Z"}

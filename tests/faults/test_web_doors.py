@@ -336,6 +336,7 @@ URL = f"http://sneaky:{SECRET}@127.0.0.1:9/glass?token={SECRET}"
 VARIABLES = {"GLASSHOUSE_CLICKHOUSE_URL": URL, "GLASSHOUSE_PAGES_CLICKHOUSE_URL": URL, "GLASSHOUSE_USER_KEY": SECRET}
 
 
+@pytest.mark.slow
 def test_nothing_that_dagster_shows_of_the_code_location_holds_a_secret(tmp_path):
     from dagster import serialize_value
     from dagster._core.remote_representation.external_data import RepositorySnap

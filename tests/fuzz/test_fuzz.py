@@ -35,12 +35,14 @@ def test_every_way_takes_every_format_of_whatever_and_every_row_is_accounted_for
 # --- the files --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_is_the_same_for_the_same_seed_and_another_for_another():
     for way, format in COMBINATIONS[:7] + COMBINATIONS[-2:]:
         once, again, other = ([files.draw(seed, way, format, number).data() for number in range(6)] for seed in (5, 5, 6))
         assert once == again and once != other
 
 
+@pytest.mark.slow
 def test_every_format_has_half_of_its_rows_malformed_and_every_fault_comes():
     seen = Counter()
     for format in (*files.FORMATS, *files.ORDER_FORMATS):

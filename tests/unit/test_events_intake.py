@@ -350,6 +350,7 @@ def test_what_lands_while_hours_are_accepted_is_in_them(lake, traffic, monkeypat
     assert everything(lake).equals(everything(read))
 
 
+@pytest.mark.slow
 def test_hours_that_are_written_to_all_the_time_are_not_accepted(lake, traffic, tmp_path, monkeypatch):
     hours = land(lake, traffic).hours
     more = [write(tmp_path / f"more{n}.jsonl", event(1000 + n, event_time=US, ingest_time=US)) for n in range(9)]

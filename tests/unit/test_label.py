@@ -126,6 +126,7 @@ def test_the_keys_may_be_any_int64():
     same(label(table(events), RULES), expected(events))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(logs(), st.randoms(use_true_random=False))
 def test_any_log_in_any_order_is_labeled_as_the_reference_does(events, shuffle):
