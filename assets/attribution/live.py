@@ -67,7 +67,7 @@ __all__ = ["Input", "LiveError", "read_landing", "run", "status", "stop_on_signa
 
 BATCH_BYTES = 64 * 2**20  # of landing files a batch; a greater file begins one of its own
 BATCH_FILES = 2_000  # of a batch: many small files would be one batch of minutes
-ROWS_OF_MEMORY = 24  # a batch's rows take at most such a part of the memory: they lie there up to nine times, as bytes, typed and as Parquet
+ROWS_OF_MEMORY = 16  # a batch's rows take at most such a part of the memory: they lie there up to nine times, as bytes, typed and as Parquet
 LEAST_ROWS = 2**20  # bytes of rows that a batch may always hold
 UNPACKED = 4  # bytes of rows a batch holds at most, for each byte of landing files: the rest of a file is for the next
 LOOKS = 500  # files already taken that are looked at before a batch: whether they have changed
