@@ -467,7 +467,7 @@ class _Live:
         self.writers.submit(self.store.write_progress, replace(progress, stats=stats))
         self.behind = self.behind or bool(set(given.left) - {*given.growing, *given.unfinished})
         self._committed(plan, progress, given)
-        self._within_memory(plan, clock.peak)
+        self._within_memory(plan, given.raw.nbytes, clock.peak)
         return stats
 
     def _plan(self) -> Plan | None:
@@ -746,13 +746,14 @@ class _Live:
         self.store.forget(progress)
         self.segment_bytes = {batch: size for batch, size in self.segment_bytes.items() if batch in kept}
 
-    def _within_memory(self, plan: Plan, peak: int | None) -> None:
-        """Smaller batches where this one took more memory than allowed, greater ones again where there is room."""
+    def _within_memory(self, plan: Plan, row_bytes: int, peak: int | None) -> None:
+        """Smaller batches where this one took more memory than allowed, greater ones again where there is room. row_bytes: it read."""
         limit = self.store.maps.limit
         if limit is None or peak is None:
             return
         if peak > limit:
-            taken = sum(_size(self.landing / name) for name in plan.files)
+            # Of a file of some kB that holds GB the rows count: by its own size the next batches would be a row each.
+            taken = max(sum(_size(self.landing / name) for name in plan.files), row_bytes // UNPACKED)
             self.batch_bytes = max(1, min(self.batch_bytes, taken) // 2)
             pa.default_memory_pool().release_unused()
         elif peak < limit // 2:
