@@ -7,6 +7,7 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -23,17 +24,19 @@ def label(
     logs: Annotated[list[Path], typer.Argument(help="JSON lines, CSV/TSV (plain or .gz) or Parquet.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")],
     mapping: Mapping = None,
-    window: Annotated[str, typer.Option(help="Length of a session window.")] = "20m",
+    window: Annotated[Optional[str], typer.Option(help="Length of a session window, in place of the settings' one.")] = None,
 ) -> None:
     """Label a bounded log: sessions, orphans and quarantine as Parquet, and a summary."""
     from assets.attribution.label import label_files
-    from assets.attribution.rules import Rules, parse_duration
+    from assets.attribution.rules import parse_duration
     from dagster_project import show
 
-    try:
-        rules = Rules(window=parse_duration(window))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--window") from None
+    rules = _settings().rules
+    if window is not None:
+        try:
+            rules = replace(rules, window=parse_duration(window))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--window") from None
     with show.working("labeling"):
         summary = label_files(logs, out, _mapping(mapping), rules)
     show.label_summary(summary, out)
@@ -49,10 +52,10 @@ def demo(
 ) -> None:
     """Run the whole line: events, labels, profiles, samples, model, ClickHouse."""
     from dagster_project import demo as line
-    from dagster_project.processes import registered
+    from dagster_project.processes import leaving_nothing, registered
 
     settings = _settings()
-    with registered(settings.home, "demo"):
+    with registered(settings.home, "demo"), leaving_nothing(settings.home, "demo"):
         line.run(settings, log, mapping, hours, events, seed)
 
 

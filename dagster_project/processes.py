@@ -94,6 +94,22 @@ def registered(home: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def leaving_nothing(home: Path, name: str) -> Iterator[None]:
+    """What is started while the `with` lasts ends with it: it bears a mark in its environment, as what is below `up`.
+
+    A JVM outlives the Python that started it where that one is stopped just then. Of a process that is killed `down` finds what is left.
+    """
+    run, before = f"{name}-{os.getpid()}-{began(os.getpid())}", {key: os.environ.get(key) for key in (MARK, HOME)}
+    os.environ |= {MARK: f"{run}/below {name}", HOME: str(home)}
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        sweep(lambda: marked(run), KILLED_SECONDS)
+
+
+@contextmanager
 def only_up(home: Path) -> Iterator[None]:
     """Be the one `up` of a home. Raises ProcessError where another is, naming its pid."""
     with open(_folder(home) / f"{UP}.lock", "a+") as handle:
@@ -204,6 +220,20 @@ def marked(mark: str | None = None, home: Path | None = None) -> list[Any]:
             if bears and (mark is None or bears == mark or bears.startswith(f"{mark}/")) and (home is None or theirs.get(HOME) == str(home)):
                 found.append(process)
     return found
+
+
+def leftovers(home: Path) -> list[Any]:
+    """What a home's processes started and left behind: it bears a mark, and is below none that has told of itself and lives."""
+    beneath = {f"{one.name}-{one.pid}-{one.began}" for one in running(home)}
+    return [process for process in marked(home=home) if _mark_of(process).partition("/")[0] not in beneath]
+
+
+def _mark_of(process: Any) -> str:
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        return process.environ().get(MARK, "")
+    return ""
 
 
 def heard(number: int) -> bool:

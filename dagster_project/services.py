@@ -147,7 +147,7 @@ def up(settings: Settings) -> int:
     Raises ProcessError where the home is up already, ServiceError where a port is taken.
     """
     with processes.only_up(settings.home):
-        for one in processes.sweep(lambda: processes.marked(home=settings.home), STOP_SECONDS):
+        for one in processes.sweep(lambda: processes.leftovers(settings.home), STOP_SECONDS):
             print(f"{one} was left by an earlier `make up`: ended", flush=True)
         _check_ports(settings)
         with tempfile.TemporaryDirectory(prefix="glasshouse-", dir=_short_folder(), ignore_cleanup_errors=True) as meeting:

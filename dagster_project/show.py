@@ -146,6 +146,8 @@ def label_summary(summary: Mapping[str, Any], out: Path) -> None:
     table("Behaviours", flags, ("label", "after a click", "without one"))
     if summary["quarantine"]:
         table("Quarantine, by reason", summary["quarantine"])
+    if summary["rows"] and summary["quarantined"] == summary["rows"]:
+        plain("No row was taken. Is the file what its name says (one JSON object a line, UTF-8), and does a mapping name its columns?")
     if summary["stray_hours"]:
         table("Stray hours: far from the others and with few events; labeled too", summary["stray_hours"])
 

@@ -65,6 +65,7 @@ READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
 UNTYPED = [name for name in READ if name not in TYPED_NAMES]
 STRINGS = ["event_id", *CONTEXT_NAMES]
 TOP_REASONS = 20
+OUTPUTS = ("impression_sessions", "click_sessions", "orphan_actions", "quarantine", "id_keys")  # files of label_files
 ONE_HOUR = dt.timedelta(hours=1)
 MS = dt.timedelta(milliseconds=1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -90,13 +91,16 @@ def label_files(paths: Sequence[Path], out: Path, mapping: Mapping | None, rules
     Writes impression_sessions, click_sessions, orphan_actions and quarantine (and id_keys where ids were strings), each
     beside first and then renamed, so that a file of that name is always whole; other files in `out` are left alone.
     Returns what the summary table shows: counts, quarantine by reason, flags, ctr (clicked / impression sessions, null
-    without any), seconds by stage. Raises LabelError where `out` is not a folder.
+    without any), seconds by stage. Raises LabelError where `out` is not a folder, or a log is one of the files to be written.
     """
     from assets.events.intake import read_log
 
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise LabelError(f"{out} is a file; give a folder, the labels are several files")
+    for path in paths:
+        if Path(path).stem in OUTPUTS and Path(path).resolve() == (out / f"{Path(path).stem}.parquet").resolve():
+            raise LabelError(f"{path} would be overwritten by the labels; give another folder than the log's")
     clock = [time.perf_counter()]
     intake = read_log([Path(path) for path in paths], mapping)
     clock.append(time.perf_counter())

@@ -102,7 +102,7 @@ def header_of(path: Path, layout: Layout) -> str | None:
             head = file.read(MAX_HEADER_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         kind = CutError if isinstance(error, EOFError) else SourceError
-        raise kind(f"{shown(path)}: cannot read the header line: {error}") from error
+        raise kind(f"{shown(path)}: cannot read the header line: {_told(path, error)}") from error
     head = head.removeprefix(_BOM)
     data = np.frombuffer(head or b"\n", np.uint8)
     marks = csv_records.Marks.of(layout.separator, layout.quote)
@@ -116,7 +116,8 @@ def header_of(path: Path, layout: Layout) -> str | None:
     try:
         header = head[:end].decode()
     except UnicodeDecodeError as error:
-        raise SourceError(f"{shown(path)}: the header line is not UTF-8: {error}") from error
+        advice = "; it is a Parquet file, name it .parquet" if head.startswith(b"PAR1") else ""
+        raise SourceError(f"{shown(path)}: the header line is not UTF-8: {error}{advice}") from error
     names = csv_names(layout, header)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SourceError(f"{shown(path)}: the header names column {', '.join(map(repr, twice))} twice; rename one of them")
@@ -152,7 +153,7 @@ def read_blocks(path: Path, layout: Layout, wanted: tuple[str, ...], after: int 
     except EOFError as error:
         raise CutError(f"{shown(path)} ends within its gzip stream; copy it again") from error
     except (OSError, zlib.error) as error:
-        raise SourceError(f"{shown(path)} cannot be read: {error}") from error
+        raise SourceError(f"{shown(path)} cannot be read: {_told(path, error)}") from error
 
 
 def parse_bodies(
@@ -173,6 +174,15 @@ def _parse(
 
 
 # --- text files -------------------------------------------------------------------------------------------------------
+
+
+def _told(path: Path, error: Exception) -> str:
+    """The error's words; of a file that is not packed as its name says also what to do."""
+    if not isinstance(error, gzip.BadGzipFile):
+        return str(error)
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return f"{error}; " + ("after its gzip stream come other bytes, copy it again" if packed else "it is not packed, name it without .gz")
 
 
 def _open(path: Path):

@@ -555,3 +555,13 @@ def test_two_ids_with_one_key_cost_their_own_file(tmp_path, landing_folder, monk
         found = take(home)
         assert len(found.events) == 2, folder
         assert [reason.split()[1] for _, reason, _ in found.quarantine] == ["2.jsonl"]
+
+
+def test_a_file_of_another_kind_than_its_name_says_is_told_what_it_is(tmp_path):
+    plain, more, parquet = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz", tmp_path / "c.csv"
+    plain.write_bytes(line(event()))
+    more.write_bytes(gzip.compress(line(event())) + b"garbage")
+    pq.write_table(pa.table({"a": [1]}), parquet)
+    for path, words in ((plain, "it is not packed, name it without .gz"), (more, "after its gzip stream come other bytes"), (parquet, "it is a Parquet file, name it .parquet")):
+        with pytest.raises(SourceError, match=words):
+            read_log([path])

@@ -62,6 +62,26 @@ def test_a_mistake_is_one_line_that_says_what_to_do(tmp_path, words, said):
     assert said in " ".join(done.stderr.replace("│", " ").split()) and "Traceback" not in done.stderr
 
 
+def test_label_goes_by_the_settings_rules_and_an_option_over_them(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join([event(1, "impression", 0), event(2, "click", 3)]))
+
+    def attributed(*words, **settings):
+        done = subprocess.run([str(BIN / "glasshouse"), "label", log, "--out", tmp_path / "out", *words], env=env(tmp_path, **settings), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return pq.read_table(tmp_path / "out" / "click_sessions.parquet")["attributed"].to_pylist() == [True]
+
+    assert attributed() and not attributed(WINDOW="2m") and attributed("--window", "20m", WINDOW="2m")
+    done = subprocess.run([str(BIN / "glasshouse"), "label", log, "--out", tmp_path / "out"], env=env(tmp_path, WINDOW="banana"), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and "GLASSHOUSE_WINDOW" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_label_of_a_log_of_which_nothing_is_taken_says_what_to_look_at(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("[1]\n[2]\n")
+    assert "No row was taken" in glasshouse("label", log, "--out", tmp_path / "out", home=tmp_path).stdout
+
+
 def test_status_of_an_empty_home_says_what_to_start(tmp_path):
     done = glasshouse("status", home=tmp_path)
     assert done.returncode == 0 and "make up" in done.stdout

@@ -57,3 +57,11 @@ def test_a_log_without_any_good_row(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     summary = label_files([tmp_path / "empty.jsonl"], tmp_path / "out", None, Rules())
     assert summary["events"] == 0 and summary["ctr"] is None
+
+
+def test_labels_do_not_overwrite_their_log(log, tmp_path):
+    label_files(log[0], tmp_path / "out", None, Rules())
+    before = (tmp_path / "out" / "click_sessions.parquet").read_bytes()
+    with pytest.raises(LabelError, match="would be overwritten by the labels; give another folder"):
+        label_files([tmp_path / "out" / "click_sessions.parquet"], tmp_path / "out", None, Rules())
+    assert (tmp_path / "out" / "click_sessions.parquet").read_bytes() == before
