@@ -6,6 +6,7 @@ has all files that need Spark, so that there is one session; the others go file 
 
 import os
 import re
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from assets.lake import Lake
 
 # Three processes and their children share two cores: threads that wait for others are to sleep, not to spin. Set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A suite that runs in the background, or under nohup, is deaf to these, and would hand that on to what it starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -4,7 +4,6 @@ Run as a module it is an `up` of two or three of them: python -m tests.faults.pr
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -87,5 +86,4 @@ def runs(home: Path, name: str) -> dict:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a suite that runs under nohup has made it deaf
     up(Path(sys.argv[1]), *sys.argv[2:])
