@@ -6,8 +6,8 @@ that `glasshouse --help` answers at once and `glasshouse label` starts no Spark.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Optional
 

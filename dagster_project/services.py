@@ -148,7 +148,7 @@ def up(settings: Settings) -> int:
     """
     with processes.only_up(settings.home):
         for one in processes.sweep(lambda: processes.leftovers(settings.home), STOP_SECONDS):
-            print(f"{one} was left by an earlier `make up`: ended", flush=True)
+            print(f"{one} was left by an earlier run: ended", flush=True)
         _check_ports(settings)
         with tempfile.TemporaryDirectory(prefix="glasshouse-", dir=_short_folder(), ignore_cleanup_errors=True) as meeting:
             return _run_all(settings, Path(meeting))

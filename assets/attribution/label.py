@@ -106,14 +106,10 @@ def label_files(paths: Sequence[Path], out: Path, mapping: Mapping | None, rules
     clock.append(time.perf_counter())
     labels = label(intake.events, rules)
     clock.append(time.perf_counter())
-    tables = {
-        "impression_sessions": labels.impression_sessions,
-        "click_sessions": labels.click_sessions,
-        "orphan_actions": labels.orphan_actions,
-        "quarantine": intake.quarantine,
-    }
-    if intake.id_keys.num_rows:
-        tables["id_keys"] = intake.id_keys
+    written = (labels.impression_sessions, labels.click_sessions, labels.orphan_actions, intake.quarantine, intake.id_keys)
+    tables = dict(zip(OUTPUTS, written, strict=True))
+    if not intake.id_keys.num_rows:
+        del tables["id_keys"]
     out.mkdir(parents=True, exist_ok=True)
     files = {name: str(_write_parquet(out / f"{name}.parquet", table)) for name, table in tables.items()}
     clock.append(time.perf_counter())

@@ -180,8 +180,11 @@ def _told(path: Path, error: Exception) -> str:
     """The error's words; of a file that is not packed as its name says also what to do."""
     if not isinstance(error, gzip.BadGzipFile):
         return str(error)
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+    except OSError:  # gone meanwhile
+        return str(error)
     return f"{error}; " + ("after its gzip stream come other bytes, copy it again" if packed else "it is not packed, name it without .gz")
 
 

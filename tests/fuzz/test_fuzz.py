@@ -173,3 +173,10 @@ def test_the_smallest_file_holds_only_the_rows_that_it_takes():
     whole = log(*(b"%d" % number for number in range(100)))
     found = shrink.smallest(whole, lambda file: {b"7", b"93"} <= {row.data for row, _ in file.parts}, tries=200)
     assert [row.data for row, _ in found.parts] == [b"7", b"93"]
+
+
+def test_a_refusal_is_one_whatever_its_kind():
+    from assets.events.sources import CutError, SourceError
+    from tests.fuzz import worker
+
+    assert [worker._refused(error) for error in (SourceError("a"), CutError("b"), ValueError("c"))] == ["a", "b", None]

@@ -255,13 +255,6 @@ class House:
                 total += process.memory_info().rss
         return total
 
-    def peak(self, role: str) -> int:
-        """Resident bytes of a role's process at its most since it started, by the kernel's count; 0 where it is gone."""
-        with contextlib.suppress(KeyError, OSError):
-            status = Path(f"/proc/{self.roles()[role].pid}/status").read_text()
-            return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
-        return 0
-
     def held(self, role: str) -> int:
         """Memory of a role's process that the system cannot take back (no pages of files), at the most that ten looks a second saw; 0 where it is gone."""
         with contextlib.suppress(KeyError):
