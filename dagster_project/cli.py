@@ -24,7 +24,7 @@ def label(
     logs: Annotated[list[Path], typer.Argument(help="JSON lines, CSV/TSV (plain or .gz) or Parquet.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the Parquet files.")],
     mapping: Mapping = None,
-    window: Annotated[Optional[str], typer.Option(help="Length of a session window, in place of the settings' one.")] = None,
+    window: Annotated[Optional[str], typer.Option(help="Length of a session window, in place of GLASSHOUSE_WINDOW and the rules file's (20m).")] = None,
 ) -> None:
     """Label a bounded log: sessions, orphans and quarantine as Parquet, and a summary."""
     from assets.attribution.label import label_files
