@@ -211,7 +211,7 @@ class _Reading:
     def input(self) -> Input:
         found = self.found
         return Input(
-            events=intake.events_table(pl.concat(found.events) if found.events else intake.no_events(), EVENT_COLUMNS),
+            events=intake.events_table(intake.joined(found.events), EVENT_COLUMNS),
             quarantine=_frame_table(found.quarantine, QUARANTINE),
             raw=_frame_table(found.raws, RAW_EVENTS),
             sources=pa.Table.from_pylist(found.records, SOURCES.schema),

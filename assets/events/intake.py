@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,8 @@ class Landed:
 
 @dataclass(frozen=True)
 class Rows:
-    """A block after the contract. events: contract.EVENT_FIELDS, with `number` of the raw row. reason, clock: one row a raw row."""
+    """A block after the contract. events: contract.EVENT_FIELDS, with `number` of the raw row, and perhaps contract.TYPED_FIELDS.
+    reason, clock: one row a raw row."""
 
     events: pl.DataFrame
     reason: pl.Series
@@ -148,7 +149,7 @@ def read_log(paths: Iterable[Path | str], mapping: Mapping | None = None) -> Int
             if (broken := parsed.reason.is_not_null()).any():
                 quarantine.append(_quarantine(shown(path.name), block, parsed.reason, broken))
     schema = pa.schema([f for f in QUARANTINE.schema if f.name != "hour"])
-    everything = pl.concat(events) if events else no_events()
+    everything = joined(events)
     first = everything.unique("event_id", keep="first", maintain_order=True)
     id_keys = pl.concat(keys).unique(maintain_order=True)
     check_collisions(id_keys)
@@ -190,11 +191,20 @@ def parse_file(
             if block.cut:
                 yield block, _cut_rows(block)
             else:
-                yield block, _to_events(block.columns, block.wrong, block.odd, block.number, form, landed_at)
+                parsed = _to_events(block.columns, block.wrong, block.odd, block.number, form, landed_at)
+                yield block, parsed if block.typed is None or not isinstance(form, Native) else _with_typed(parsed, block)
     except SourceError:
         raise
     except (Exception, PanicException) as error:  # polars' panics are no Exception
         raise SourceError(f"{shown(path)} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _with_typed(rows: Rows, block: Block) -> Rows:
+    """The events with the typed columns of their context, which are those of their row: of a log of our own form."""
+    typed = block.typed
+    if len(rows.events) < len(block):
+        typed = typed.filter(rows.reason.is_null())
+    return replace(rows, events=rows.events.hstack(typed))
 
 
 def _cut_rows(block: Block) -> Rows:
@@ -246,10 +256,21 @@ def no_events() -> pl.DataFrame:
     return pl.DataFrame(schema={"number": pl.Int64, **{f.name: _POLARS[f.type] for f in contract.EVENT_FIELDS}})
 
 
+def joined(events: list[pl.DataFrame]) -> pl.DataFrame:
+    """Events of several blocks, as Rows has them."""
+    if len({frame.width for frame in events}) > 1:
+        events = [_typed_too(frame) for frame in events]
+    return pl.concat(events) if events else no_events()
+
+
 def events_table(events: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """Accepted events with what is made of their context, in this schema. Last of all: landing needs none of it, and what is sorted and
     filtered before has fewer columns."""
-    return to_arrow(events.hstack(typed(events["context"])), schema)
+    return to_arrow(_typed_too(events), schema)
+
+
+def _typed_too(events: pl.DataFrame) -> pl.DataFrame:
+    return events if contract.TYPED_NAMES[0] in events.columns else events.hstack(typed(events["context"]))
 
 
 def to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:

@@ -24,11 +24,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from polars.exceptions import PanicException
 
 from assets.events import json_lines, rfc3339
 
 STEP_BYTES = 16 * 2**20
 STEP_ROWS = 65_536
+_ROWS_A_THREAD = 1_000
+_OLDEST = pl.CompatLevel.oldest()
 
 
 def names(path: Path) -> list[str]:
@@ -38,11 +41,14 @@ def names(path: Path) -> list[str]:
 
 
 class Rows:
-    """Some rows of a file, some MB at the most."""
+    """Some rows of a file, some MB at the most.
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.size, self.batch = batch.num_rows, batch
-        self.plain = {name: _plain(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    columns: as the file types them; a column of texts of which all are UTF-8 may be one of polars.
+    """
+
+    def __init__(self, size: int, columns: dict[str, pa.Array | pl.Series]) -> None:
+        self.size, self.given = size, columns
+        self.plain = {name: _plain(column) for name, column in columns.items()}
 
     @cached_property
     def usual(self) -> bool:
@@ -53,12 +59,22 @@ class Rows:
     def lines(self) -> pl.Series:
         """The rows as JSON lines (Binary)."""
         if self.usual:
-            return _encoded(pl.DataFrame(self.series)).cast(pl.Binary)
+            return self._usual_lines(pl.DataFrame(self.series))
         return _lines(self.size, {name: column for name, (column, _) in self.plain.items()}, self._odd())
+
+    def lines_of(self, mask: pl.Series | None) -> pl.Series:
+        """The lines of the masked rows, of all without a mask; a few cost little."""
+        if mask is None:
+            return self.lines
+        return self._usual_lines(pl.DataFrame(self.series).filter(mask)) if self.usual else self.lines.filter(mask)
+
+    @staticmethod
+    def _usual_lines(rows: pl.DataFrame) -> pl.Series:
+        return _encoded(rows).cast(pl.Binary)
 
     @cached_property
     def series(self) -> dict[str, pl.Series]:
-        return {name: pl.from_arrow(_as_text(column)) for name, (column, _) in self.plain.items()}
+        return {name: _series(column) for name, (column, _) in self.plain.items()}
 
     def _odd(self) -> np.ndarray:
         odd = np.zeros(self.size, bool)
@@ -79,35 +95,41 @@ class Rows:
             return None
         columns = {}
         for name in wanted:
-            if name not in self.plain:
-                columns[name] = pl.Series([None], dtype=pl.String).new_from_index(0, self.size)
-                continue
-            column, given = self.plain[name][0], self.batch.schema.field(name).type
-            if pa.types.is_timestamp(given) and given.tz:
-                if not _in_years(self.batch.column(name)):
-                    return None
-                columns[name] = pl.from_arrow(self.batch.column(name).cast(pa.timestamp(given.unit, "UTC")))
-                continue
-            if not (pa.types.is_integer(column.type) or pa.types.is_large_string(column.type)) or pa.types.is_timestamp(given) \
-                    or pa.types.is_duration(given):
+            values = self._typed(name) if name in self.plain else pl.Series([None], dtype=pl.String).new_from_index(0, self.size)
+            if values is None:
                 return None
-            columns[name] = self.series[name]
+            columns[name] = values
         return pl.DataFrame(columns)
 
-    def further(self, wanted: tuple[str, ...]) -> pl.Series | None:
-        """The columns beyond the wanted ones as one JSON object a row; None where there are none. Of usual rows."""
+    def _typed(self, name: str) -> pl.Series | None:
+        given, column = self.given[name], self.plain[name][0]
+        if isinstance(column, pl.Series):
+            return column
+        if pa.types.is_timestamp(given.type) and given.type.tz:
+            return pl.from_arrow(given.cast(pa.timestamp(given.type.unit, "UTC"))) if _in_years(given) else None
+        if pa.types.is_timestamp(given.type) or pa.types.is_duration(given.type):
+            return None
+        return self.series[name] if pa.types.is_integer(column.type) or pa.types.is_large_string(column.type) else None
+
+    def further(self, wanted: tuple[str, ...]) -> tuple[pl.Series | None, pl.DataFrame | None]:
+        """(context, its typed columns where they are there without reading it). Of usual rows.
+
+        The context is the columns beyond the wanted ones as one JSON object a row; None where there are none.
+        """
+        from assets.events import context  # its kernels are for who reads such a file
+
         more = {name: values for name, values in self.series.items() if name not in wanted}
         if not more:
-            return None
+            return None, None
         if _is_export(more):
-            return more["context"]
+            return more["context"], None
         rows = _encoded(pl.DataFrame(more))
-        return json_lines.merged(rows) if "context" in more else rows
+        return (json_lines.merged(rows), None) if "context" in more else (rows, context.of_columns(more, self.size))
 
 
 def _is_export(further: dict[str, pl.Series]) -> bool:
     """Whether these columns are a context and at most what is made of it, as an export of our own tables has them."""
-    from assets.events import context  # its kernels are for who reads such a file
+    from assets.events import context
 
     found = further.get("context")
     if found is None or found.dtype != pl.String or further.keys() - {"context"} not in (set(), context.SCHEMA.keys()):
@@ -123,22 +145,63 @@ def rows(path: Path, after: int = 0) -> Iterator[Rows]:
     """The rows after the first `after`, some MB at a time, in order. Raises as `names` does."""
     # Opened here: pyarrow takes no name that is not UTF-8.
     with path.open("rb") as bytes_, pq.ParquetFile(bytes_) as file:
-        schema = file.schema_arrow
-        texts = [field.name for field in schema if _is_text(field.type)]
-        metadata, step = file.metadata, _step(file.metadata)
+        schema, metadata = file.schema_arrow, file.metadata
+    frame = _small(path, schema, metadata)
+    if frame is not None:
+        if len(frame) > after:
+            yield Rows(len(frame) - after, _columns(frame[after:]))
+        return
+    texts = [field.name for field in schema if _is_text(field.type)]
     with path.open("rb") as bytes_, pq.ParquetFile(
         bytes_, metadata=metadata, read_dictionary=texts, pre_buffer=False
     ) as file:
-        for batch in file.iter_batches(batch_size=step):
+        for batch in file.iter_batches(batch_size=_step(metadata)):
             passed = min(after, batch.num_rows)
             after -= passed
             for piece in _pieces(batch.slice(passed)):
                 if piece.num_rows:
-                    yield Rows(piece)
+                    yield Rows(piece.num_rows, dict(zip(piece.schema.names, piece.columns, strict=True)))
+
+
+_AS_POLARS = {
+    **{getattr(pa, f"{sign}int{bits}")(): getattr(pl, f"{sign.upper()}Int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    pa.bool_(): pl.Boolean, pa.string(): pl.String, pa.large_string(): pl.String,
+    **{pa.timestamp(unit, "UTC"): pl.Datetime(unit, "UTC") for unit in ("ms", "us", "ns")},
+}  # fmt: skip
+
+
+def _small(path: Path, schema: pa.Schema, metadata: pq.FileMetaData) -> pl.DataFrame | None:
+    """A small file of integers, truths, texts and times in UTC, whole; None for others, and where polars does not read it so.
+
+    polars takes half of Arrow's time for it. What it cannot read, Arrow reads or refuses row by row.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    if metadata.num_rows > STEP_ROWS or sum(group.total_byte_size for group in groups) > STEP_BYTES:
+        return None
+    wanted = {field.name: _AS_POLARS.get(field.type) for field in schema}
+    if None in wanted.values() or len(wanted) != len(schema) or path.stat().st_size > STEP_BYTES:
+        return None
+    try:
+        frame = pl.read_parquet(path.read_bytes(), rechunk=True)
+    except (pl.exceptions.PolarsError, PanicException):
+        return None
+    if dict(frame.schema) != wanted or len(frame) != metadata.num_rows:
+        return None
+    # Texts of a dictionary are not written out until here.
+    texts = frame.select(pl.sum_horizontal(pl.lit(0), pl.col(pl.String).str.len_bytes().sum())).item()
+    return frame if texts <= STEP_BYTES else None
+
+
+def _columns(frame: pl.DataFrame) -> dict[str, pa.Array | pl.Series]:
+    return {column.name: column if column.dtype == pl.String else column.to_arrow() for column in frame}
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
 
 
 def _step(metadata: pq.FileMetaData) -> int:
@@ -170,9 +233,10 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch.slice(first)
 
 
-def _lines(size: int, columns: dict[str, pa.Array], odd: np.ndarray) -> pl.Series:
+def _lines(size: int, columns: dict[str, pa.Array | pl.Series], odd: np.ndarray) -> pl.Series:
     if not columns:
         return pl.Series([b"{}"] * size, dtype=pl.Binary)
+    columns = {name: column.to_arrow(compat_level=_OLDEST) if isinstance(column, pl.Series) else column for name, column in columns.items()}
     strange = np.flatnonzero(odd)
     written = [_written({name: column[row] for name, column in columns.items()}) for row in strange.tolist()]
     if strange.size == size:
@@ -180,7 +244,7 @@ def _lines(size: int, columns: dict[str, pa.Array], odd: np.ndarray) -> pl.Serie
     if strange.size:
         usual = pa.array(np.flatnonzero(~odd))
         columns = {name: column.take(usual) for name, column in columns.items()}
-    frame = pl.DataFrame({name: pl.from_arrow(_as_text(column)) for name, column in columns.items()})
+    frame = pl.DataFrame({name: _series(column) for name, column in columns.items()})
     lines = _encoded(frame).cast(pl.Binary)
     if not strange.size:
         return lines
@@ -189,17 +253,24 @@ def _lines(size: int, columns: dict[str, pa.Array], odd: np.ndarray) -> pl.Serie
 
 
 def _encoded(frame: pl.DataFrame) -> pl.Series:
+    # One thread a chunk writes them.
+    step = max(_ROWS_A_THREAD, -(-len(frame) // pl.thread_pool_size()))
+    if len(frame) > step:
+        frame = pl.concat([frame[first : first + step] for first in range(0, len(frame), step)], rechunk=False)
     return frame.select(pl.struct(pl.all()).struct.json_encode().alias("row"))["row"]
 
 
-def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def _plain(column: pa.Array | pl.Series) -> tuple[pa.Array | pl.Series, np.ndarray]:
     """A column in a type that JSON has, and which rows polars would not write as they are."""
     nothing = np.zeros(len(column), bool)
+    if isinstance(column, pl.Series):
+        return column, nothing
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(column.storage)
     if pa.types.is_dictionary(kind):
-        return _plain(column.dictionary_decode())
+        kept = _texts_of_dictionary(column)
+        return _plain(column.dictionary_decode()) if kept is None else (kept, nothing)
     if pa.types.is_run_end_encoded(kind):
         return _plain(pc.run_end_decode(column))
     if pa.types.is_large_list(kind):  # polars panics at large lists of texts; a piece is far below what a list may hold
@@ -217,7 +288,7 @@ def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return pa.array([None if value is None else str(value) for value in _values(column)], pa.string()), nothing
     if pa.types.is_duration(kind):
         return pc.cast(column, pa.duration("us"), safe=False).cast(pa.int64()), nothing
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
+    if _is_string(kind):
         column = column.cast(pa.large_string())
         try:
             column.validate(full=True)
@@ -229,6 +300,14 @@ def _plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         encoded = [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
         return pa.array(encoded, pa.string()), nothing
     return column, nothing
+
+
+def _texts_of_dictionary(column: pa.DictionaryArray) -> pl.Series | None:
+    """The texts of a dictionary of which all are UTF-8, each looked at once: a row points to its text. Else None."""
+    if not _is_string(column.type.value_type):
+        return None
+    texts, odd = _plain(column.dictionary)
+    return None if odd.any() else pl.from_arrow(texts).gather(pl.from_arrow(column.indices))
 
 
 def _values(column: pa.Array) -> list:
@@ -272,12 +351,16 @@ def _not_text(column: pa.Array) -> np.ndarray:
     return np.zeros(len(column), bool)
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    return column.cast(pa.large_string()) if pa.types.is_large_binary(column.type) else column
+def _series(column: pa.Array | pl.Series) -> pl.Series:
+    if isinstance(column, pl.Series):
+        return column
+    return pl.from_arrow(column.cast(pa.large_string()) if pa.types.is_large_binary(column.type) else column)
 
 
-def _polars_writes(column: pa.Array) -> bool:
+def _polars_writes(column: pa.Array | pl.Series) -> bool:
     """Whether polars writes the column's values as JSON that keeps them."""
+    if isinstance(column, pl.Series):
+        return True
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         inner = kind.value_type

@@ -64,7 +64,8 @@ class Block:
     columns as text (of Parquet also as integers and times), and CONTEXT: the others as one JSON object (null: none). odd: of the columns that hold any, which
     values are no text, number or truth (json_lines.py). body(mask) returns the original bytes of the masked rows, of all
     without a mask. cut: the bodies are only the beginnings of rows, so that nothing can be made of them again. repeated_keys:
-    rows that hold a key twice. unended: the last row has no line end, so that it may not be whole.
+    rows that hold a key twice. unended: the last row has no line end, so that it may not be whole. typed: the typed columns of
+    CONTEXT (context.py) where the file has them as columns; else None.
     """
 
     number: pl.Series
@@ -75,6 +76,7 @@ class Block:
     cut: bool = False
     repeated_keys: int = 0
     unended: bool = False
+    typed: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -384,12 +386,13 @@ def _typed_block(rows: parquet_rows.Rows, number: np.ndarray, wanted: tuple[str,
     # No character takes more than six bytes of JSON: no row is too long where all together are not.
     if columns is None or 6 * rows.bytes + 100 * len(rows.plain) > MAX_ROW_BYTES and rows.lines.bin.size().max() > MAX_ROW_BYTES:
         return None
-    further = rows.further(wanted)
+    further, typed = rows.further(wanted)
     context = pl.Series(CONTEXT, [None], pl.String).new_from_index(0, rows.size) if further is None else further.rename(CONTEXT)
     wrong = pl.Series([None], dtype=pl.String).new_from_index(0, rows.size)
     return Block(
         number=pl.Series(number),
         wrong=wrong,
         columns=columns.with_columns(context),
-        body=lambda mask=None: rows.lines if mask is None else rows.lines.filter(mask),
+        body=lambda mask=None: rows.lines_of(mask),
+        typed=typed,
     )
