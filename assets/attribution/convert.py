@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -120,6 +120,21 @@ def to_labels(folded: Folded, columns: Columns, strings: Strings, rules: Rules |
         folded.counts,
         short_table(folded.short, window_us),
     )
+
+
+def hour_by_hour(folded: Folded) -> Folded:
+    """The same, the closed sessions by the hour of their start and then as they were: what is gathered in this order is cut into the
+    hours' files without being copied again."""
+    return replace(folded, impressions=_by_hour(folded.impressions), clicks=_by_hour(folded.clicks))
+
+
+def _by_hour(sessions: np.ndarray) -> np.ndarray:
+    hours = sessions[2] // HOUR_US
+    if (hours[1:] >= hours[:-1]).all():
+        return sessions
+    hours -= hours.min()
+    few = hours.astype(np.int16) if hours.max() < 2**15 else hours  # of 16 bits numpy sorts by radix, six times as fast
+    return sessions[:, np.argsort(few, kind="stable")]
 
 
 def label_masks(rules: Rules) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from assets.attribution.convert import (
     LabelError,
     Labels,
     from_frame,
+    hour_by_hour,
     microseconds,
     sorted_columns,
     sorted_frame,
@@ -61,6 +62,7 @@ SLICE_ROWS = 2_000_000  # events in memory at once, about
 COMMIT_ROWS = 4_000_000  # labels staged before they are committed
 SETTLE_TRIES = 5  # of a commit beside which late events arrive
 WRITERS = 2
+HALVED_ROWS = 50_000  # of one table; fewer are written by one thread
 READ = [name for name in EVENT_SCHEMA.names if name != "ingest_time"]
 UNTYPED = [name for name in READ if name not in TYPED_NAMES]
 STRINGS = ["event_id", *CONTEXT_NAMES]
@@ -281,15 +283,15 @@ class WindowRun:
         if self.rules.valid_click_dwell or self.labels.exists(SHORT_CLICKS.name):
             self.tables.append(SHORT_CLICKS)
         self.staged: dict[str, list[dict]] = {table.name: [] for table in self.tables}
-        self.events = self.lake.dataset(EVENTS.name, self.version)
-        self.files = _files(self.lake, self.version)
+        adds = pa.table(self.lake.open(EVENTS.name, self.version).get_add_actions(flatten=True))
+        self.files, self.events_by_hour = _files(self.lake, adds), _rows_by_hour(adds)
 
     def go(self, progress: Callable[..., None]) -> None:
         register(self.target, self.rules)
         for table in (*self.tables, LATE_EVENTS, LABELED_HOURS):
             self.lake.create(table)
             self.target.create(table)
-        rows = _rows_by_hour(self.lake, self.version)
+        rows = self.events_by_hour
         labeled = _labeled_hours(self.labels, self.window_us)
         first = self._first_hour(rows, labeled)
         self.held = [*rows, *labeled]
@@ -318,7 +320,7 @@ class WindowRun:
                 watermark = NEVER if end == last else _us(end)
                 folded = fold(columns, open_impressions, open_clicks, self.limits, watermark)
                 del open_impressions, open_clicks
-                labels = to_labels(folded, columns, from_frame(frame), self.rules)
+                labels = to_labels(hour_by_hour(folded), columns, from_frame(frame), self.rules)
                 self._note_late(late_ids, columns, folded, frame)
                 open_impressions, open_clicks, strings = _renumbered(folded, frame)
                 del columns, folded, frame
@@ -378,7 +380,8 @@ class WindowRun:
         if self.lake.log is None:  # not a local folder
             inside = (pc.field("hour") >= pa.scalar(hours.start, TIME)) & (pc.field("hour") < pa.scalar(hours.end, TIME))
             inside &= (pc.field("event_time") >= pa.scalar(start, TIME)) & (pc.field("event_time") < pa.scalar(end, TIME))
-            return _typed(pl.from_arrow(self.events.to_table(columns=UNTYPED, filter=inside)))
+            events = self.lake.dataset(EVENTS.name, self.version)
+            return _typed(pl.from_arrow(events.to_table(columns=UNTYPED, filter=inside)))
         # polars decodes texts into what the fold's rows are gathered from, in half of the time that Arrow and a conversion take.
         near = [file for file in self.files if hours.start <= file.hour < hours.end and file.first < end and file.last >= start]
         inside = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
@@ -415,7 +418,7 @@ class WindowRun:
             told = [writer.submit(self.seen, table.name, rows) for table, rows in pairs]
         else:
             told = []
-        return [writer.submit(self.target.stage, Write(table, rows)) for table, rows in pairs] + told
+        return [writer.submit(self.target.stage, Write(table, part)) for table, rows in pairs for part in _halves(rows)] + told
 
     def _written(self, writing: list[Future]) -> None:
         for done in writing:
@@ -528,15 +531,23 @@ def _inside(table: pa.Table, window: Window) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(hour, start), pc.less(hour, end)))
 
 
+def _halves(rows: pa.Table) -> list[pa.Table]:
+    """The rows, which ascend by hour, in two parts between two hours, so that both writers have some; a few rows as they are."""
+    if rows.num_rows < HALVED_ROWS:
+        return [rows]
+    hours = rows["hour"].cast(pa.int64()).to_numpy()
+    middle = np.searchsorted(hours, hours[len(hours) // 2])
+    return [rows.slice(0, middle), rows.slice(middle)] if middle and (hours[1:] >= hours[:-1]).all() else [rows]
+
+
 def _int(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return times.cast(pa.int64())
 
 
-def _rows_by_hour(lake: Lake, version: int) -> dict[dt.datetime, int]:
-    """Events an hour, from the table's log alone."""
-    found = pa.table(lake.open(EVENTS.name, version).get_add_actions(flatten=True))
+def _rows_by_hour(adds: pa.Table) -> dict[dt.datetime, int]:
+    """Events an hour, from the table's log alone. adds: Delta's add actions, flattened."""
     rows: Counter = Counter()
-    for hour, count in zip(found["partition.hour"].to_pylist(), found["num_records"].to_pylist(), strict=True):
+    for hour, count in zip(adds["partition.hour"].to_pylist(), adds["num_records"].to_pylist(), strict=True):
         rows[hour.astimezone(dt.UTC)] += count
     return {hour: count for hour, count in rows.items() if count}
 
@@ -552,10 +563,9 @@ class _File:
     typed: bool
 
 
-def _files(lake: Lake, version: int) -> list[_File]:
-    found = pa.table(lake.open(EVENTS.name, version).get_add_actions(flatten=True)).to_pylist()
+def _files(lake: Lake, adds: pa.Table) -> list[_File]:
     files = []
-    for row in found:
+    for row in adds.to_pylist():
         hour = row["partition.hour"].astimezone(dt.UTC)
         # Without bounds in the log a file is read and filtered; Spark writes them in whole milliseconds, cut off.
         first, last = row.get("min.event_time") or hour - ONE_HOUR, row.get("max.event_time") or hour + 2 * ONE_HOUR

@@ -39,7 +39,7 @@ import pyarrow.compute as pc
 
 from assets.attribution import clocks, memory, repeats, resident
 from assets.attribution.arrivals import Input, Stopped, landing_files, read_landing
-from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, in_order, microseconds, to_columns, to_labels
+from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, hour_by_hour, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
 from assets.attribution.provenance import booked, register
 from assets.attribution.repeats import Repeats
@@ -434,7 +434,7 @@ class _Live:
             moved = max(moved, _us(landed_at))
         watermark = max(self.progress.watermark, moved - self.delay_us) if moved != NONE else self.progress.watermark
         folded, columns = self._advance(self._on_time(plan.batch), watermark)
-        labels = to_labels(folded, columns, self._strings, self.rules)
+        labels = to_labels(hour_by_hour(folded), columns, self._strings, self.rules)
         hours = self.progress.open_hours | _hours(moment[~late])
         still_open = frozenset(hour for hour in hours if hour + HOUR_US + self.window_us > watermark)
         clock.lap("fold")

@@ -93,12 +93,8 @@ def elements(texts: pl.Series) -> tuple[pl.Series, np.ndarray, np.ndarray, np.nd
 def not_utf8(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """bool[n]: which rows are not UTF-8."""
     wrong = np.zeros(len(start), bool)
-    if not len(start) or not (data[start[0] : end[-1]] >= 128).any():
-        return wrong
-    if is_text(data[start[0] : end[-1]].tobytes()) and _at_characters(data, start, end):
-        return wrong
-    for row, (begin, stop) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        wrong[row] = not is_text(data[begin:stop].tobytes())
+    if len(start) and (data[start[0] : end[-1]] >= 128).any():
+        scan.not_utf8(data, start, end, wrong)
     return wrong
 
 
@@ -109,12 +105,6 @@ def is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _at_characters(data: np.ndarray, start: np.ndarray, end: np.ndarray) -> bool:
-    """Whether no row begins or ends within a character."""
-    first, after = data[start[start < end]], data[end[end < data.size]]
-    return not (((first & 0xC0) == 0x80).any() or ((after & 0xC0) == 0x80).any())
 
 
 def _names(wanted: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

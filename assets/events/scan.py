@@ -786,3 +786,39 @@ def gather(data, start, end, offsets):
             out[o] = data[p]
             o += 1
     return out
+
+
+# --- UTF-8 --------------------------------------------------------------------------------------------------------
+
+
+@numba.njit(cache=True, nogil=True)
+def not_utf8(data, start, end, wrong):
+    """Which spans are not UTF-8 by table 3-7 of the Unicode standard: wrong, bool[n], is written where one is not."""
+    for row in range(start.size):
+        p, stop = start[row], end[row]
+        while p < stop:
+            lead = data[p]
+            if lead < 0x80:
+                p += 1
+                continue
+            # How many bytes follow, and between which bounds the first of them lies; the others are 80 to BF.
+            low, high = 0x80, 0xBF
+            if 0xC2 <= lead <= 0xDF:
+                more = 1
+            elif 0xE0 <= lead <= 0xEF:
+                more = 2
+                low = 0xA0 if lead == 0xE0 else low
+                high = 0x9F if lead == 0xED else high
+            elif 0xF0 <= lead <= 0xF4:
+                more = 3
+                low = 0x90 if lead == 0xF0 else low
+                high = 0x8F if lead == 0xF4 else high
+            else:
+                more = -1
+            good = more > 0 and p + more < stop and low <= data[p + 1] <= high
+            for i in range(2, more + 1):
+                good = good and 0x80 <= data[p + i] <= 0xBF
+            if not good:
+                wrong[row] = True
+                break
+            p += more + 1
