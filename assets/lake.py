@@ -308,6 +308,9 @@ class Lake:
             raise LakeError(f"{error}; {RESTORE}") from error
 
     def version(self, name: str) -> int:
+        """A table's version, which a pinned lake's moment says. Raises LakeError where there is no table."""
+        if self.moment is not None and name in self.moment.tables:
+            return self.moment.tables[name]
         return self.open(name).version()
 
     def read(

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assets.attribution.state import Plan, Rest
 from assets.events import intake, landing, sources
@@ -85,9 +87,32 @@ class _Read:
             getattr(self, name).extend(getattr(more, name))
 
 
+class LandedFiles:
+    """The `source` of every file that has landed, kept from batch to batch: only data files that are new to it are read."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.sources: set[str] = set()
+
+    def at(self, lake: Lake, version: int) -> set[str]:
+        """Those that `sources` holds at a version; not to be changed."""
+        adds = pa.table(lake.open(SOURCES.name, version).get_add_actions(flatten=True))
+        files = {unquote(path) for path in adds["path"].to_pylist()}
+        if not self.files <= files:  # tidied, or another lake
+            self.files, self.sources = set(), set()
+        new = sorted(files - self.files)
+        lake.check_files(SOURCES.name, new)
+        for path in new:
+            with pq.ParquetFile(f"{lake.path(SOURCES.name)}/{path}") as file:
+                self.sources.update(file.read(columns=["source"])["source"].to_pylist())
+        self.files = files
+        return self.sources
+
+
 def read_landing(
-    lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False, patience_s: float = 0.0
-) -> Input:
+    lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool] = lambda: False, patience_s: float = 0.0,
+    landed: LandedFiles | None = None,
+) -> Input:  # fmt: skip
     """Read the plan's files: a folder's own mapping.toml says how, else they are native events. They landed when it was made.
 
     A file whose content was landed before (`sources` at the plan's version) is not read again: its raw rows are in the
@@ -99,7 +124,7 @@ def read_landing(
     until its last change lies patience_s back.
     Raises Stopped, between two blocks, once `stopped` says so.
     """
-    reading = _Reading(lake, Path(folder), plan, stopped, patience_s)
+    reading = _Reading(lake, Path(folder), plan, stopped, patience_s, landed or LandedFiles())
     for place, name in enumerate(plan.files):
         if place and reading.is_full():  # the first is always read: a batch gets on
             reading.left += plan.files[place:]
@@ -125,10 +150,12 @@ class _File:
 class _Reading:
     """A batch in the making: which files were landed before, and what became of the plan's so far, by the names of Input."""
 
-    def __init__(self, lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool], patience_s: float):
+    def __init__(
+        self, lake: Lake, folder: Path, plan: Plan, stopped: Callable[[], bool], patience_s: float, landed: LandedFiles
+    ) -> None:
         self.folder, self.plan, self.stopped, self.patience_s = folder, plan, stopped, patience_s
         version = plan.versions[SOURCES.name]
-        self.known = set(lake.read(SOURCES.name, columns=["source"], version=version)["source"].to_pylist())
+        self.landed, self.taken = landed.at(lake, version), set()
         self.book = intake.Landings(lake.read(SOURCES.name, version=version)) if plan.again else None
         self.ids, self.found = _Ids(lake, plan), _Read()
         self.gone, self.left, self.growing, self.unfinished, self.appended, self.replaced = ([] for _ in range(6))
@@ -167,16 +194,16 @@ class _Reading:
         begun = self._begun(file, source)
         again = file.name in self.plan.again and not begun
         after = begun.line if begun else 0
-        if not after and source in self.known:  # it has landed, perhaps by another name, or was only touched
+        if not after and self._is_known(source):  # it has landed, perhaps by another name, or was only touched
             self.stamps[file.name] = _stamp(file.told)
             return
         if again:
             after = self.book.line(file.path, file.form)
         part = None if after is None else intake.part_of(source, after)
-        if part is None or (part in self.known and not begun):
+        if part is None or (self._is_known(part) and not begun):
             self.stamps[file.name] = _stamp(file.told)
             return
-        self.known |= {source, part}
+        self.taken |= {source, part}
         line = _add_file(self.found, file, part, after, self.plan.most, self.ids, self.stopped)
         if again:
             (self.appended if after else self.replaced).append(file.name)
@@ -184,6 +211,9 @@ class _Reading:
             self.stamps[file.name] = _stamp(file.told)
         else:
             self.rest = Rest(file.name, line, source, file.told.st_size if file.told else None)
+
+    def _is_known(self, source: str) -> bool:
+        return source in self.landed or source in self.taken
 
     def _begun(self, file: _File, source: str) -> Rest | None:
         """Where a file goes on that is taken in part."""

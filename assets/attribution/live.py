@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.attribution import clocks, memory, repeats, resident
-from assets.attribution.arrivals import Input, Stopped, landing_files, read_landing
+from assets.attribution.arrivals import Input, LandedFiles, Stopped, landing_files, read_landing
 from assets.attribution.convert import CONTEXT_NAMES, HOUR_US, hour_by_hour, in_order, microseconds, to_columns, to_labels
 from assets.attribution.fold import CTX, NONE, Columns
 from assets.attribution.provenance import booked, register
@@ -134,7 +134,7 @@ def run(
     with store.owned(take_over) as epoch, ThreadPoolExecutor(WRITERS) as writers:
         labeler = _Live(
             lake, Path(landing_folder), rules, store, epoch, writers, sessions or Resident(store.maps, rules),
-            read or partial(read_landing, stopped=stop.is_set, patience_s=UNFINISHED_TIMES * settle_s), probe, say, now,
+            read or partial(read_landing, stopped=stop.is_set, patience_s=UNFINISHED_TIMES * settle_s, landed=LandedFiles()), probe, say, now,
         )
         labeler.settle_s = settle_s
         labeler.snapshot_batches = snapshot_batches or SNAPSHOT_BATCHES

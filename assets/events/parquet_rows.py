@@ -16,6 +16,7 @@ import datetime as dt
 import decimal
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -121,24 +122,30 @@ class Rows:
         more = {name: values for name, values in self.series.items() if name not in wanted}
         if not more:
             return None, None
-        if _is_export(more):
-            return more["context"], None
+        if (made := _of_export(more)) is not None:
+            return more["context"], made
         rows = _encoded(pl.DataFrame(more))
         return (json_lines.merged(rows), None) if "context" in more else (rows, context.of_columns(more, self.size))
 
 
-def _is_export(further: dict[str, pl.Series]) -> bool:
-    """Whether these columns are a context and at most what is made of it, as an export of our own tables has them."""
+def _of_export(further: dict[str, pl.Series]) -> pl.DataFrame | None:
+    """The typed columns of a context, where these columns are one and at most what is made of it, as an export of our own tables has
+    them; None where they are something else."""
     from assets.events import context
 
     found = further.get("context")
     if found is None or found.dtype != pl.String or further.keys() - {"context"} not in (set(), context.SCHEMA.keys()):
-        return False
-    if len(further) == 1:
-        return json_lines.whole_objects(found)
-    made = context.typed(found)
-    same = all(further[name].dtype == made[name].dtype and further[name].equals(made[name], null_equal=True) for name in made.columns)
-    return same and (found.null_count() == len(found) or json_lines.whole_objects(found.drop_nulls()))
+        return None
+    if found.null_count() and len(further) == 1:
+        return None
+    with ThreadPoolExecutor(1) as beside:  # both walk over every byte, outside of the interpreter
+        whole = beside.submit(json_lines.whole_objects, found.drop_nulls())
+        made = context.typed(found)
+        if found.null_count() < len(found) and not whole.result():
+            return None
+    same = all(further[name].dtype == made[name].dtype and further[name].equals(made[name], null_equal=True) for name in made.columns) \
+        if len(further) > 1 else True  # fmt: skip
+    return made if same else None
 
 
 def rows(path: Path, after: int = 0) -> Iterator[Rows]:

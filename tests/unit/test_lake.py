@@ -57,6 +57,34 @@ def test_a_window_can_be_replaced_by_nothing(lake):
     assert lake.hours("thing") == [hour(0)]
 
 
+def test_rows_in_any_order_are_found_in_their_hours(lake):
+    given = [(n * 7 % 5, n) for n in range(200)]
+    lake.replace_windows([Write(THING, rows(*given), Window(hour(0), hour(5)))], by="test")
+    assert content(lake) == sorted((hour(h), n) for h, n in given)
+    for h in range(5):
+        found = lake.read("thing", Window(hour(h), hour(h + 1)))
+        assert found["x"].to_pylist() == [n for of, n in given if of == h], "in the order in which they came"
+    assert len(lake.files("thing")) == 5
+
+
+def test_hours_without_rows_are_an_empty_table_of_the_same_columns(lake):
+    lake.append_once(THING, rows((0, 1)), "app", 1)
+    for columns in (None, ["x"], ["x", "hour"]):
+        there, nothing = (lake.read("thing", Window(hour(h), hour(h + 1)), columns) for h in (0, 1))
+        assert (there.num_rows, nothing.num_rows) == (1, 0)
+        assert nothing.schema.equals(there.schema)
+
+
+def test_a_pinned_lake_knows_its_versions(lake):
+    lake.append_once(THING, rows((0, 1)), "app", 1)
+    then = lake.pinned()
+    version = then.version("thing")
+    lake.append_once(THING, rows((0, 2)), "app", 2)
+    assert (then.version("thing"), lake.version("thing")) == (version, version + 1)
+    with pytest.raises(LakeError, match="has no table `other`"):
+        then.version("other")
+
+
 def test_a_row_outside_of_the_window_is_refused(lake):
     with pytest.raises(LakeError, match="outside"):
         lake.replace_window(THING, rows((3, 1)), Window(hour(0), hour(3)))
