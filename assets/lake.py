@@ -370,7 +370,7 @@ class Lake:
             return 0
         folder, known, count = within or self.path(name), None, 0
         for path in paths:
-            place = os.path.join(folder, path)
+            place = path if path.startswith(f"{folder}/") else os.path.join(folder, path)
             wanted = SUM_IN_NAME.search(path)
             try:
                 if wanted is None:

@@ -1,6 +1,7 @@
 """label_window on real Delta tables: whole range, hour by hour, a middle window again, late events, missing labels."""
 
 import datetime as dt
+import os
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from assets.attribution.provenance import made_by
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
 from assets.events.contract import EVENTS
-from assets.lake import LakeError, Window, Write
+from assets.lake import Lake, LakeError, Window, Write
 from tests.unit import reference
 from tests.unit.labeling import T0, canonical, event, expected, moment, rows, same, table
 from tests.unit.reference import MINUTE, Plain
@@ -59,6 +60,13 @@ def test_a_range_in_one_go_is_the_reference(lake):
     assert counts["events"] == 1500 and counts["hours"] == 6 and seen[-1] == (7, 7)
     assert counts["impression_sessions"] == lake.read("impression_sessions").num_rows
     assert set(lake.hours("labeled_hours")) == {hour(n) for n in range(6)}
+
+
+def test_a_lake_by_a_relative_path(lake, monkeypatch, tmp_path):
+    put(lake, LOG)
+    monkeypatch.chdir(tmp_path)
+    label_window(Lake(os.path.relpath(lake.root)), Window(hour(0), hour(6)), RULES)
+    same(labels_of(lake), expected(LOG))
 
 
 @pytest.mark.parametrize("step", [1, 4])
