@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from assets import hours
 from assets.lake import Lake, Window
 from assets.metrics import ranges
 from assets.metrics.inline import inlined
@@ -78,7 +79,8 @@ def raw(client, window: Window, runs: int = 3) -> list[Timed]:
 
 
 def _asked(window: Window, ranged: bool, filtered: bool) -> dict[str, dict]:
-    more = {"long_view_ms": 10_000, "zone": "Asia/Shanghai", "lengths": [10.0, 60.0, 1200.0]}
+    stray = {"stray_after_s": int(hours.STRAY_AFTER.total_seconds()), "stray_events": hours.STRAY_EVENTS}
+    more = {"long_view_ms": 10_000, "zone": "Asia/Shanghai", "lengths": [10.0, 60.0, 1200.0], **stray}
     if not ranged:
         return {"all": ranges.bound({**more, **NO_FILTER, "end": window.end})}
     spans = {"day": dt.timedelta(days=1), "week": window.end - window.start}
