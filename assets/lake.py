@@ -23,10 +23,12 @@ import os
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -395,11 +397,11 @@ class Lake:
         values = pa.table(found).column("partition.hour").unique().cast(TIME).cast(pa.int64()).to_pylist()
         return sorted(EPOCH + dt.timedelta(microseconds=value) for value in values)
 
-    def files(self, name: str, window: Window | None = None) -> pa.Table:
+    def files(self, name: str, window: Window | None = None, version: int | None = None) -> pa.Table:
         """The table's data files, of a window's hours: Delta's add actions, flattened, hours as TIME. Empty without the table."""
-        if not self.exists(name):
+        if version is None and not self.exists(name):
             return pa.table({"path": pa.array([], pa.string()), "partition.hour": pa.array([], TIME)})
-        found = pa.table(self.open(name).get_add_actions(flatten=True))
+        found = pa.table(self.open(name, version).get_add_actions(flatten=True))
         return found if window is None else _inside(found, window)
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -527,11 +529,37 @@ class Lake:
         if windows is not None:
             _check_inside(table.name, data, *windows)
         bounds = None if windows is None else [[one.start.isoformat(), one.end.isoformat()] for one in windows]
-        adds = [_write_file(self.path(table.name), part, hour) for hour, part in _by_hour(table, data)]
+        adds = [_write_file(self.path(table.name), [part], hour) for hour, part in _by_hour(table, data)]
+        self._sync_later(table, adds)
+        return {"table": table.name, "window": bounds, "adds": adds}
+
+    def stage_sorted(self, table: Table, window: Window, parts: Iterable[pa.Table]) -> Step:
+        """As `stage`, of rows that come a part at a time, ascending by hour: a part is all that is held. Nothing stays of what raises."""
+        self.create(table)
+        pieces = (piece for part in parts for piece in self._pieces(table, window, part))
+        adds: list[dict[str, Any]] = []
+        try:
+            for hour, of_hour in groupby(pieces, key=lambda piece: piece[0]):
+                if adds and adds[-1]["hour"] > _hour_text(hour):
+                    raise LakeError(f"`{table.name}`: rows of {hour} come after those of a later hour; order them by hour")
+                adds.append(_write_file(self.path(table.name), (rows for _, rows in of_hour), hour, every_dictionary=True))
+        except BaseException:
+            for add in adds:
+                Path(self.path(table.name), add["path"]).unlink(missing_ok=True)
+            raise
+        self._sync_later(table, adds)
+        return {"table": table.name, "window": [[window.start.isoformat(), window.end.isoformat()]], "adds": adds}
+
+    @staticmethod
+    def _pieces(table: Table, window: Window, part: pa.Table) -> list[tuple[dt.datetime | None, pa.Table]]:
+        data = _conform(table, part)
+        _check_inside(table.name, data, window)
+        return _by_hour(table, data)
+
+    def _sync_later(self, table: Table, adds: Iterable[dict[str, Any]]) -> None:
         for add in adds:
             path = os.path.join(self.path(table.name), add["path"])
             self._syncing[path] = durable.sync_later(path)
-        return {"table": table.name, "window": bounds, "adds": adds}
 
     def commit(
         self,
@@ -862,34 +890,52 @@ def _by_hour(table: Table, data: pa.Table) -> list[tuple[dt.datetime | None, pa.
     return [(EPOCH + dt.timedelta(microseconds=int(hours[first])), rest.slice(first, end - first)) for first, end in zip(starts.tolist(), ends, strict=True)]
 
 
-def _write_file(folder: str, data: pa.Table, hour: dt.datetime | None) -> dict[str, Any]:
-    """Write rows of one hour as a Parquet file; returns what Delta's log says of it."""
+def _write_file(folder: str, parts: Iterable[pa.Table], hour: dt.datetime | None, every_dictionary: bool = False) -> dict[str, Any]:
+    """Write rows of one hour, one part at least, as a Parquet file; returns what Delta's log says of it.
+
+    every_dictionary: of all columns, as counts and rates want it; else of FEW_VALUES.
+    """
     # delta-rs's own names of folders; polars reads the hour from them and not from the log.
     place = f"{hour.astimezone(dt.UTC):{HOUR_FOLDER}}/" if hour else ""
     beside = Path(folder, f"{place}{uuid.uuid4().hex}.part")
-    names = set(data.column_names)
+    statistics = _Statistics()
     with durable.writing(beside):
         beside.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "wb") as handle:
                 sink = durable.Hashing(handle)
-                pq.write_table(
-                    data, sink, compression="zstd", compression_level=1, use_dictionary=[name for name in FEW_VALUES if name in names],
-                    write_statistics=[item.name for item in data.schema if item.type not in TEXT],
-                )  # fmt: skip
+                _write_parquet(sink, parts, statistics, every_dictionary)
                 size = handle.tell()
             path = f"{place}{beside.stem}-{sink.digest}.parquet"
             os.rename(beside, Path(folder, path))
-        except OSError:
+        except BaseException:
             beside.unlink(missing_ok=True)
             raise
     return {
         "path": path,
         "size": size,
-        "hour": f"{hour.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}" if hour else None,
-        "rows": data.num_rows,
-        "stats": _statistics(data),
+        "hour": _hour_text(hour) if hour else None,
+        "rows": statistics.rows,
+        "stats": statistics.text(),
     }
+
+
+def _write_parquet(sink: durable.Hashing, parts: Iterable[pa.Table], statistics: _Statistics, every_dictionary: bool) -> None:
+    parts = iter(parts)
+    first = next(parts)
+    names = set(first.column_names)
+    with pq.ParquetWriter(
+        sink, first.schema, compression="zstd", compression_level=1,
+        use_dictionary=True if every_dictionary else [name for name in FEW_VALUES if name in names],
+        write_statistics=[item.name for item in first.schema if item.type not in TEXT + FLOATS],
+    ) as writer:  # fmt: skip
+        for part in chain([first], parts):
+            writer.write_table(part)
+            statistics.add(part)
+
+
+def _hour_text(hour: dt.datetime) -> str:
+    return f"{hour.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 _checked_files: dict[str, tuple[int, int, int]] = {}  # path -> size, time and inode when its checksum was right
@@ -952,19 +998,34 @@ def _first_line(error: Exception) -> str:
 # Columns of few values: a dictionary of another one only costs time, as bounds of texts do that nobody skips files by.
 FEW_VALUES = ("action", "channel", "source", "reason", "format", "kind", "labeled_by", "device", "author_id", "topic", "device_id", "app_version")
 TEXT = (pa.string(), pa.binary())
+FLOATS = (pa.float64(), pa.float32())  # their bounds leave NaN out, so that a reader that goes by them finds NaN below any bound
 
 
-def _statistics(data: pa.Table) -> str:
-    """Delta's statistics of a file: rows, and bounds of times and whole numbers, by which readers skip it."""
-    low, high = {}, {}
-    for item in data.schema:
-        if pa.types.is_timestamp(item.type) or pa.types.is_int64(item.type):
-            bounds = pc.min_max(data.column(item.name).cast(pa.int64()))
-            if bounds["min"].is_valid:
-                as_text = _microseconds_text if pa.types.is_timestamp(item.type) else int
-                low[item.name], high[item.name] = as_text(bounds["min"].as_py()), as_text(bounds["max"].as_py())
-    nulls = {item.name: data.column(item.name).null_count for item in data.schema}
-    return json.dumps({"numRecords": data.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+class _Statistics:
+    """Delta's statistics of a file, of its rows part by part: how many, and bounds of times and whole numbers, by which readers skip it."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.low: dict[str, int] = {}
+        self.high: dict[str, int] = {}
+        self.nulls: Counter[str] = Counter()
+        self.times: set[str] = set()
+
+    def add(self, data: pa.Table) -> None:
+        self.rows += data.num_rows
+        for item in data.schema:
+            self.nulls[item.name] += data.column(item.name).null_count
+            if pa.types.is_timestamp(item.type) or pa.types.is_int64(item.type):
+                bounds = pc.min_max(data.column(item.name).cast(pa.int64()))
+                if bounds["min"].is_valid:
+                    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+                    self.low[item.name] = min(low, self.low.get(item.name, low))
+                    self.high[item.name] = max(high, self.high.get(item.name, high))
+                    self.times |= {item.name} if pa.types.is_timestamp(item.type) else set()
+
+    def text(self) -> str:
+        bounds = [{name: _microseconds_text(value) if name in self.times else value for name, value in of.items()} for of in (self.low, self.high)]
+        return json.dumps({"numRecords": self.rows, "minValues": bounds[0], "maxValues": bounds[1], "nullCount": dict(self.nulls)})
 
 
 def _microseconds_text(value: int) -> str:

@@ -459,6 +459,23 @@ def status() -> None:
 
 
 @app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One query in Spark SQL; a table's name is the lake's table. - reads it from the standard input.")],
+    moment: Annotated[Optional[int], typer.Option(help="the lake as it was at a moment that is still kept; default: as it is now", min=0)] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="all rows as CSV, for a file or a pipe; else the first 100 as a table")] = False,
+) -> None:
+    """Ask the lake, by the engine that the SQL jobs have (GLASSHOUSE_SQL_ENGINE)."""
+    import sys
+
+    from assets.notebook.sql import LakeSql
+    from dagster_project import show
+
+    settings = _settings()
+    found = LakeSql(settings.lake.pinned(moment), settings.engines, settings.rules).query(sys.stdin.read() if query == "-" else query)
+    show.rows(found, csv)
+
+
+@app.command()
 def notebook() -> None:
     """Open JupyterLab on notebooks/, with SQL cells on the lake and on ClickHouse."""
     from dagster_project import services

@@ -20,7 +20,7 @@ _settings = load()
 
 lake = Tables(_settings.lake)
 rules = _settings.rules  # those in force
-lake_sql = LakeSql(_settings.lake, _settings.spark, _settings.rules)
+lake_sql = LakeSql(_settings.lake, _settings.engines, _settings.rules)
 clickhouse = ClickHouseSql(_settings.notebook_clickhouse)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from assets.attribution.rules import SHIPPED, Rules, RulesError, load_rules, parse_duration
+from assets.engines.choice import NAMES, Engines
+from assets.engines.embedded import EmbeddedSettings
 from assets.lake import Lake
 from assets.metrics import access
 from assets.metrics.client import HIDDEN, masked
@@ -32,6 +34,10 @@ KNOWN = {
     "WINDOW": ("", "length of a session window, in place of the rules file's (20m)"),
     "DELAY": ("", "how far the watermark lies behind the newest event, in place of the rules file's (2m)"),
     "LONG_VIEW": ("", "dwell from which a view counts as long, in place of the rules file's (10s)"),
+    "SQL_ENGINE": ("auto", "what runs the SQL jobs: duckdb (in this process), spark, or auto: duckdb for what fits one machine, Spark above it and on a cluster"),
+    "SQL_MEMORY_MB": ("3072", "MB that the embedded SQL engine may hold; what is more goes to disk, in HOME/sql_spill"),
+    "SQL_EMBEDDED_ROWS": ("500000000", "rows of a job's input up to which auto takes the embedded engine"),
+    "SQL_EMBEDDED_MB": ("50000", "MB of a job's input, in its files, up to which auto takes the embedded engine"),
     "SPARK_MASTER": ("local[2]", "Spark master URL"),
     "SPARK_DELTA": ("jar", "where Delta's classes come from: jar, maven or provided"),
     "SPARK_MEMORY": ("3g", "heap of the Spark driver"),
@@ -82,6 +88,10 @@ class Settings:
     first_hour: dt.datetime | None
     rules: Rules
     spark: SparkSettings
+    sql_engine: str
+    sql_memory_mb: int
+    sql_embedded_rows: int
+    sql_embedded_bytes: int
     clickhouse_url: str | None = field(repr=False)
     pages_clickhouse_url: str | None = field(repr=False)
     user_key: str = field(repr=False)
@@ -108,6 +118,20 @@ class Settings:
     ranker_epochs: int
     ranker_limits: Path
     ranker_value: Path
+
+    @property
+    def engines(self) -> Engines:
+        """What SQL jobs may run on; Spark is started once one needs it."""
+
+        def session():
+            from assets.spark import get_spark
+
+            return get_spark(self.spark)
+
+        return Engines(
+            spark=session, wanted=self.sql_engine, local=self.spark.master.startswith("local"), most_rows=self.sql_embedded_rows,
+            most_bytes=self.sql_embedded_bytes, embedded=EmbeddedSettings(self.sql_memory_mb, spill=self.home / "sql_spill"),
+        )  # fmt: skip
 
     @property
     def clickhouse(self) -> str:
@@ -217,6 +241,10 @@ def load(env: dict[str, str] | None = None) -> Settings:
             delta=choice("SPARK_DELTA", ("jar", "maven", "provided")),
             memory=parsed("SPARK_MEMORY", _heap, "a heap for a JVM from 512m to 16384g, like 3g"),
         ),
+        sql_engine=choice("SQL_ENGINE", NAMES),
+        sql_memory_mb=parsed("SQL_MEMORY_MB", _whole(LEAST_SQL_MB, MOST_MB), f"a whole number of MB from {LEAST_SQL_MB} to {MOST_MB}"),
+        sql_embedded_rows=parsed("SQL_EMBEDDED_ROWS", _whole(0, 999_999_999), "a whole number from 0 to 999999999"),
+        sql_embedded_bytes=parsed("SQL_EMBEDDED_MB", _whole(0, MOST_MB), f"a whole number of MB from 0 to {MOST_MB}") * 10**6,
         clickhouse_url=_url("CLICKHOUSE_URL", value["CLICKHOUSE_URL"]),
         pages_clickhouse_url=_url("PAGES_CLICKHOUSE_URL", value["PAGES_CLICKHOUSE_URL"]),
         user_key=parsed("USER_KEY", _key, f"a key: {KEY_LENGTH} characters at least") if value["USER_KEY"] else "",
@@ -273,6 +301,7 @@ SECOND, DAY = dt.timedelta(seconds=1), dt.timedelta(days=1)
 SHORTEST, LONGEST = dt.timedelta(milliseconds=100), 30 * DAY
 LEAST_KEPT = dt.timedelta(hours=1)  # tidy.py's floor
 MOST_DAYS, MOST_MB = 36_500, 2**20
+LEAST_SQL_MB = 128  # below it DuckDB cannot sort a wide row
 FOLDER_WANTED = "a folder, or a name for one in a folder that exists and may be written to"
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 

@@ -5,6 +5,8 @@ Here: layout and wording on a terminal. Not here: numbers (the rooms compute the
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -311,6 +313,37 @@ def spam(found: Found) -> None:
 
 def addresses(found: Mapping[str, str], title: str) -> None:
     table(title, dict(found))
+
+
+SHOWN_ROWS = 100
+LONGEST_CELL = 200  # characters
+
+
+def rows(found: Any, csv: bool) -> None:
+    """The rows of a query, a polars data frame. csv: all of them, lists as JSON; else the first as a table."""
+    import polars as pl
+
+    lists = pl.col([name for name, kind in found.schema.items() if kind.is_nested()] or []).map_elements(_json, return_dtype=pl.String)
+    if csv:
+        sys.stdout.write(found.with_columns(lists).write_csv())
+        return
+    shown = Table(*map(escape, found.columns))
+    for row in found.head(SHOWN_ROWS).iter_rows():
+        shown.add_row(*(escape(_cell(value)) for value in row))
+    console.print(shown)
+    more = f"; the first {SHOWN_ROWS} are shown, --csv gives all" if len(found) > SHOWN_ROWS else ""
+    console.print(f"{len(found):,} rows{more}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value.to_list() if hasattr(value, "to_list") else value, default=str, ensure_ascii=False)
+
+
+def _cell(value: Any) -> str:
+    """A value as text of one line that a terminal does not obey."""
+    text = "" if value is None else f"{value:%Y-%m-%d %H:%M:%S.%f}".removesuffix(".000000") if isinstance(value, dt.datetime) else str(value)
+    text = "".join(one if one.isprintable() else "\ufffd" for one in text)
+    return text if len(text) <= LONGEST_CELL else text[:LONGEST_CELL] + "…"
 
 
 def settings(rows: list[tuple[str, str, str]]) -> None:

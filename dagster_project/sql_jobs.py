@@ -40,18 +40,20 @@ def sql_asset(job: SqlJob, partitions: dg.PartitionsDefinition) -> dg.AssetsDefi
         owners=[job.head.owner],
         metadata=job_metadata(job),
         group_name="sql",
-        kinds={"spark", "sql", "delta"},
+        kinds={job.head.engine or "duckdb", "sql", "delta"},
         partitions_def=partitions,
         backfill_policy=SINGLE_RUN,
     )
     def run(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]):
-        from assets.spark import get_spark
-
         window = window_of(context)
-        done = run_job(job, settings.lake, get_spark(settings.spark), window, settings.rules)
+        done = run_job(job, settings.lake, settings.engines, window, settings.rules)
         for warning in done.warnings:
             context.log.warning(warning)
         read = {f"read_{name}_version": version for name, version in done.read.items()}
-        return report(context, settings.lake, job.name, window, read)
+        ran = {
+            "engine": done.engine.name, "engine_because": done.engine.why, "seconds": round(done.seconds, 3),
+            "rows_to_read": done.engine.rows, "bytes_to_read": done.engine.bytes,
+        }  # fmt: skip
+        return report(context, settings.lake, job.name, window, read | ran)
 
     return run

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,12 @@ import polars as pl
 
 from assets import templates
 from assets.attribution.rules import Rules
+from assets.engines import embedded, translate
+from assets.engines.choice import SPARK, Engines
 from assets.lake import Lake, Window
 from assets.notebook.files import SQL_MAGIC, tables_of
 from assets.notebook.tables import bounds, parse_time
 from assets.samples.sql_job import LOOKBACK, Head, variables
-from assets.spark import SparkSettings, get_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -99,36 +100,66 @@ class LakeSql:
     """Spark SQL over the lake: a table's name in a query is the Delta table at its newest version."""
 
     lake: Lake
-    settings: SparkSettings
+    engines: Engines
     rules: Rules
 
     def query(self, text: str, values: Mapping[str, Any] | None = None) -> pl.DataFrame:
-        """Run one query; Spark starts at the first (6 s). Raises SqlError (query) or LakeError (no such table)."""
+        """Run one query on the embedded engine, or on Spark where the settings say so (it starts at the first query, 6 s).
+
+        Raises SqlError (query) or LakeError (no such table).
+        """
         sql = render(text, values or {}, self.rules)
         try:
             names = tables_of(sql)
         except ValueError as error:
             raise SqlError(str(error)) from error
-        from pyspark.errors import PySparkException
-
-        logging.getLogger(_SPARK_LOG).setLevel(logging.CRITICAL + 1)
-        spark = _start(self.settings)
+        if "" in names:
+            raise SqlError("a query reads tables of the lake by their names; functions that read files or addresses are not for it")
         now = self.lake.pinned()
         for name in names:
-            now.frame(spark, name).createOrReplaceTempView(name)
+            now.open(name)  # raises where there is none, with the message that says what to do
+        if self.engines.chosen(now, names, None).name == SPARK:
+            return _asked_spark(self.engines, now, names, sql)
         try:
-            return pl.from_arrow(spark.sql(sql).toArrow())
-        except PySparkException as error:
-            raise SqlError(str(error).split("\n\nJVM stacktrace")[0].split(";\n'")[0]) from None
+            return ask_embedded(now, names, sql, self.engines.embedded)
+        except (embedded.EmbeddedError, translate.Untranslatable) as error:
+            raise SqlError(f"{error}\n(GLASSHOUSE_SQL_ENGINE=spark asks Spark instead)") from None
 
 
-def _start(settings: SparkSettings) -> SparkSession:
+def ask_embedded(now: Lake, names: Sequence[str], sql: str, settings: embedded.EmbeddedSettings) -> pl.DataFrame:
+    """A query in Spark SQL over tables of a pinned lake. Raises EmbeddedError, Untranslatable or LakeError."""
+    from sqlglot.errors import SqlglotError
+
+    try:
+        rows = embedded.ask(
+            now, {name: now.version(name) for name in names}, lambda tables: translate.to_duckdb(sql, tables),
+            lambda rows: rows.read_all(), settings,
+        )  # fmt: skip
+    except SqlglotError as error:
+        raise translate.Untranslatable(str(error)) from error
+    return pl.from_arrow(rows)
+
+
+def _asked_spark(engines: Engines, now: Lake, names: Sequence[str], sql: str) -> pl.DataFrame:
+    from pyspark.errors import PySparkException
+
+    logging.getLogger(_SPARK_LOG).setLevel(logging.CRITICAL + 1)
+    spark = _start(engines)
+    for name in names:
+        now.frame(spark, name).createOrReplaceTempView(name)
+    try:
+        return pl.from_arrow(spark.sql(sql).toArrow())
+    except PySparkException as error:
+        raise SqlError(str(error).split("\n\nJVM stacktrace")[0].split(";\n'")[0]) from None
+
+
+def _start(engines: Engines) -> SparkSession:
     """The session, without the JVM's greetings in the cell; what it said is shown where it does not start."""
     with tempfile.TemporaryFile("w+") as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:
-            return get_spark(settings)
+            return engines.spark()
         except Exception as error:
             said.seek(0)
             raise SqlError(f"Spark did not start: {error}\n{said.read()}") from error

@@ -1,8 +1,9 @@
-"""SQL jobs: a file of sql/lake/ read, checked, rendered and run on Spark.
+"""SQL jobs: a file of sql/lake/ read, checked, rendered and run, on the embedded engine or on Spark.
 
 Here: the head of a file, its template, its inputs and the lineage of its columns (sqlglot), and the run that replaces a
-window of its table. Not here: what a job computes (sql/lake/NAME.sql), how it becomes an asset (dagster_project/).
-Everything that can be wrong with a file is found by `load_jobs`, without Spark, and named with file and line.
+window of its table. Not here: what a job computes (sql/lake/NAME.sql), how an engine answers (assets/engines), how a job becomes
+an asset (dagster_project/). Everything that can be wrong with a file is found by `load_jobs`, without Spark, and named with file and
+line: also what the embedded engine does not understand.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2.nodes
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
-from sqlglot.dialects import Spark
 from sqlglot.errors import OptimizeError, ParseError, TokenError
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
@@ -30,13 +30,12 @@ from sqlglot.schema import MappingSchema
 from assets import definitions, templates, upgrade
 from assets.attribution.rules import Rules
 from assets.counts import rows_by_hour
+from assets.engines import embedded, translate
+from assets.engines.choice import EMBEDDED, SPARK, Choice, Engines
 from assets.lake import Lake, Table, Window, utc_text
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
 REQUIRED = ("name", "owner", "grain", "partition", "description")
-OPTIONAL = ("lookback",)
+OPTIONAL = ("lookback", "engine")
 HEAD_LINE = re.compile(r"--\s?(?:(?P<key>[a-z_]+):\s?)?(?P<text>.*)")
 OWNER = re.compile(r"team:[\w-]+|[^@\s]+@[^@\s]+")
 LOOKBACK = re.compile(r"(\d+)([hd])")
@@ -46,9 +45,6 @@ MAX_BYTES = 2**20  # of a job's file
 
 # Any hour does for reading a template; the values never reach a table.
 EXAMPLE = Window(dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2000, 1, 1, 1, tzinfo=dt.UTC))
-
-# sqlglot 30 does not know what Spark's date_trunc returns.
-TYPES = {**Spark.EXPRESSION_METADATA, exp.TimestampTrunc: {"returns": exp.DType.TIMESTAMPTZ}}
 
 
 class SqlJobError(Exception):
@@ -61,7 +57,8 @@ class SqlJobError(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """The comment lines with which a job's file begins. lookback: how far before the window the job reads."""
+    """The comment lines with which a job's file begins. lookback: how far before the window the job reads. engine: the one engine
+    that understands it; None for both."""
 
     name: str
     owner: str
@@ -69,6 +66,7 @@ class Head:
     partition: str
     description: str
     lookback: dt.timedelta | None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,18 @@ class SqlJob:
 
 @dataclass(frozen=True)
 class JobRun:
-    """What a run did. rows: by hour of the window. read: the Delta version of each input. version: the one written."""
+    """What a run did. rows: by hour of the window. read: the Delta version of each input. version: the one written.
+
+    engine: which one ran, and why; rows_in, bytes_in: what the inputs hold in the hours that the job reads, by Delta's statistics;
+    seconds: of the whole run.
+    """
 
     version: int
     rows: dict[dt.datetime, int]
     read: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    engine: Choice | None = None
+    seconds: float = 0.0
 
 
 def spark_type(kind: pa.DataType) -> str:
@@ -162,14 +166,18 @@ def load_sound_jobs(
             _check_tables(job, query, tables_there)
     _leave_out(by_name, broken)
     done = []
-    for name in _order_without_cycles(by_name, broken):
-        job, query = by_name[name]
-        with _noted(broken, job.path):
-            columns: tuple[Column, ...] = ()
-            if all(known.get(table) for table in job.inputs):
-                columns = _columns(job, query, known, words)
-                known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
-            done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
+    with contextlib.ExitStack() as stack:
+        checker = stack.enter_context(contextlib.closing(embedded.Checker())) if by_name else None
+        for name in _order_without_cycles(by_name, broken):
+            job, query = by_name[name]
+            with _noted(broken, job.path):
+                columns: tuple[Column, ...] = ()
+                if all(known.get(table) for table in job.inputs):
+                    query = _typed(job, query, known)
+                    columns = _columns(job, query, words)
+                    known[name] = {column.name: column.type or "UNKNOWN" for column in columns}
+                    _check_engine(job, query, known, checker)
+                done.append(SqlJob(job.path, job.head, job.template, job.inputs, columns))
     return done, broken
 
 
@@ -240,6 +248,8 @@ def _checked_head(path: Path, found: Mapping[str, tuple[int, str]]) -> Head:
         raise refuse("owner", f"an owner is an e-mail address or team:NAME, not `{value['owner']}`")
     if value["partition"] != "hourly":
         raise refuse("partition", f"`hourly` is the one partition there is, not `{value['partition']}`")
+    if value.get("engine") not in (None, SPARK):
+        raise refuse("engine", f"`{SPARK}` is the one engine that a job can ask for, not `{value['engine']}`; without the line it runs on both")
     return Head(
         name=value["name"],
         owner=value["owner"],
@@ -247,6 +257,7 @@ def _checked_head(path: Path, found: Mapping[str, tuple[int, str]]) -> Head:
         partition=value["partition"],
         description=value["description"],
         lookback=_lookback(value.get("lookback"), lambda message: refuse("lookback", message)),
+        engine=value.get("engine"),
     )
 
 
@@ -328,16 +339,35 @@ def _head_line(job: SqlJob, key: str) -> int:
 # --- columns and their lineage ------------------------------------------------------------------------------------
 
 
-def _columns(
-    job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]], words: Mapping[str, str]
-) -> tuple[Column, ...]:
+def _typed(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]]) -> exp.Query:
+    """The query with each column's table and type."""
     schema = MappingSchema({name: dict(columns) for name, columns in known.items()}, dialect="spark")
-    comments = {part.alias_or_name: " ".join(c.strip() for c in part.comments or ()) for part in query.selects}
+    comments = {part.alias_or_name: part.comments for part in query.selects}
     try:
         query = qualify(query, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
-        query = annotate_types(query, schema=schema, dialect="spark", expression_metadata=TYPES)
+        query = annotate_types(query, schema=schema, dialect="spark", expression_metadata=translate.TYPES)
     except OptimizeError as error:
         raise SqlJobError(job.path, _line_of(str(error), query), str(error)) from error
+    for part in query.selects:
+        part.comments = comments.get(part.alias_or_name)
+    return query
+
+
+def _check_engine(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]], checker: embedded.Checker) -> None:
+    """A job of both engines is understood by the embedded one too. query: it changes."""
+    if job.head.engine == SPARK or any("UNKNOWN" in known[table].values() for table in job.inputs):
+        return
+    advice = f"; write it otherwise, or say `-- engine: {SPARK}` in the head: then it runs there only"
+    try:
+        checker.check(translate.written(query), {table: known[table] for table in job.inputs})
+    except translate.Untranslatable as error:
+        raise SqlJobError(job.path, error.line, f"the embedded engine: {error}{advice}") from error
+    except embedded.EmbeddedError as error:
+        raise SqlJobError(job.path, _line_of(str(error), query), f"the embedded engine says: {error}{advice}") from error
+
+
+def _columns(job: SqlJob, query: exp.Query, words: Mapping[str, str]) -> tuple[Column, ...]:
+    comments = {part.alias_or_name: " ".join(c.strip() for c in part.comments or ()) for part in query.selects}
     names = [part.alias_or_name for part in query.selects]
     for name in ("hour", *job.head.grain):
         if name not in names:
@@ -452,43 +482,88 @@ def _check_template(job: SqlJob) -> None:
 # --- running ------------------------------------------------------------------------------------------------------
 
 
-def run_job(job: SqlJob, lake: Lake, spark: SparkSession, window: Window, rules: Rules) -> JobRun:
+def run_job(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: Rules) -> JobRun:
     """Compute the job for a window, replace that window of its table in one commit, say what was read and written.
 
     All inputs are read as of one moment.
 
-    Raises LakeError where an input has no table yet, SqlJobError where the table on disk has other column types.
+    Raises LakeError where an input has no table yet, or a row lies outside of the window; SqlJobError where the table on disk has
+    other column types; EmbeddedError with the embedded engine's words.
     """
+    began = time.perf_counter()
     # A job may read so far before its window, and the sessions of its displays after it.
-    upgrade.complete(lake, job.inputs, window.widened(job.head.lookback or dt.timedelta(0), dt.timedelta(hours=1)))
+    reads = window.widened(job.head.lookback or dt.timedelta(0), dt.timedelta(hours=1))
+    upgrade.complete(lake, job.inputs, reads)
     now = lake.pinned()
     read = {name: now.version(name) for name in job.inputs}
-    for name, version in read.items():
-        lake.frame(spark, name, version).createOrReplaceTempView(name)
-    frame = spark.sql(render(job, window, rules))
-    _prepare(job, lake, frame)
-    # One task an hour's file: without it every shuffle partition writes its own small file into every hour.
-    version = lake.replace_window_frame(job.name, frame.repartition("hour"), window)
-    return JobRun(version, rows_by_hour(lake, job.name, window), read, _empty_inputs(lake, read, window, job.head))
+    for name in read:
+        now.open(name)  # raises where there is none, with the message that says what to do
+    choice = engines.chosen(now, job.inputs, reads, job.head.engine)
+    run = _on_spark if choice.name == SPARK else _embedded
+    version = run(job, lake, now, read, engines, window, render(job, window, rules), reads)
+    warnings = _empty_inputs(lake, read, window, job.head)
+    return JobRun(version, rows_by_hour(lake, job.name, window), read, warnings, choice, time.perf_counter() - began)
 
 
-def _prepare(job: SqlJob, lake: Lake, frame: DataFrame) -> None:
-    """Create the table, so that the first write is held to its window too, or add the columns that are new."""
-    from deltalake.schema import Field
+def _on_spark(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    comments = {column.name: column.comment for column in job.columns}
-    schema = pa.schema(
-        [
-            pa.field(f.name, f.type, metadata={"comment": comments.get(f.name, "")})
-            for f in to_arrow_schema(frame.schema)
-        ]
+    spark = engines.spark()
+    for name, version in read.items():
+        now.frame(spark, name, version).createOrReplaceTempView(name)
+    frame = spark.sql(sql)
+    _prepare(job, lake, to_arrow_schema(frame.schema))
+    # One task an hour's file: without it every shuffle partition writes its own small file into every hour.
+    return lake.replace_window_frame(job.name, frame.repartition("hour"), window)
+
+
+def _embedded(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
+    """Rows stream from the engine into the hours' files; the engine sorts them, and spills where they are many."""
+
+    def write(rows: pa.RecordBatchReader) -> int:
+        schema = pa.schema([pa.field(item.name, _kept_type(item.type)) for item in rows.schema])
+        table = _prepare(job, lake, schema)
+        parts = (pa.Table.from_batches([batch], rows.schema) for batch in rows if batch.num_rows)
+        step = lake.stage_sorted(table, window, parts)
+        lake.commit([step], by=job.name)
+        return lake.version(job.name)
+
+    return embedded.ask(now, read, lambda tables: _ordered_query(job, translate.to_duckdb(sql, tables)), write, engines.embedded, reads)
+
+
+def _ordered_query(job: SqlJob, query: str) -> str:
+    """The query with the types that Spark would give its columns, by hour and then by its grain: files are the same each time."""
+    typed = ", ".join(
+        f'CAST("{column.name}" AS {translate.duckdb_name(column.type)}) AS "{column.name}"' if column.type else f'"{column.name}"'
+        for column in job.columns
     )
-    lake.create(Table(job.name, schema, job.head.description))
+    order = ", ".join(f'"{name}"' for name in dict.fromkeys(("hour", *job.head.grain)))
+    return f"SELECT {typed or '*'} FROM ({query}) ORDER BY {order}"
+
+
+def _kept_type(kind: pa.DataType) -> pa.DataType:
+    """The type in which a table keeps what DuckDB hands out: times in UTC by the microsecond, a sum of integers as int64."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field("element", _kept_type(kind.value_type)))
+    if pa.types.is_decimal(kind) and kind.scale == 0:  # HUGEINT
+        return pa.int64()
+    return pa.string() if kind in (pa.large_string(), pa.string_view()) else kind
+
+
+def _prepare(job: SqlJob, lake: Lake, schema: pa.Schema) -> Table:
+    """The job's table, created so that the first write is held to its window too, or given the columns that are new."""
+    from deltalake.schema import Field
+
+    comments = {column.name: column.comment for column in job.columns}
+    schema = pa.schema([pa.field(f.name, f.type, metadata={"comment": comments.get(f.name, "")}) for f in schema])
+    made = Table(job.name, schema, job.head.description)
+    lake.create(made)
     # Not as the last moment has it: a run that died after it had added a column has not published that yet.
     table = lake.open_newest(job.name)
     there = {f.name: f for f in pa.schema(table.schema())}
-    changed = [f.name for f in schema if f.name in there and there[f.name].type != f.type]
+    changed = [f.name for f in schema if f.name in there and _flat(there[f.name].type) != _flat(f.type)]
     if changed:
         raise SqlJobError(
             job.path,
@@ -498,6 +573,12 @@ def _prepare(job: SqlJob, lake: Lake, frame: DataFrame) -> None:
         )
     if new := [f for f in schema if f.name not in there]:
         table.alter.add_columns([Field.from_arrow(f) for f in new])
+    return made
+
+
+def _flat(kind: pa.DataType) -> object:
+    """A type without the names that engines give the elements of lists."""
+    return ("list", _flat(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _empty_inputs(lake: Lake, read: Mapping[str, int], window: Window, head: Head) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.attribution.rules import Rules
+from assets.engines.choice import Engines
 from assets.lake import Lake, Window
 
 START = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -107,7 +108,7 @@ def _line(lake: Lake, paths: list[Path], mapping, window: Window | None, say: Sa
     wanted = _upstream(TABLE, {name: job.inputs for name, job in jobs.items()})
     for name in (name for name in jobs if name in wanted):
         say(f"running {name} over {len(window.hours)} hours")
-        run_job(jobs[name], lake, get_spark(), window, rules)
+        run_job(jobs[name], lake, Engines(spark=get_spark), window, rules)
 
 
 def _upstream(name: str, inputs: dict[str, tuple[str, ...]]) -> set[str]:

@@ -34,10 +34,10 @@ select
     count_if(e.hide) as hides,
     count_if(e.profile_enter) as profile_enters,
     count_if(d.clicked) / count(*) as ctr,
-    percentile_approx(
-        unix_millis(d.first_click_time) - unix_millis(d.session_start), 0.5
+    cast(
+        percentile_disc(0.5) within group (order by unix_millis(d.first_click_time) - unix_millis(d.session_start)) as bigint
     ) as click_delay_ms_p50,
-    percentile_approx(e.dwell_ms, 0.5) as dwell_ms_p50
+    cast(percentile_disc(0.5) within group (order by e.dwell_ms) as bigint) as dwell_ms_p50
 from displays as d
 left join engagements as e
     on d.user_id = e.user_id and d.note_id = e.note_id and d.session_start = e.impression_session_start

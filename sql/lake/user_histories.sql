@@ -56,11 +56,11 @@ trailing as (
 select
     t.hour, -- start of the hour by whose end all this was known, UTC
     t.user_id, -- who
-    cast(t.clicks.note_id as array<bigint>) as clicked_notes, -- the last clicks' notes, newest first
-    cast(t.clicks.topic as array<string>) as clicked_topics, -- their topics
-    cast(t.clicks.author_id as array<bigint>) as clicked_authors, -- their authors
-    cast(t.likes.note_id as array<bigint>) as liked_notes, -- the last likes' notes, newest first; a taken-back like stays
-    cast(t.likes.topic as array<string>) as liked_topics, -- their topics
-    cast(t.likes.author_id as array<bigint>) as liked_authors -- their authors
+    cast(transform(t.clicks, one -> one.note_id) as array<bigint>) as clicked_notes, -- the last clicks' notes, newest first
+    cast(transform(t.clicks, one -> one.topic) as array<string>) as clicked_topics, -- their topics
+    cast(transform(t.clicks, one -> one.author_id) as array<bigint>) as clicked_authors, -- their authors
+    cast(transform(t.likes, one -> one.note_id) as array<bigint>) as liked_notes, -- the last likes' notes, newest first; a taken-back like stays
+    cast(transform(t.likes, one -> one.topic) as array<string>) as liked_topics, -- their topics
+    cast(transform(t.likes, one -> one.author_id) as array<bigint>) as liked_authors -- their authors
 from trailing as t
 where t.hour >= {{ window_start }}

@@ -12,6 +12,7 @@ import pytest
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS
+from assets.engines.choice import on_spark
 from assets.events.context import retyped
 from assets.events.contract import EVENTS
 from assets.lake import Lake
@@ -63,7 +64,7 @@ def lake(tmp_path_factory, spark):
     made.replace_window(IMPRESSION_SESSIONS, labels.impression_sessions, WINDOW)
     made.replace_window(CLICK_SESSIONS, labels.click_sessions, WINDOW)
     for job in inputs_of("training_samples", load_jobs(serving.JOBS, LINE_TABLES)):
-        run_job(job, made, spark, WINDOW, Rules())
+        run_job(job, made, on_spark(spark), WINDOW, Rules())
     version = train(made, None, WINDOW, CONFIG)["version"]
     registry.promote(made, version, why="test")
     return made

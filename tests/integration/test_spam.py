@@ -8,6 +8,7 @@ import pytest
 
 from assets import spam
 from assets.attribution.rules import Rules
+from assets.engines.choice import on_spark
 from assets.events import generator, intake, landing
 from assets.lake import Lake, Window
 from assets.samples import sql_job
@@ -42,7 +43,7 @@ def accepted(folder, abusers):
 def run(lake: Lake, spark, window, names=JOBS):
     known = {job.name: job for job in sql_job.load_jobs(FOLDER, TABLES)}
     for name in names:
-        sql_job.run_job(known[name], lake, spark, window, Rules())
+        sql_job.run_job(known[name], lake, on_spark(spark), window, Rules())
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from assets.attribution.label import label_window
 from assets.attribution.rules import Rules
 from assets.attribution.state import Store
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS, LATE_EVENTS, ORPHAN_ACTIONS
+from assets.engines.choice import on_spark
 from assets.events.context import retyped
 from assets.events.contract import EVENTS, TYPED_NAMES
 from assets.lake import Lake, Window
@@ -235,7 +236,7 @@ def test_sql_jobs_read_an_old_lake_as_one_of_today(old, new, spark):
     old_lake.write(lake, EVENTS, rows, window)
     lake = Lake(lake.root)
     for name in ("account_actions", "user_topic_profiles", "user_histories"):
-        sql_job.run_job(JOBS[name], lake, spark, window, Rules())
+        sql_job.run_job(JOBS[name], lake, on_spark(spark), window, Rules())
     want = Counter()
     for row in rows.to_pylist():
         if row["action"] != "impression":

@@ -11,6 +11,7 @@ import pytest
 from assets.attribution.label import label
 from assets.attribution.rules import Rules
 from assets.attribution.tables import CLICK_SESSIONS, IMPRESSION_SESSIONS
+from assets.engines.choice import on_spark
 from assets.events.context import retyped
 from assets.events.contract import EVENT_SCHEMA, EVENTS
 from assets.lake import Lake, Window
@@ -97,7 +98,7 @@ def lake(tmp_path_factory, spark):
 
 def run(lake, spark, *jobs):
     for job in jobs or [JOBS[name] for name in SAMPLES]:
-        run_job(job, lake, spark, WINDOW, Rules())
+        run_job(job, lake, on_spark(spark), WINDOW, Rules())
 
 
 def test_the_jobs_as_they_are_leak_nothing(lake):

@@ -1,4 +1,4 @@
-"""Rows in, rows out: each tests/sql/NAME.yaml holds cases for sql/lake/NAME.sql, run on Spark. Every job has a file.
+"""Rows in, rows out: each tests/sql/NAME.yaml holds cases for sql/lake/NAME.sql, run on both engines. Every job has a file.
 
 A case: `window` (start, end), `inputs` (table -> rows; columns left out are null, `hour` and `ingest_time` follow from
 the times given, device, topic and so on from the context), `expected` (rows in any order; only the columns named are compared).
@@ -8,12 +8,14 @@ import datetime as dt
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
 
 from assets.attribution.rules import Rules
+from assets.engines.choice import embedded_only
 from assets.events.context import typed
-from assets.lake import Window
+from assets.lake import Table, Window
 from assets.samples import sql_job
 from dagster_project.line_assets import TABLES
 from dagster_project.sql_jobs import FOLDER
@@ -70,10 +72,32 @@ def test_rows(spark, name, case):
     job = JOBS[name]
     for table in job.inputs:
         frame(spark, table, case["inputs"].get(table, [])).createOrReplaceTempView(table)
-    assert set(case["inputs"]) <= set(job.inputs)
     window = Window(*map(time, case["window"]))
-    found = spark.sql(sql_job.render(job, window, Rules())).toArrow().to_pylist()
+    same(name, case, spark.sql(sql_job.render(job, window, Rules())).toArrow().to_pylist())
 
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_rows_on_the_embedded_engine(lake, name, case):
+    job = JOBS[name]
+    for table in job.inputs:
+        schema = pa.schema([pa.field(column, arrow_type(kind)) for column, kind in KINDS[table].items()])
+        rows = [dict(zip(KINDS[table], filled(table, row), strict=True)) for row in case["inputs"].get(table, [])]
+        lake.append_once(Table(table, schema, "rows of a test"), pa.Table.from_pylist(rows, schema), "test", 1)
+    sql_job.run_job(job, lake, embedded_only(), Window(*map(time, case["window"])), Rules())
+    same(name, case, lake.read(name).to_pylist())
+
+
+def arrow_type(kind):
+    if kind.startswith("ARRAY<"):
+        return pa.list_(arrow_type(kind[6:-1]))
+    return {
+        "STRING": pa.string(), "BIGINT": pa.int64(), "INT": pa.int32(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64(),
+        "BINARY": pa.binary(), "TIMESTAMP": pa.timestamp("us", "UTC"),
+    }[kind]  # fmt: skip
+
+
+def same(name, case, found):
+    assert set(case["inputs"]) <= set(JOBS[name].inputs)
     expected = case["expected"]
     kinds = KINDS[name]
     columns = sorted({column for row in expected for column in row})

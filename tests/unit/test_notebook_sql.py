@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from assets.attribution.rules import Rules
+from assets.engines.choice import embedded_only
 from assets.lake import Lake, Window
 from assets.notebook.files import SQL_MAGIC, tables_of
 from assets.notebook.sql import ClickHouseSql, LakeSql, SqlError, register, render
 from assets.samples.sql_job import Head, variables
-from assets.spark import SparkSettings
 from dagster_project.services import free_port
 from tests.conftest import ROOT
 
@@ -85,7 +85,7 @@ def test_the_magic_says_how_it_is_written_and_shows_errors_without_a_traceback(t
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    register(shell, {"lake": LakeSql(Lake(str(tmp_path)), SparkSettings(), Rules())})
+    register(shell, {"lake": LakeSql(Lake(str(tmp_path)), embedded_only(), Rules())})
     for line in ("", "sea", "lake --as", "lake --to x"):
         with pytest.raises(SqlError, match="write `%%sql ENGINE`"):
             shell.run_cell_magic("sql", line, "select 1")
