@@ -16,7 +16,7 @@ endif
 # Some machines ask Python to keep no compiled files: every process of a run would then compile the whole project anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo up down notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-gpu gpu-wheels bench-label bench-labeler bench-metrics bench-ranker bench-serving chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
+.PHONY: help setup demo up down notebook test test-fast lock bench-backfill bench-collisions bench-fresh bench-generator bench-gpu gpu-wheels bench-label bench-labeler bench-metrics bench-ranker bench-serving bench-sql chaos chaos-backfill chaos-metrics fuzz ladder clean chaos-hostile
 
 help:  ## this list
 	@echo 'Glasshouse. On a fresh machine `make demo` and `make test` are all it takes.'
@@ -93,6 +93,9 @@ bench-gpu: $(if $(GPU_WHEELS),,setup)  ## the ranker and a Criteo-like model on 
 
 gpu-wheels: setup  ## the folder of wheels for it, fbgemm-gpu pruned to one GPU architecture (BENCH_ARGS="--capability 9.0")
 	@$(BIN)/python -m benchmarks.gpu.wheels $(BENCH_ARGS)
+
+bench-sql: setup  ## every SQL job on Spark and on the embedded engine, 2 and 20 million events: seconds, memory, the same rows (an hour; BENCH_ARGS="--events 2000000": ten minutes)
+	@$(BIN)/python -m benchmarks.sql $(BENCH_ARGS)
 
 ladder: setup  ## popularity, regression, trees and the ranker on the same samples, beside the truth
 	@$(BIN)/python -m benchmarks.ladder $(LADDER_ARGS)

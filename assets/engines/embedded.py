@@ -140,6 +140,20 @@ def _name(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+def ask_rows(tables: Mapping[str, pa.Table], query: Callable[[dict[str, dict[str, str]]], str]) -> pa.Table:
+    """The answer to a query over rows in memory. query: as for `ask`. Raises EmbeddedError."""
+    import duckdb
+
+    text = query(translate.schema_of({name: table.schema for name, table in tables.items()}))
+    with connected() as connection:
+        try:
+            for name, table in tables.items():
+                connection.register(name, table)
+            return connection.sql(text).to_arrow_table()
+        except duckdb.Error as error:
+            raise EmbeddedError(str(error)) from error
+
+
 class Checker:
     """Whether the embedded engine understands queries, asked before there is a table; `close` it afterwards."""
 

@@ -74,6 +74,19 @@ def spark_name(kind: pa.DataType) -> str:
     raise ValueError(f"no Spark type for {kind}")
 
 
+def arrow_type(spark_type: str) -> pa.DataType:
+    """The other way round, of the types that the line's tables have. Raises ValueError for another."""
+    if spark_type.startswith("ARRAY<"):
+        return pa.list_(arrow_type(spark_type[6:-1]))
+    simple = {
+        "STRING": pa.string(), "BIGINT": pa.int64(), "INT": pa.int32(), "BOOLEAN": pa.bool_(), "BINARY": pa.binary(), "DOUBLE": pa.float64(),
+        "FLOAT": pa.float32(), "DATE": pa.date32(), "TIMESTAMP": pa.timestamp("us", "UTC"),
+    }  # fmt: skip
+    if spark_type not in simple:
+        raise ValueError(f"no table of the line has {spark_type}")
+    return simple[spark_type]
+
+
 def duckdb_name(spark_type: str) -> str:
     """A type as Spark spells it, as DuckDB does."""
     return exp.DataType.build(spark_type, dialect="spark").sql("duckdb")

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlglot
+import pyarrow as pa
 import yaml
 from sqlglot import exp
 
 from assets.attribution import tables as labels
 from assets.attribution.rules import Rules
+from assets.engines import translate
+from assets.engines.choice import SPARK
 from assets.events import contract
 from assets.lake import Table, Window, utc_text
 from assets.notebook import files
@@ -41,7 +44,7 @@ LINE_TABLES = (
 # The hour of a begun row test; its rows lie in it.
 TEST_WINDOW = Window(dt.datetime(2026, 1, 5, 3, tzinfo=dt.UTC), dt.datetime(2026, 1, 5, 4, tzinfo=dt.UTC))
 
-_HEAD_LINE = re.compile(r"--\s*(grain|owner|description|lookback):\s*(.+)")
+_HEAD_LINE = re.compile(r"--\s*(grain|owner|description|lookback|engine):\s*(.+)")
 # A window written as literals, as one does while trying: hour >= '...' and hour < timestamp '...'.
 _BOUND_LITERAL = re.compile(r"(?i)(\bhour\s*(>=|<)(?!=)\s*)(?:timestamp\s*)?'[^']*'")
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -59,11 +62,12 @@ def promote(
     """Write sql/lake/NAME.sql and tests/sql/NAME.yaml below `root` from a `%%sql lake` cell; returns both paths.
 
     cell: its number (in brackets in JupyterLab), its result's name (`--as`) or its tag. name: of the job and its table;
-    default the cell's own. tables: what the line itself writes. spark: runs the begun test once; default get_spark().
+    default the cell's own. tables: what the line itself writes. spark: runs the begun test of a job that says `engine: spark`;
+    default get_spark().
     owner: e-mail address or team:NAME; default `git config user.email`.
 
     The description is the text cell above; window literals become {{ window_start }} and {{ window_end }}; the grain is
-    what the query groups by. A line `-- grain: ...` (owner, description, lookback) in the cell goes before that.
+    what the query groups by. A line `-- grain: ...` (owner, description, lookback, engine) in the cell goes before that.
     Raises NotebookError, having written nothing: no such cell, no SQL, a name that is taken, no `hour`, no window, an
     unknown table or variable.
     """
@@ -138,7 +142,7 @@ def _job_text(
         "owner": said.get("owner") or owner or _git_owner(where, root),
         "grain": said.get("grain") or ", ".join(_grain(where, body)),
         "partition": "hourly",
-        **({"lookback": said["lookback"]} if "lookback" in said else {}),
+        **{key: said[key] for key in ("lookback", "engine") if key in said},
         "description": said.get("description") or _description(where, above),
     }
     lines = [f"-- {key}: {value}" for key, value in head.items()]
@@ -236,13 +240,16 @@ def _checked(where: str, text: str, target: Path, tables: Iterable[Table]) -> Sq
 
 
 def _begun_test(job: SqlJob, root: Path, tables: Iterable[Table], spark: SparkSession | None) -> str:
-    from assets.spark import get_spark
-
     kinds = {table.name: {field.name: spark_type(field.type) for field in table.schema} for table in tables}
     for other in sql_job.load_jobs(root / "sql" / "lake", tables):
         kinds[other.name] = {column.name: column.type or "DOUBLE" for column in other.columns}
     given = {name: [_row(kinds[name])] for name in job.inputs}
-    expected = _run(job, given, kinds, spark or get_spark())
+    if job.head.engine != SPARK:
+        expected = sql_job.answered(job, {name: _as_table(rows, kinds[name]) for name, rows in given.items()}, TEST_WINDOW, Rules()).to_pylist()
+    else:
+        from assets.spark import get_spark
+
+        expected = _run(job, given, kinds, spark or get_spark())
     return _case(job, given, expected)
 
 
@@ -256,7 +263,13 @@ def _value(name: str, kind: str) -> object:
     if kind == "TIMESTAMP":
         return TEST_WINDOW.start + dt.timedelta(minutes=minutes)
     words = {"action": "impression", "channel": "homefeed", "device": "ios", "context": '{"device": "ios"}'}
+    if kind.startswith("ARRAY<"):
+        return [_value(name, kind[6:-1])]
     return {"STRING": words.get(name, "a"), "BOOLEAN": True, "DATE": TEST_WINDOW.start.date()}.get(kind, 1)
+
+
+def _as_table(rows: list[dict], kinds: dict[str, str]) -> pa.Table:
+    return pa.Table.from_pylist(rows, pa.schema([pa.field(name, translate.arrow_type(kinds[name])) for name in rows[0]]))
 
 
 def _run(job: SqlJob, given: dict, kinds: dict, spark: SparkSession) -> list[dict]:

@@ -505,6 +505,12 @@ def run_job(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: Ru
     return JobRun(version, rows_by_hour(lake, job.name, window), read, warnings, choice, time.perf_counter() - began)
 
 
+def answered(job: SqlJob, tables: Mapping[str, pa.Table], window: Window, rules: Rules) -> pa.Table:
+    """What the embedded engine makes of rows in memory: for tests of a job. tables: its inputs. Raises EmbeddedError."""
+    sql = render(job, window, rules)
+    return embedded.ask_rows(tables, lambda columns: _ordered_query(job, translate.to_duckdb(sql, columns)))
+
+
 def _on_spark(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 

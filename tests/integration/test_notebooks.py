@@ -180,7 +180,7 @@ def test_clickhouse_cells_bind_the_notebooks_variables_and_cannot_write(settings
 def test_a_promoted_cell_is_an_asset_runs_and_passes_its_row_test(settings, spark, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "sql" / "lake", tmp_path / "sql" / "lake")
     labels = ROOT / "notebooks" / "labels.ipynb"
-    written = promote(labels, "click_rate_by_slot", "slot_rates", tmp_path, spark=spark, owner="team:feed")
+    written = promote(labels, "click_rate_by_slot", "slot_rates", tmp_path, owner="team:feed")
     places = [str(path.relative_to(tmp_path)) for path in written]
     assert places == ["sql/lake/slot_rates.sql", "tests/sql/slot_rates.yaml"]
     job = next(job for job in load_jobs(tmp_path / "sql" / "lake", LINE_TABLES) if job.name == "slot_rates")

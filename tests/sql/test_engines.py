@@ -9,9 +9,10 @@ import pytest
 
 from assets.attribution.rules import Rules
 from assets.engines.choice import embedded_only, on_spark
+from assets.engines.translate import arrow_type
 from assets.lake import Lake, Table, Window
 from assets.samples import sql_job
-from tests.sql.test_sql_jobs import JOBS, KINDS, arrow_type
+from tests.sql.test_sql_jobs import JOBS, KINDS
 
 pytestmark = pytest.mark.slow
 START = dt.datetime(2026, 1, 5, 22, tzinfo=dt.UTC)  # hours on both sides of a midnight

@@ -14,6 +14,7 @@ import yaml
 
 from assets.attribution.rules import Rules
 from assets.engines.choice import embedded_only
+from assets.engines.translate import arrow_type
 from assets.events.context import typed
 from assets.lake import Table, Window
 from assets.samples import sql_job
@@ -85,15 +86,6 @@ def test_rows_on_the_embedded_engine(lake, name, case):
         lake.append_once(Table(table, schema, "rows of a test"), pa.Table.from_pylist(rows, schema), "test", 1)
     sql_job.run_job(job, lake, embedded_only(), Window(*map(time, case["window"])), Rules())
     same(name, case, lake.read(name).to_pylist())
-
-
-def arrow_type(kind):
-    if kind.startswith("ARRAY<"):
-        return pa.list_(arrow_type(kind[6:-1]))
-    return {
-        "STRING": pa.string(), "BIGINT": pa.int64(), "INT": pa.int32(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64(),
-        "BINARY": pa.binary(), "TIMESTAMP": pa.timestamp("us", "UTC"),
-    }[kind]  # fmt: skip
 
 
 def same(name, case, found):
