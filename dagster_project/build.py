@@ -60,7 +60,10 @@ def _build(settings, sql_folder, notebook_folder, first, overrides) -> dg.Defini
     missing = code_location.left_out(broken | wrong, [path for path in wrong if is_scratch(path)])
     code_location.tell(missing)
     assets += [*sql, *notebooks, code_location.code_location(missing)]
-    line_jobs = {**jobs.jobs([job.name for job in found]), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job(), jobs.FRESH: jobs.fresh_job()}
+    on_both = [job.name for job in found if job.head.engine is None]
+    line_jobs = {**jobs.jobs([job.name for job in found], on_both), jobs.TIDY: jobs.tidy_job(), jobs.CHECK: jobs.check_job(), jobs.FRESH: jobs.fresh_job()}
+    if on_both:
+        line_jobs[jobs.CHECK_ENGINES] = jobs.engines_job(on_both)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.checks(found),

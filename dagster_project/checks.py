@@ -3,7 +3,7 @@
 Here: which check guards which asset. Not here: what is counted and compared (assets/attribution/accounting.py,
 assets/backfill/verify.py, assets/ranking/promotion.py, assets/samples/audit.py, assets/metrics/, assets/orders/reconcile.py, assets/spam.py).
 A check looks at all partitions of its run. Blocking: assets downstream, in the same run, do not start after a failure.
-All are, but for the one that measures rules which may be wrong about an account.
+All are, but for the one that measures rules which may be wrong about an account, and those that ask Spark what the embedded engine answered.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.hours import stretches
+from assets.lake import Window
 from assets.metrics import schema
 from assets.samples.sql_job import SqlJob
-from dagster_project.jobs import RECOMPUTED
+from dagster_project.jobs import RECOMPUTED, SAME_ON_SPARK
 from dagster_project.line_assets import COPIED_ORDERS, COPIED_SPAM, clickhouse_key
-from dagster_project.partitions import window_of
+from dagster_project.partitions import HOUR, key_of, window_of
 from dagster_project.ranker_assets import good_enough
 from dagster_project.reports import progress
 from dagster_project.settings import Settings
@@ -27,6 +28,7 @@ def checks(jobs: Sequence[SqlJob]) -> list[dg.AssetChecksDefinition]:
     """All checks. A SQL job's grain is checked by what its head says."""
     found = [_unique_events(), _accounted_for(), _same_as_recomputed(), _orders_reconcile(), good_enough()]
     found += [_grain(job) for job in jobs]
+    found += [_same_on_spark(job) for job in jobs if job.head.engine is None]
     if "training_samples" in {job.name for job in jobs}:
         found += [_one_row_a_display(), _no_leak()]
     if "spam_accounts" in {job.name for job in jobs}:
@@ -98,6 +100,30 @@ def _grain(job: SqlJob):
         return dg.AssetCheckResult(passed=repeats == 0, metadata={"repeats": repeats})
 
     return grain_is_unique
+
+
+def _same_on_spark(job: SqlJob):
+    @dg.asset_check(
+        asset=job.name,
+        name=SAME_ON_SPARK,
+        description="Spark gives the same rows for the newest hour of the table as the embedded engine, over the same inputs.",
+    )
+    def same_on_spark(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]):
+        from assets.samples.sql_job import compared
+
+        hours = settings.lake.hours(job.name) if settings.lake.exists(job.name) else []
+        if not hours:
+            return dg.AssetCheckResult(passed=True, metadata={"rows": 0, "hour": "none: the table holds no rows yet"})
+        window = Window(hours[-1], hours[-1] + HOUR)
+        found = compared(job, settings.lake, settings.engines, window, settings.rules)
+        shown = {
+            "hour": key_of(hours[-1]), "rows": found.rows, "rows_of_the_embedded_engine_only": found.embedded_only,
+            "rows_of_spark_only": found.spark_only, "columns_of_other_types": ", ".join(found.columns_differ) or "none",
+            "embedded_s": round(found.embedded_s, 3), "spark_s": round(found.spark_s, 3),
+        }  # fmt: skip
+        return dg.AssetCheckResult(passed=found.same, metadata=shown)
+
+    return same_on_spark
 
 
 def _one_row_a_display():

@@ -17,11 +17,12 @@ LINE, LAND, AFTER_LABELS, TRAIN, TIDY = "line", "land_logs", "after_labels", "tr
 FRESH = "fresh_ranker"
 ORDERS = "new_orders"
 CHECK, RECOMPUTED = "check_labels", "same_as_recomputed"
+CHECK_ENGINES, SAME_ON_SPARK = "check_engines", "same_on_spark"
 TO_LABELS = ("raw_events", "events", "quarantine", *(table.name for table in LABELS))
 
 
-def jobs(sql_names: Sequence[str]) -> dict[str, object]:
-    """By name. line: everything but notebooks. after_labels: SQL jobs and ClickHouse's copies."""
+def jobs(sql_names: Sequence[str], on_both: Sequence[str]) -> dict[str, object]:
+    """By name. line: everything but notebooks. after_labels: SQL jobs and ClickHouse's copies. on_both: SQL jobs of both engines."""
     sql = dg.AssetSelection.assets(*sql_names)
     copies = dg.AssetSelection.assets(*(clickhouse_key(name) for name in (*COPIED, COPIED_SPAM)))
     ranker = dg.AssetSelection.assets(RANKER, SERVING)
@@ -36,9 +37,9 @@ def jobs(sql_names: Sequence[str]) -> dict[str, object]:
         AFTER_LABELS: (sql | copies, "What follows from the labels of an hour: SQL jobs and ClickHouse's copies."),
         TRAIN: (ranker, "Train the ranker on all samples of the lake; it serves if it is good enough."),
     }
-    twice = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("impression_sessions"), RECOMPUTED))
+    twice = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("impression_sessions"), RECOMPUTED), *_on_both(on_both))
     return {
-        # The line labels each hour once; whether a second time gives the same is asked once a day.
+        # The line labels each hour once, and runs each job on one engine; whether a second time gives the same is asked once a day.
         name: dg.define_asset_job(name, selection=selection - twice, description=text)
         for name, (selection, text) in selections.items()
     }
@@ -50,6 +51,18 @@ def check_job() -> object:
     return dg.define_asset_job(
         CHECK, selection=dg.AssetSelection.checks(key),
         description="Label closed hours once more beside the tables and compare: differences are late events, or it fails.",
+    )  # fmt: skip
+
+
+def _on_both(sql_names: Sequence[str]) -> list[dg.AssetCheckKey]:
+    return [dg.AssetCheckKey(dg.AssetKey(name), SAME_ON_SPARK) for name in sql_names]
+
+
+def engines_job(on_both: Sequence[str]) -> object:
+    """The daily look at the engines: each job's newest hour on both."""
+    return dg.define_asset_job(
+        CHECK_ENGINES, selection=dg.AssetSelection.checks(*_on_both(on_both)),
+        description="Ask Spark for the newest hour of each SQL job once more and compare with the embedded engine.",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.attribution.rules import Rules
 from assets.lake import Window
-from dagster_project.jobs import AFTER_LABELS, CHECK, TIDY, TRAIN
+from dagster_project.jobs import AFTER_LABELS, CHECK, CHECK_ENGINES, TIDY, TRAIN
 from dagster_project.partitions import HOUR, key_of, known_hours, range_tags
 from dagster_project.settings import Settings
 
@@ -68,6 +68,13 @@ def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDe
         execution_timezone="UTC",
         description="Trains a new version of the ranker.",
     )
+    engines = [dg.ScheduleDefinition(
+        name="daily_engines_check",
+        job=jobs[CHECK_ENGINES],
+        cron_schedule="40 3 * * *",
+        execution_timezone="UTC",
+        description="Asks Spark what the embedded SQL engine answered for the newest hour of each job.",
+    )] if CHECK_ENGINES in jobs else []  # fmt: skip
     tidy = dg.ScheduleDefinition(
         name="hourly_tidy",
         job=jobs[TIDY],
@@ -76,4 +83,4 @@ def schedules(jobs: dict[str, object], settings: Settings) -> list[dg.ScheduleDe
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Compacts the small files of live batches and deletes what no reader can need any more.",
     )
-    return [hourly_after_labels, daily_label_check, daily, tidy]
+    return [hourly_after_labels, daily_label_check, *engines, daily, tidy]

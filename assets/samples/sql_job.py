@@ -12,10 +12,12 @@ import contextlib
 import datetime as dt
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2.nodes
 import pyarrow as pa
@@ -33,6 +35,9 @@ from assets.counts import rows_by_hour
 from assets.engines import embedded, translate
 from assets.engines.choice import EMBEDDED, SPARK, Choice, Engines
 from assets.lake import Lake, Table, Window, utc_text
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 REQUIRED = ("name", "owner", "grain", "partition", "description")
 OPTIONAL = ("lookback", "engine")
@@ -505,6 +510,47 @@ def run_job(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: Ru
     return JobRun(version, rows_by_hour(lake, job.name, window), read, warnings, choice, time.perf_counter() - began)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The same job for the same window at one moment, by both engines. rows: of the embedded one. embedded_only, spark_only: rows that the
+    other does not have. columns_differ: names of columns whose types differ."""
+
+    rows: int
+    embedded_only: int
+    spark_only: int
+    columns_differ: tuple[str, ...]
+    embedded_s: float
+    spark_s: float
+
+    @property
+    def same(self) -> bool:
+        return not self.embedded_only and not self.spark_only and not self.columns_differ
+
+
+def compared(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: Rules) -> Compared:
+    """Ask both engines; nothing is written. Raises as run_job does."""
+    now, sql = lake.pinned(), render(job, window, rules)
+    read = {name: now.version(name) for name in job.inputs}
+    marks = [time.perf_counter()]
+    ours = embedded.ask(now, read, lambda tables: _ordered_query(job, translate.to_duckdb(sql, tables)), lambda rows: rows.read_all(), engines.embedded)
+    marks.append(time.perf_counter())
+    theirs = _spark_frame(now, read, engines, sql).toArrow()
+    marks.append(time.perf_counter())
+    one, other = (Counter(map(repr, table.to_pylist())) for table in (ours, theirs))
+    types = [{field.name: _flat(_kept_type(field.type)) for field in table.schema} for table in (ours, theirs)]
+    differ = tuple(name for name in sorted(set(types[0]) | set(types[1])) if types[0].get(name) != types[1].get(name))
+    return Compared(
+        ours.num_rows, (one - other).total(), (other - one).total(), differ, marks[1] - marks[0], marks[2] - marks[1]
+    )  # fmt: skip
+
+
+def _spark_frame(now: Lake, read: Mapping[str, int], engines: Engines, sql: str) -> DataFrame:
+    spark = engines.spark()
+    for name, version in read.items():
+        now.frame(spark, name, version).createOrReplaceTempView(name)
+    return spark.sql(sql)
+
+
 def answered(job: SqlJob, tables: Mapping[str, pa.Table], window: Window, rules: Rules) -> pa.Table:
     """What the embedded engine makes of rows in memory: for tests of a job. tables: its inputs. Raises EmbeddedError."""
     sql = render(job, window, rules)
@@ -514,10 +560,7 @@ def answered(job: SqlJob, tables: Mapping[str, pa.Table], window: Window, rules:
 def _on_spark(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    spark = engines.spark()
-    for name, version in read.items():
-        now.frame(spark, name, version).createOrReplaceTempView(name)
-    frame = spark.sql(sql)
+    frame = _spark_frame(now, read, engines, sql)
     _prepare(job, lake, to_arrow_schema(frame.schema))
     # One task an hour's file: without it every shuffle partition writes its own small file into every hour.
     return lake.replace_window_frame(job.name, frame.repartition("hour"), window)

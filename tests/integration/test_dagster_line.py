@@ -35,7 +35,7 @@ def test_the_code_location_holds_these_assets_and_jobs():
     defs = build_defs(load({"GLASSHOUSE_HOME": "build/none"}))
     found = {key.to_user_string() for asset in defs.assets for key in asset.keys}
     assert found == KEYS
-    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY, jobs.ORDERS, jobs.CHECK, jobs.FRESH}
+    assert {job.name for job in defs.jobs} == {jobs.LINE, jobs.LAND, jobs.AFTER_LABELS, jobs.TRAIN, jobs.TIDY, jobs.ORDERS, jobs.CHECK, jobs.FRESH, jobs.CHECK_ENGINES}
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 import datetime as dt
 import math
 import random
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from assets.attribution.rules import Rules
+from assets.engines import embedded, translate
 from assets.engines.choice import embedded_only, on_spark
 from assets.engines.translate import arrow_type
 from assets.lake import Lake, Table, Window
@@ -79,6 +81,18 @@ def test_every_job_gives_the_same_rows_on_both(spark, tmp_path, seed):
     assert sum(len(content(both["duckdb"], job)[1]) for job in JOBS.values()) > 1000
 
 
+def test_a_difference_between_the_engines_is_found(spark, lake, monkeypatch):
+    filled(lake, ["events"], 1)
+    job, window = JOBS["account_actions"], Window(START, START + dt.timedelta(hours=1))
+    engines = replace(embedded_only(), spark=lambda: spark)
+    found = sql_job.compared(job, lake, engines, window, Rules())
+    assert found.same and found.rows > 50 and found.embedded_s > 0 and found.spark_s > 0
+    written = translate.to_duckdb
+    monkeypatch.setattr(translate, "to_duckdb", lambda sql, tables: written(sql, tables).replace("COUNT(*)", "COUNT(*) + 1", 1))
+    wrong = sql_job.compared(job, lake, engines, window, Rules())
+    assert not wrong.same and wrong.embedded_only == wrong.spark_only == found.rows
+
+
 # Each in the lake's own terms: what the two engines would otherwise say differently.
 QUERIES = {
     "no value is counted": "select count_if(e.b) as a, sum(e.i) as b, count(e.i) as c, max(e.s) as d from rows as e where e.i is null",
@@ -124,8 +138,6 @@ def rows_lake(tmp_path_factory):
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_query_says_the_same_on_both(spark, rows_lake, name):
-    from assets.engines import embedded, translate
-
     sql = QUERIES[name]
     now = rows_lake.pinned()
     now.frame(spark, "rows").createOrReplaceTempView("rows")
@@ -149,8 +161,6 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_what_is_an_error_on_spark_is_one_here(spark, rows_lake, name):
-    from assets.engines import embedded, translate
-
     now = rows_lake.pinned()
     now.frame(spark, "rows").createOrReplaceTempView("rows")
     with pytest.raises(Exception, match="DIVIDE_BY_ZERO|CAST_INVALID_INPUT|ARITHMETIC_OVERFLOW"):

@@ -50,35 +50,45 @@ def test_asset_keys(repository):
 
 def test_jobs_checks_schedules_and_sensors(repository):
     assert sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")) == [
-        "after_labels", "check_labels", "fresh_ranker", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
+        "after_labels", "check_engines", "check_labels", "fresh_ranker", "land_logs", "line", "new_orders", "tidy_lake", "train_ranker"
     ]  # fmt: skip
     assert sorted(key.to_user_string() for key in repository.asset_graph.asset_check_keys) == [
         "account_actions:grain_is_unique",
+        "account_actions:same_on_spark",
         "account_hours:grain_is_unique",
+        "account_hours:same_on_spark",
         "clickhouse/events:equals_delta",
         "clickhouse/order_attributions:equals_delta",
         "clickhouse/spam_accounts:equals_delta",
         "code_location:every_file_loads",
         "daily_active_users:grain_is_unique",
+        "daily_active_users:same_on_spark",
         "events:event_id_is_unique",
         "events:raw_is_events_quarantine_and_repeats",
         "hourly_funnel:grain_is_unique",
+        "hourly_funnel:same_on_spark",
         "impression_sessions:accounted_for",
         "impression_sessions:same_as_recomputed",
         "note_profiles:grain_is_unique",
+        "note_profiles:same_on_spark",
         "order_attributions:orders_reconcile",
         "ranker:good_enough_to_promote",
         "spam_accounts:grain_is_unique",
+        "spam_accounts:same_on_spark",
         "spam_accounts:spam_precision_recall",
         "training_samples:grain_is_unique",
         "training_samples:no_leak",
         "training_samples:one_row_a_display",
+        "training_samples:same_on_spark",
         "user_histories:grain_is_unique",
+        "user_histories:same_on_spark",
         "user_profiles:grain_is_unique",
+        "user_profiles:same_on_spark",
         "user_topic_profiles:grain_is_unique",
+        "user_topic_profiles:same_on_spark",
     ]
     assert sorted(s.name for s in repository.schedule_defs) == [
-        "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
+        "daily_engines_check", "daily_label_check", "daily_ranker", "hourly_after_labels", "hourly_tidy"
     ]  # fmt: skip
     assert sorted(s.name for s in repository.sensor_defs) == ["closed_samples", "files_left_out", "landing_folder"]
     started = [*repository.schedule_defs, *repository.sensor_defs]
@@ -86,10 +96,10 @@ def test_jobs_checks_schedules_and_sensors(repository):
     assert running == ["hourly_tidy", "files_left_out"], "the housekeeping alone starts by itself, and who says which files are broken"
 
 
-def test_every_check_blocks_but_one_and_every_backfill_is_one_run(repository):
+def test_every_check_blocks_but_three_and_every_backfill_is_one_run(repository):
     graph = repository.asset_graph
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"spam_precision_recall", "every_file_loads"}, "rules about people may err, and nothing stands after a file: that stops nothing"
+    assert warning == {"spam_precision_recall", "every_file_loads", "same_on_spark"}, "rules about people may err, nothing stands after a file, and a day's look at engines comes late: that stops nothing"
     policies = {key: graph.get(key).backfill_policy for key in graph.executable_asset_keys}
     assert {policy.policy_type.value for policy in policies.values()} == {"SINGLE_RUN"}
 

@@ -47,7 +47,7 @@ def test_a_file_becomes_a_job(tmp_path):
     (job,) = load_jobs(tmp_path, TABLES)
     assert job.path == path
     grain = ("hour", "user_id")
-    assert job.head == sql_job.Head("user_clicks", "team:feed", grain, "hourly", "Clicks of each user.", None)
+    assert job.head == sql_job.Head("user_clicks", "team:feed", grain, "hourly", "Clicks of each user.", None, None)
     assert job.inputs == ("events",)
     hour, user, clicks = job.columns
     assert hour == sql_job.Column("hour", "TIMESTAMP", "", (("events", "hour"),))
@@ -73,6 +73,13 @@ def test_a_description_goes_on_over_lines(tmp_path):
     assert job.head.description == "Clicks of each user. It says: more. note: this too"
 
 
+def test_a_job_of_spark_alone_may_say_what_the_embedded_engine_does_not_know(tmp_path):
+    body = "select hour, user_id, soundex(action) as p, percentile_approx(dwell_ms, 0.5) over () as q from events\n"
+    write(tmp_path, "user_clicks", body, head=HEAD + "-- engine: spark\n")
+    (job,) = load_jobs(tmp_path, TABLES)
+    assert job.head.engine == "spark"
+
+
 def test_jobs_come_after_their_inputs_and_know_their_columns(tmp_path):
     write(tmp_path, "a_second", "select f.hour, f.user_id, f.clicks + 1 as more from z_first as f\n")
     write(tmp_path, "z_first")
@@ -91,6 +98,7 @@ def test_jobs_come_after_their_inputs_and_know_their_columns(tmp_path):
         (HEAD.replace("hourly", "daily"), 4, "`hourly` is the one partition"),
         (HEAD + "-- lookback: a week\n", 6, "like 6h or 7d"),
         (HEAD + "-- grain: hour\n", 6, "`grain` twice"),
+        (HEAD + "-- engine: duckdb\n", 6, "`spark` is the one engine that a job can ask for"),
         (HEAD.replace("-- grain", "-- grian"), 3, "`grian` is not a word of the head"),
         (HEAD.replace("hour, user_id", "hour, note_id"), 3, "the grain needs the column `note_id`"),
         ("-- some words\n" + HEAD, 1, "the head begins with"),
@@ -118,6 +126,8 @@ def test_a_wrong_head_is_named_with_its_line(tmp_path, head, line, says):
         ("select user_id\nfrom events\n", 3, "the grain needs the column `hour`"),
         ("select hour, user_id, user_id\nfrom events\n", 1, "two columns named user_id"),
         ("delete from events\n", 1, "a job is one SELECT"),
+        ("select hour, user_id,\n  percentile_approx(dwell_ms, 0.5) as p\nfrom events group by hour, user_id\n", 7, "percentile_approx is approximate"),
+        ("select hour, user_id,\n  soundex(action) as p\nfrom events\n", 1, "say `-- engine: spark` in the head"),
         ("select hour, user_id from events; select 1\n", 1, "a job is one SELECT"),
     ],
 )
