@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from assets.counts import rows_by_hour
+from assets.engines.translate import spark_name
 from assets.lake import Lake, Table, Window
-from assets.samples.sql_job import SqlJob, spark_type
+from assets.samples.sql_job import SqlJob
 from dagster_project.partitions import key_of
 
 MANY_HOURS = 24 * 366
@@ -18,7 +19,7 @@ MANY_HOURS = 24 * 366
 def table_metadata(table: Table) -> dict[str, object]:
     """A declared table's columns, for the asset's page."""
     columns = [
-        dg.TableColumn(f.name, spark_type(f.type), (f.metadata or {}).get(b"comment", b"").decode() or None)
+        dg.TableColumn(f.name, spark_name(f.type), (f.metadata or {}).get(b"comment", b"").decode() or None)
         for f in table.schema
     ]
     return {"dagster/column_schema": dg.TableSchema(columns=columns), "dagster/table_name": table.name}

@@ -31,7 +31,7 @@ from assets.notebook import files
 from assets.notebook.files import Cell, NotebookError
 from assets.notebook.sql import JOB_VARIABLES
 from assets.samples import sql_job
-from assets.samples.sql_job import SqlJob, SqlJobError, spark_type
+from assets.samples.sql_job import SqlJob, SqlJobError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -240,7 +240,7 @@ def _checked(where: str, text: str, target: Path, tables: Iterable[Table]) -> Sq
 
 
 def _begun_test(job: SqlJob, root: Path, tables: Iterable[Table], spark: SparkSession | None) -> str:
-    kinds = {table.name: {field.name: spark_type(field.type) for field in table.schema} for table in tables}
+    kinds = translate.schema_of({table.name: table.schema for table in tables})
     for other in sql_job.load_jobs(root / "sql" / "lake", tables):
         kinds[other.name] = {column.name: column.type or "DOUBLE" for column in other.columns}
     given = {name: [_row(kinds[name])] for name in job.inputs}

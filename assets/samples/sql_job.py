@@ -113,19 +113,6 @@ class JobRun:
     seconds: float = 0.0
 
 
-def spark_type(kind: pa.DataType) -> str:
-    """An Arrow type as Spark SQL spells it. Raises ValueError for one that no table of the lake uses."""
-    names = {
-        pa.string(): "STRING", pa.int64(): "BIGINT", pa.int32(): "INT", pa.bool_(): "BOOLEAN", pa.binary(): "BINARY",
-        pa.float64(): "DOUBLE", pa.float32(): "FLOAT", pa.date32(): "DATE",
-    }  # fmt: skip
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP"
-    if kind not in names:
-        raise ValueError(f"no Spark type for {kind}")
-    return names[kind]
-
-
 # --- reading a folder ---------------------------------------------------------------------------------------------
 
 
@@ -150,7 +137,7 @@ def load_sound_jobs(
     taken: names that other assets have. A job that reads the table of a broken file is there, without columns: what they are made of
     is not known until that file is mended.
     """
-    known = {table.name: {f.name: spark_type(f.type) for f in table.schema} for table in tables}
+    known = translate.schema_of({table.name: table.schema for table in tables})
     broken: dict[Path, Exception] = {}
     if words is None:
         words = {}

@@ -14,7 +14,7 @@ import yaml
 
 from assets.attribution.rules import Rules
 from assets.engines.choice import embedded_only
-from assets.engines.translate import arrow_type
+from assets.engines.translate import arrow_type, schema_of
 from assets.events.context import typed
 from assets.lake import Table, Window
 from assets.samples import sql_job
@@ -23,7 +23,7 @@ from dagster_project.sql_jobs import FOLDER
 
 HERE = Path(__file__).parent
 JOBS = {job.name: job for job in sql_job.load_jobs(FOLDER, TABLES)}
-KINDS = {table.name: {f.name: sql_job.spark_type(f.type) for f in table.schema} for table in TABLES} | {
+KINDS = schema_of({table.name: table.schema for table in TABLES}) | {
     job.name: {column.name: column.type for column in job.columns} for job in JOBS.values()
 }
 CASES = [

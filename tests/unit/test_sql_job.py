@@ -8,6 +8,7 @@ from sqlglot.lineage import lineage
 from sqlglot.schema import MappingSchema
 
 from assets.attribution.rules import Rules
+from assets.engines.translate import schema_of
 from assets.lake import Window
 from assets.samples import sql_job
 from assets.samples.sql_job import SqlJobError, load_jobs
@@ -166,7 +167,7 @@ def test_the_names_of_ctes_are_no_inputs(tmp_path):
 
 @pytest.mark.parametrize("job", load_jobs(FOLDER, TABLES), ids=lambda job: job.name)
 def test_lineage_is_that_of_sqlglot(job):
-    kinds = {table.name: {f.name: sql_job.spark_type(f.type) for f in table.schema} for table in TABLES}
+    kinds = schema_of({table.name: table.schema for table in TABLES})
     kinds |= {other.name: {c.name: c.type for c in other.columns} for other in load_jobs(FOLDER, TABLES)}
     query = sqlglot.parse_one(sql_job.render(job, sql_job.EXAMPLE, Rules()), read="spark")
     for column in job.columns[:: max(1, len(job.columns) // 6)]:

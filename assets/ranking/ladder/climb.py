@@ -112,7 +112,7 @@ def held_out(where: samples.Split, schema: features.FeatureSchema, truth: Path |
 
 
 def _scores(score: Score, where: samples.Split, limit: int) -> np.ndarray:
-    columns = where.lake.open(samples.TABLE, where.version).to_pyarrow_dataset().schema.names
+    columns = where.lake.dataset(samples.TABLE, where.version).schema.names
     wanted = [name for name in columns if name not in features.TARGETS]  # no rung is even handed what comes after the display
     return np.concatenate([score(rows) for rows in samples.held_out(where, wanted, limit)])
 

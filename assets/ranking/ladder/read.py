@@ -63,7 +63,7 @@ def training_rows(where: samples.Split, schema: features.FeatureSchema, cap: int
     """Training samples in time order, every k-th where there are more than `cap`: memory is bounded by the cap."""
     every = -(-where.train_rows // cap)
     columns = [*columns_of(schema), *features.TARGETS]
-    table = where.lake.open(samples.TABLE, where.version).to_pyarrow_dataset().schema
+    table = where.lake.dataset(samples.TABLE, where.version).schema
     parts, seen = [], 0
     for fragment in where.fragments("train"):
         batches = fragment.to_batches(schema=table, columns=columns, filter=where.filter("train"), use_threads=False)
