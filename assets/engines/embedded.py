@@ -43,6 +43,26 @@ class EmbeddedError(Exception):
     """A query that failed in the embedded engine; the message is the engine's."""
 
 
+class Answer:
+    """The rows of a query, batch by batch, once. Iterating raises EmbeddedError where the engine fails on the way."""
+
+    def __init__(self, reader: pa.RecordBatchReader) -> None:
+        self.schema, self._reader = reader.schema, reader
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            try:
+                batch = self._reader.read_next_batch()
+            except StopIteration:
+                return
+            except (OSError, pa.ArrowException) as error:  # by Arrow's stream DuckDB's errors come so
+                raise EmbeddedError(str(error)) from error
+            yield batch
+
+    def read_all(self) -> pa.Table:
+        return pa.Table.from_batches(list(self), self.schema)
+
+
 @contextlib.contextmanager
 def connected(settings: EmbeddedSettings | None = None, folder: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in Spark's zone (UTC) and with Spark's division. folder: what it may read beside its spill folder."""
@@ -66,13 +86,13 @@ def connected(settings: EmbeddedSettings | None = None, folder: str | None = Non
 
 
 def ask(
-    lake: Lake, read: Mapping[str, int], query: Callable[[dict[str, dict[str, str]]], str], use: Callable[[pa.RecordBatchReader], T],
+    lake: Lake, read: Mapping[str, int], query: Callable[[dict[str, dict[str, str]]], str], use: Callable[[Answer], T],
     settings: EmbeddedSettings | None = None, window: Window | None = None,
 ) -> T:  # fmt: skip
     """What `use` makes of the answer to a query over tables at versions; the rows come batch by batch.
 
     read: the version of each table. query: given the tables' columns and Spark types, the SQL for DuckDB. window: hours whose files
-    are held against their checksums first. Raises EmbeddedError; LakeError for a lake that is no local folder, and for damage.
+    are held against their checksums first. `use` may be called a second time, after it has raised what an Answer raises. Raises EmbeddedError; LakeError for a lake that is no local folder, and for damage.
     """
     import duckdb
 
@@ -86,8 +106,8 @@ def ask(
             try:
                 for name, table in tables.items():
                     connection.execute(table.view(name, connection, each_file)).fetchall()
-                return use(connection.sql(text).to_arrow_reader(BATCH_ROWS))
-            except duckdb.Error as error:
+                return use(Answer(connection.sql(text).to_arrow_reader(BATCH_ROWS)))
+            except (duckdb.Error, EmbeddedError) as error:
                 if each_file or not _of_a_column(error):
                     raise EmbeddedError(str(error)) from error
     raise AssertionError

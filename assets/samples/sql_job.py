@@ -556,7 +556,7 @@ def _on_spark(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engin
 def _embedded(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
     """Rows stream from the engine into the hours' files; the engine sorts them, and spills where they are many."""
 
-    def write(rows: pa.RecordBatchReader) -> int:
+    def write(rows: embedded.Answer) -> int:
         schema = pa.schema([pa.field(item.name, _kept_type(item.type)) for item in rows.schema])
         table = _prepare(job, lake, schema)
         parts = (pa.Table.from_batches([batch], rows.schema) for batch in rows if batch.num_rows)

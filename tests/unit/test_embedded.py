@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -91,6 +92,42 @@ def test_nothing_but_the_lake_is_read(lake, tmp_path):
         connection.execute(f"select * from read_csv('{tmp_path}/secret.csv')").fetchall()
     with embedded.connected() as connection, pytest.raises(Exception, match="locked|disabled|Cannot"):
         connection.execute("set enable_external_access = true").fetchall()
+
+
+def test_an_error_after_the_first_rows_is_the_engines_and_nothing_stays(lake):
+    lake.append_once(THING, rows(THING, *((0, {"x": n}) for n in range(1000))), "app", 1)
+    sql = "select t.hour, 1 / (a.x - 999) as x from thing as t cross join thing as a cross join thing as b where b.x < 3 and t.x < 900"
+    seen = []
+
+    def use(found):
+        for batch in found:
+            seen.append(batch.num_rows)
+
+    with pytest.raises(embedded.EmbeddedError, match="division by zero"):
+        embedded.ask(lake.pinned(), {"thing": lake.version("thing")}, lambda tables: translate.to_duckdb(sql, tables), use)
+
+
+def test_rows_that_come_sorted_are_staged_or_nothing_is(lake):
+    wide = Window(hour(0), hour(3))
+
+    def parts(*given):
+        yield from (rows(THING, *part) for part in given)
+        if len(given) == 3:
+            raise RuntimeError("the engine failed")
+
+    step = lake.stage_sorted(THING, wide, parts([(0, {"x": 1})], [(0, {"x": 2}), (1, {"x": 3})]))
+    assert [(add["hour"], add["rows"]) for add in step["adds"]] == [("2026-01-05 00:00:00", 2), ("2026-01-05 01:00:00", 1)]
+    lake.commit([step], by="test")
+    assert sorted(lake.read("thing")["x"].to_pylist()) == [1, 2, 3]
+    there = {path for path in Path(lake.path("thing")).rglob("*.parquet")}
+    for given, said in (
+        (([(0, {"x": 1})], [(1, {"x": 2})], [(2, {"x": 2})]), "the engine failed"),
+        (([(1, {"x": 1})], [(0, {"x": 2})]), "order them by hour"),
+        (([(0, {"x": 1})], [(9, {"x": 2})]), "lies outside of"),
+    ):
+        with pytest.raises((RuntimeError, LakeError), match=said):
+            lake.stage_sorted(THING, wide, parts(*given))
+        assert {path for path in Path(lake.path("thing")).rglob("*") if path.suffix in (".parquet", ".part")} == there
 
 
 def test_many_rows_are_sorted_within_little_memory(tmp_path):
