@@ -882,12 +882,15 @@ def _by_hour(table: Table, data: pa.Table) -> list[tuple[dt.datetime | None, pa.
         return [(None, data)]
     hours = data.column("hour").cast(pa.int64()).to_numpy()
     rest = data.drop_columns(["hour"])
-    if (hours[1:] < hours[:-1]).any():
-        order = np.argsort(hours, kind="stable")
-        hours, rest = hours[order], rest.take(pa.array(order))
+    if (hours[1:] < hours[:-1]).any():  # a filter goes chunk by chunk: what is taken all at once may hold more text than a column can
+        return [(_moment(hour), rest.filter(pa.array(hours == hour))) for hour in np.unique(hours).tolist()]
     starts = np.flatnonzero(np.concatenate([[True], hours[1:] != hours[:-1]]))
     ends = [*starts[1:].tolist(), len(hours)]
-    return [(EPOCH + dt.timedelta(microseconds=int(hours[first])), rest.slice(first, end - first)) for first, end in zip(starts.tolist(), ends, strict=True)]
+    return [(_moment(hours[first]), rest.slice(first, end - first)) for first, end in zip(starts.tolist(), ends, strict=True)]
+
+
+def _moment(microseconds: int) -> dt.datetime:
+    return EPOCH + dt.timedelta(microseconds=int(microseconds))
 
 
 def _write_file(folder: str, parts: Iterable[pa.Table], hour: dt.datetime | None, every_dictionary: bool = False) -> dict[str, Any]:
@@ -979,7 +982,7 @@ def _checked(lake: Lake, name: str, data: ds.Dataset) -> ds.Dataset:
 
 def _inside(adds: pa.Table, window: Window) -> pa.Table:
     """Of a table's add actions, flattened, those of a window's hours."""
-    if not adds.num_rows:
+    if not adds.num_rows or "partition.hour" not in adds.column_names:  # a table without hours: its rows are filtered
         return adds
     hour = adds["partition.hour"].cast(TIME)
     return adds.filter(pc.and_(pc.greater_equal(hour, pa.scalar(window.start, TIME)), pc.less(hour, pa.scalar(window.end, TIME))))

@@ -325,7 +325,8 @@ def rows(found: Any, csv: bool) -> None:
 
     lists = pl.col([name for name, kind in found.schema.items() if kind.is_nested()] or []).map_elements(_json, return_dtype=pl.String)
     if csv:
-        sys.stdout.write(found.with_columns(lists).write_csv())
+        bytes_ = pl.col(pl.Binary).bin.encode("base64")
+        sys.stdout.write(found.with_columns(lists).with_columns(bytes_).write_csv())
         return
     shown = Table(*map(escape, found.columns))
     for row in found.head(SHOWN_ROWS).iter_rows():

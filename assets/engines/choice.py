@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from assets.engines.embedded import EmbeddedSettings
+from assets.engines.embedded import EmbeddedSettings, named_like_a_partition
 from assets.lake import Lake, Window
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Engines:
             return self.wanted, f"GLASSHOUSE_SQL_ENGINE={self.wanted}"
         if lake.log is None:
             return SPARK, "the lake is no local folder"
+        if folder := named_like_a_partition(lake):
+            return SPARK, f"a folder above the lake is named {folder}, which the embedded engine takes for a partition"
         if not self.local:
             return SPARK, "Spark runs on a cluster (GLASSHOUSE_SPARK_MASTER)"
         held = f"{rows:,} rows in {size / 1e6:,.0f} MB to read"

@@ -43,6 +43,11 @@ class EmbeddedError(Exception):
     """A query that failed in the embedded engine; the message is the engine's."""
 
 
+def named_like_a_partition(lake: Lake) -> str | None:
+    """A folder NAME=VALUE above the lake's tables, which the engine takes for a partition; None without one."""
+    return next((part for part in Path(lake.root).absolute().parts if "=" in part), None)
+
+
 class Answer:
     """The rows of a query, batch by batch, once. Iterating raises EmbeddedError where the engine fails on the way."""
 
@@ -79,7 +84,7 @@ def connected(settings: EmbeddedSettings | None = None, folder: str | None = Non
         seen = ", ".join(_quoted(str(Path(path).absolute()) + "/") for path in (folder, spill) if path)
         with duckdb.connect(config=wanted) as connection:
             for statement in (
-                "SET TimeZone = 'UTC'", f"SET allowed_directories = [{seen}]", "SET enable_external_access = false", *translate.MACROS,
+                "SET TimeZone = 'UTC'", "SET python_enable_replacements = false", f"SET allowed_directories = [{seen}]", "SET enable_external_access = false", *translate.MACROS,
             ):
                 connection.execute(statement).fetchall()
             yield connection
@@ -129,6 +134,8 @@ class _Table:
 
     @classmethod
     def of(cls, lake: Lake, name: str, version: int, window: Window | None) -> _Table:
+        if folder := named_like_a_partition(lake):
+            raise LakeError(f"{folder} would be read as a column by the embedded SQL engine; rename that folder, or set GLASSHOUSE_SQL_ENGINE=spark")
         table = lake.open(name, version)
         schema = pa.schema(table.schema().to_arrow())
         adds = lake.files(name, version=version)
@@ -148,15 +155,15 @@ class _Table:
             listed = ", ".join(map(_quoted, self.files))
             source = f" FROM read_parquet([{listed}], {hours}, union_by_name = {str(each_file).lower()})"
             there = {row[0] for row in connection.execute(f"DESCRIBE SELECT *{source}").fetchall()} if each_file else set(kinds)
-        columns = [f'CAST({_name(column) if column in there else "NULL"} AS {kind}) AS {_name(column)}' for column, kind in kinds.items()]
-        return f"CREATE OR REPLACE TEMP VIEW {_name(name)} AS SELECT {', '.join(columns)}{source or ' WHERE false'}"
+        columns = [f'CAST({quoted_name(column) if column in there else "NULL"} AS {kind}) AS {quoted_name(column)}' for column, kind in kinds.items()]
+        return f"CREATE OR REPLACE TEMP VIEW {quoted_name(name)} AS SELECT {', '.join(columns)}{source or ' WHERE false'}"
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _name(text: str) -> str:
+def quoted_name(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
@@ -192,8 +199,8 @@ class Checker:
         try:
             for name, columns in tables.items():
                 if self.made.get(name) != columns:
-                    listed = ", ".join(f"{_name(column)} {translate.duckdb_name(kind)}" for column, kind in columns.items())
-                    self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {_name(name)} ({listed})").fetchall()
+                    listed = ", ".join(f"{quoted_name(column)} {translate.duckdb_name(kind)}" for column, kind in columns.items())
+                    self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted_name(name)} ({listed})").fetchall()
                     self.made[name] = dict(columns)
             self.connection.execute(f"EXPLAIN {text}").fetchall()
         except duckdb.Error as error:

@@ -182,8 +182,7 @@ def _small(path: Path, schema: pa.Schema, metadata: pq.FileMetaData) -> pl.DataF
 
     polars takes half of Arrow's time for it. What it cannot read, Arrow reads or refuses row by row.
     """
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    if metadata.num_rows > STEP_ROWS or sum(group.total_byte_size for group in groups) > STEP_BYTES:
+    if metadata.num_rows > _step(metadata):  # of many columns, too: a value of each row is held, however few bytes the file has for it
         return None
     wanted = {field.name: _AS_POLARS.get(field.type) for field in schema}
     if None in wanted.values() or len(wanted) != len(schema) or path.stat().st_size > STEP_BYTES:

@@ -569,11 +569,12 @@ def _embedded(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engin
 
 def _ordered_query(job: SqlJob, query: str) -> str:
     """The query with the types that Spark would give its columns, by hour and then by its grain: files are the same each time."""
+    named = {column.name: embedded.quoted_name(column.name) for column in job.columns}
     typed = ", ".join(
-        f'CAST("{column.name}" AS {translate.duckdb_name(column.type)}) AS "{column.name}"' if column.type else f'"{column.name}"'
+        f"CAST({named[column.name]} AS {translate.duckdb_name(column.type)}) AS {named[column.name]}" if column.type else named[column.name]
         for column in job.columns
     )
-    order = ", ".join(f'"{name}"' for name in dict.fromkeys(("hour", *job.head.grain)))
+    order = ", ".join(embedded.quoted_name(name) for name in dict.fromkeys(("hour", *job.head.grain)))
     return f"SELECT {typed or '*'} FROM ({query}) ORDER BY {order}"
 
 

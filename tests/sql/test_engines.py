@@ -112,6 +112,12 @@ QUERIES = {
     "rows of a list": "select e.n, explode(sequence(e.n, e.n + 2)) as a from rows as e where e.n < 5",
     "hours of a range": "select e.n, explode(sequence(date_trunc('HOUR', e.t), date_trunc('HOUR', e.t) + interval 2 hours, interval 1 hour)) as a from rows as e where e.n < 5",
     "comparisons with NaN": "select e.n, e.f > 1 as a, e.f = e.f as b, max(e.f) over () as c from rows as e",
+    "numbers": "select e.n, abs(e.i) as a, ceil(e.f) as b, floor(e.f) as c, sqrt(abs(e.i)) as d, null / 0 as g from rows as e where e.f between -100 and 100",
+    "means": "select e.b as k, avg(e.i) as a, min(e.s) as b, max(e.n) as c, count(distinct e.i) as d from rows as e group by e.b",
+    "ranks": "select e.n, rank() over (order by e.i nulls first) as a, dense_rank() over (order by e.i) as b, lead(e.i) over (order by e.n) as c from rows as e",
+    "more texts": "select e.n, lower(replace(e.s, '\u00df', 's')) as a, trim(e.s) as b, concat('<', e.s, '>') as c, replace(e.s, 'o', '0') as d, cast(e.n as string) as f from rows as e",
+    "lists and structs": "select e.n, transform(array(e.n, e.i), x -> x + 1) as a, size(array(e.i)) as c, array_contains(array(1, 2), e.n) as d, flatten(array(array(e.n), array(1))) as f, struct(e.n, e.s).s as g from rows as e",
+    "there is one": "select e.n from rows as e where exists (select 1 from rows as o where o.i = e.n) and e.n in (0, 1, 2, 3, 50)",
     "null-safe": "select e.n, e.i <=> null as a, e.s is distinct from 'a' as b, nullif(e.n, 3) as c, if(e.b, 1, 2) as d from rows as e",
 }  # fmt: skip
 

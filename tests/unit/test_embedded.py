@@ -155,6 +155,14 @@ def test_auto_takes_what_fits_and_says_why(lake):
     assert engines.chosen(Lake("s3://bucket/lake"), ["thing"], reads).name == SPARK
 
 
+def test_a_folder_above_the_lake_that_is_named_as_a_partition_is_not_taken_for_one(tmp_path):
+    lake = Lake(str(tmp_path / "x=7" / "lake"))
+    lake.append_once(THING, rows(THING, (0, {"x": 1})), "app", 1)
+    with pytest.raises(LakeError, match="x=7 would be read as a column"):
+        ask(lake, "select t.x from thing as t")
+    assert replace(embedded_only(), wanted=AUTO).chosen(lake, ["thing"], None).name == SPARK
+
+
 def test_a_lake_that_is_no_folder_is_refused_in_words():
     with pytest.raises(LakeError, match="GLASSHOUSE_SQL_ENGINE=spark"):
         embedded.ask(Lake("s3://bucket/lake"), {}, str, str)
@@ -164,6 +172,11 @@ def test_a_lake_that_is_no_folder_is_refused_in_words():
     ("sql", "said"),
     [
         ("select percentile_approx(t.x, 0.5) from thing as t", "approximate"),
+        ("select weekday(t.hour) as w from thing as t", "weekday has not been compared"),
+        ("select hash(t.x) as w from thing as t", "hash has not been compared"),
+        ("select substring('abc', 0, 2) as w from thing as t", "substring has not been compared"),
+        ("select t.x rlike 'a' as w from thing as t", "has not been compared"),
+        ("select cast(t.hour as string) as w from thing as t", "spelled by each engine"),
         ("select approx_count_distinct(t.x) from thing as t", "count\\(distinct x\\)"),
         ("select percentile_disc(0.5) within group (order by t.x desc) from thing as t", "ascending"),
         ("select cast(1.5 as decimal(3, 1)) / cast(2 as decimal(3, 1)) from thing as t", "cast one of them to double"),
@@ -171,7 +184,7 @@ def test_a_lake_that_is_no_folder_is_refused_in_words():
 )
 def test_what_cannot_be_said_alike_is_refused(sql, said):
     with pytest.raises(translate.Untranslatable, match=said):
-        translate.to_duckdb(sql, {"thing": {"x": "BIGINT"}})
+        translate.to_duckdb(sql, {"thing": {"x": "BIGINT", "hour": "TIMESTAMP"}})
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,15 @@ def test_only_the_masked_rows_are_written(tmp_path, monkeypatch):
     assert sizes == [6]
 
 
+@pytest.mark.parametrize("columns", [300, 1000])
+def test_many_columns_of_nothing_are_read_in_small_steps(tmp_path, columns):
+    path = tmp_path / "a.parquet"
+    wide = {f"c{n}": pa.nulls(20_000, pa.int64()) for n in range(columns)}
+    pq.write_table(table(random.Random(1), 20_000, **wide), path)
+    sizes = [piece.size for piece in parquet_rows.rows(path)]
+    assert sum(sizes) == 20_000 and max(sizes) * 16 * columns <= parquet_rows.STEP_BYTES
+
+
 def test_few_bytes_that_unpack_to_many_are_not_for_polars(tmp_path):
     path = tmp_path / "a.parquet"
     bomb = pa.array(["x" * 100_000] * 1000).dictionary_encode()

@@ -128,7 +128,7 @@ def test_a_wrong_head_is_named_with_its_line(tmp_path, head, line, says):
         ("select hour, user_id, user_id\nfrom events\n", 1, "two columns named user_id"),
         ("delete from events\n", 1, "a job is one SELECT"),
         ("select hour, user_id,\n  percentile_approx(dwell_ms, 0.5) as p\nfrom events group by hour, user_id\n", 7, "percentile_approx is approximate"),
-        ("select hour, user_id,\n  soundex(action) as p\nfrom events\n", 1, "say `-- engine: spark` in the head"),
+        ("select hour, user_id,\n  soundex(action) as p\nfrom events\n", 7, "say `-- engine: spark` in the head"),
         ("select hour, user_id from events; select 1\n", 1, "a job is one SELECT"),
     ],
 )
