@@ -142,6 +142,8 @@ def _ruled(node: exp.Expression) -> exp.Expression:
         return _divided(node)
     if type(node) in _UNITS:  # DuckDB rounds
         return exp.Anonymous(this=FLOORED, expressions=[node.this, exp.Literal.number(_UNITS[type(node)])])
+    if isinstance(node, (exp.Ceil, exp.Floor)) and not isinstance(node.parent, exp.Cast):
+        return exp.Cast(this=node.copy(), to=exp.DataType.build("BIGINT"))
     if _inner(node, exp.Sum) and node.type is not None and node.type.this == exp.DType.BIGINT and not _belongs(node):
         return exp.Cast(this=node.copy(), to=exp.DataType.build("BIGINT"))  # DuckDB adds up to 128 bits
     if isinstance(node, exp.CountIf):  # DuckDB's is null where no value is there
