@@ -323,7 +323,7 @@ def rows(found: Any, csv: bool) -> None:
     """The rows of a query, a polars data frame. csv: all of them, lists as JSON; else the first as a table."""
     import polars as pl
 
-    lists = pl.col([name for name, kind in found.schema.items() if kind.is_nested()] or []).map_elements(_json, return_dtype=pl.String)
+    lists = pl.col([name for name, kind in found.schema.items() if kind.is_nested()]).map_elements(_json, return_dtype=pl.String)
     if csv:
         bytes_ = pl.col(pl.Binary).bin.encode("base64")
         sys.stdout.write(found.with_columns(lists).with_columns(bytes_).write_csv())

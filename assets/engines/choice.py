@@ -85,9 +85,7 @@ def _held(lake: Lake, name: str, reads: Window | None) -> tuple[int, int]:
     """(rows, bytes) of a table in some hours, of a table without hours in all."""
     if lake.log is None:
         return 0, 0
-    files = lake.files(name)
-    if reads is not None and "partition.hour" in files.column_names:
-        files = lake.files(name, reads)
+    files = lake.files(name, reads)
     if not files.num_rows:
         return 0, 0
     return pc.sum(files["num_records"]).as_py() or 0, pc.sum(files["size_bytes"]).as_py() or 0

@@ -103,6 +103,8 @@ def ask(
 
     if lake.log is None:
         raise LakeError(f"the embedded SQL engine reads lakes in a local folder, not {lake.root}; set GLASSHOUSE_SQL_ENGINE=spark")
+    if folder := named_like_a_partition(lake):
+        raise LakeError(f"{folder} would be read as a column by the embedded SQL engine; rename that folder, or set GLASSHOUSE_SQL_ENGINE=spark")
     tables = {name: _Table.of(lake, name, version, window) for name, version in read.items()}
     text = query({name: table.columns for name, table in tables.items()})
     with connected(settings, str(lake.root)) as connection:
@@ -134,12 +136,10 @@ class _Table:
 
     @classmethod
     def of(cls, lake: Lake, name: str, version: int, window: Window | None) -> _Table:
-        if folder := named_like_a_partition(lake):
-            raise LakeError(f"{folder} would be read as a column by the embedded SQL engine; rename that folder, or set GLASSHOUSE_SQL_ENGINE=spark")
         table = lake.open(name, version)
         schema = pa.schema(table.schema().to_arrow())
         adds = lake.files(name, version=version)
-        if window is not None and "partition.hour" in adds.column_names:
+        if window is not None:
             near = lake.files(name, window, version)
             lake.check_files(name, map(unquote, near["path"].to_pylist()))
         files = [f"{lake.path(name)}/{unquote(path)}" for path in adds["path"].to_pylist()]

@@ -20,7 +20,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
 # sqlglot 30 does not know what Spark's date_trunc returns.
-TYPES = {**Spark.EXPRESSION_METADATA, exp.TimestampTrunc: {"returns": exp.DType.TIMESTAMPTZ}}
+_TYPES = {**Spark.EXPRESSION_METADATA, exp.TimestampTrunc: {"returns": exp.DType.TIMESTAMPTZ}}
 
 DIVIDE, FLOORED = "spark_divide", "spark_unix"
 # Macros that a connection needs for what `to_duckdb` writes. FLOORED: whole units of so many microseconds since 1970, downwards.
@@ -107,12 +107,17 @@ def to_duckdb(sql: str, tables: Mapping[str, Mapping[str, str]]) -> str:
 
     Raises Untranslatable; sqlglot's own errors for what is no SQL.
     """
-    schema = MappingSchema({name: dict(columns) for name, columns in tables.items()}, dialect="spark")
     tree = sqlglot.parse_one(sql, read="spark")
     if not isinstance(tree, exp.Query):  # nothing is written, and no file is read, by this way
         raise Untranslatable("only one query can be asked: SELECT ...")
-    tree = qualify(tree, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
-    return written(annotate_types(tree, schema=schema, dialect="spark", expression_metadata=TYPES))
+    return written(typed(tree, tables))
+
+
+def typed(query: exp.Query, tables: Mapping[str, Mapping[str, str]]) -> exp.Query:
+    """A query in Spark SQL with each column's table and type. Raises sqlglot's OptimizeError for a column that is not there."""
+    schema = MappingSchema({name: dict(columns) for name, columns in tables.items()}, dialect="spark")
+    query = qualify(query, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
+    return annotate_types(query, schema=schema, dialect="spark", expression_metadata=_TYPES)
 
 
 def written(tree: exp.Query) -> str:
@@ -150,7 +155,7 @@ def _ruled(node: exp.Expression) -> exp.Expression:
         return exp.Count(this=exp.Case(ifs=[exp.If(this=node.this, true=exp.Literal.number(1))]))
     if _inner(node, exp.ArrayAgg, exp.ArrayUniqueAgg) and not _belongs(node):
         return exp.Coalesce(this=node.copy(), expressions=[exp.Array()])  # of nothing DuckDB makes no list
-    if isinstance(node, exp.Cast) and not node.args.get("safe"):
+    if isinstance(node, exp.Cast):
         return _cast(node)
     if isinstance(node, exp.Like) and not isinstance(node.parent, exp.Escape):
         return exp.Escape(this=node.copy(), expression=exp.Literal.string("\\"))
@@ -184,6 +189,8 @@ def _divided(node: exp.Div) -> exp.Expression:
 
 def _cast(node: exp.Cast) -> exp.Expression:
     value = node.this
+    if node.args.get("safe"):
+        raise Untranslatable("try_cast has not been compared with Spark's", _line(node))
     if node.to.this in exp.DataType.TEXT_TYPES and value.type is not None and value.type.this in _SPELLED_OTHERWISE:
         raise Untranslatable("a time or a float as text is spelled by each engine in its own way; leave it as it is", _line(node))
     cut = node.to.this in _INTEGERS and (value.type is None or value.type.this not in _WHOLE)

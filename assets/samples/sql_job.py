@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import OptimizeError, ParseError, TokenError
-from sqlglot.optimizer.annotate_types import annotate_types
-from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
-from sqlglot.schema import MappingSchema
 
 from assets import definitions, templates, upgrade
 from assets.attribution.rules import Rules
@@ -333,11 +331,9 @@ def _head_line(job: SqlJob, key: str) -> int:
 
 def _typed(job: SqlJob, query: exp.Query, known: Mapping[str, Mapping[str, str]]) -> exp.Query:
     """The query with each column's table and type."""
-    schema = MappingSchema({name: dict(columns) for name, columns in known.items()}, dialect="spark")
     comments = {part.alias_or_name: part.comments for part in query.selects}
     try:
-        query = qualify(query, schema=schema, dialect="spark", quote_identifiers=False, identify=False)
-        query = annotate_types(query, schema=schema, dialect="spark", expression_metadata=translate.TYPES)
+        query = translate.typed(query, known)
     except OptimizeError as error:
         raise SqlJobError(job.path, _line_of(str(error), query), str(error)) from error
     for part in query.selects:
@@ -491,8 +487,12 @@ def run_job(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: Ru
     for name in read:
         now.open(name)  # raises where there is none, with the message that says what to do
     choice = engines.chosen(now, job.inputs, reads, job.head.engine)
-    run = _on_spark if choice.name == SPARK else _embedded
-    version = run(job, lake, now, read, engines, window, render(job, window, rules), reads)
+    sql = render(job, window, rules)
+    if choice.name == SPARK:
+        version = _on_spark(job, lake, window, _spark_frame(now, read, engines, sql))
+    else:
+        query = partial(_for_duckdb, job, sql)
+        version = embedded.ask(now, read, query, partial(_written, job, lake, window), engines.embedded, reads)
     warnings = _empty_inputs(lake, read, window, job.head)
     return JobRun(version, rows_by_hour(lake, job.name, window), read, warnings, choice, time.perf_counter() - began)
 
@@ -519,7 +519,7 @@ def compared(job: SqlJob, lake: Lake, engines: Engines, window: Window, rules: R
     now, sql = lake.pinned(), render(job, window, rules)
     read = {name: now.version(name) for name in job.inputs}
     marks = [time.perf_counter()]
-    ours = embedded.ask(now, read, lambda tables: _ordered_query(job, translate.to_duckdb(sql, tables)), lambda rows: rows.read_all(), engines.embedded)
+    ours = embedded.ask(now, read, partial(_for_duckdb, job, sql), embedded.Answer.read_all, engines.embedded)
     marks.append(time.perf_counter())
     theirs = _spark_frame(now, read, engines, sql).toArrow()
     marks.append(time.perf_counter())
@@ -541,51 +541,43 @@ def _spark_frame(now: Lake, read: Mapping[str, int], engines: Engines, sql: str)
 def answered(job: SqlJob, tables: Mapping[str, pa.Table], window: Window, rules: Rules) -> pa.Table:
     """What the embedded engine makes of rows in memory: for tests of a job. tables: its inputs. Raises EmbeddedError."""
     sql = render(job, window, rules)
-    return embedded.ask_rows(tables, lambda columns: _ordered_query(job, translate.to_duckdb(sql, columns)))
+    return embedded.ask_rows(tables, partial(_for_duckdb, job, sql))
 
 
-def _on_spark(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
+def _on_spark(job: SqlJob, lake: Lake, window: Window, frame: DataFrame) -> int:
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    frame = _spark_frame(now, read, engines, sql)
     _prepare(job, lake, to_arrow_schema(frame.schema))
     # One task an hour's file: without it every shuffle partition writes its own small file into every hour.
     return lake.replace_window_frame(job.name, frame.repartition("hour"), window)
 
 
-def _embedded(job: SqlJob, lake: Lake, now: Lake, read: Mapping[str, int], engines: Engines, window: Window, sql: str, reads: Window) -> int:
-    """Rows stream from the engine into the hours' files; the engine sorts them, and spills where they are many."""
-
-    def write(rows: embedded.Answer) -> int:
-        schema = pa.schema([pa.field(item.name, _kept_type(item.type)) for item in rows.schema])
-        table = _prepare(job, lake, schema)
-        parts = (pa.Table.from_batches([batch], rows.schema) for batch in rows if batch.num_rows)
-        step = lake.stage_sorted(table, window, parts)
-        lake.commit([step], by=job.name)
-        return lake.version(job.name)
-
-    return embedded.ask(now, read, lambda tables: _ordered_query(job, translate.to_duckdb(sql, tables)), write, engines.embedded, reads)
+def _written(job: SqlJob, lake: Lake, window: Window, rows: embedded.Answer) -> int:
+    """Rows stream from the embedded engine into the hours' files; it has sorted them, and spills where they are many."""
+    schema = pa.schema([pa.field(item.name, _kept_type(item.type)) for item in rows.schema])
+    table = _prepare(job, lake, schema)
+    parts = (pa.Table.from_batches([batch], rows.schema) for batch in rows if batch.num_rows)
+    lake.commit([lake.stage_sorted(table, window, parts)], by=job.name)
+    return lake.version(job.name)
 
 
-def _ordered_query(job: SqlJob, query: str) -> str:
-    """The query with the types that Spark would give its columns, by hour and then by its grain: files are the same each time."""
+def _for_duckdb(job: SqlJob, sql: str, tables: Mapping[str, Mapping[str, str]]) -> str:
+    """The job's SQL for DuckDB, with the types that Spark would give its columns, by hour and then by its grain: files are the same each time."""
     named = {column.name: embedded.quoted_name(column.name) for column in job.columns}
     typed = ", ".join(
         f"CAST({named[column.name]} AS {translate.duckdb_name(column.type)}) AS {named[column.name]}" if column.type else named[column.name]
         for column in job.columns
     )
     order = ", ".join(embedded.quoted_name(name) for name in dict.fromkeys(("hour", *job.head.grain)))
-    return f"SELECT {typed or '*'} FROM ({query}) ORDER BY {order}"
+    return f"SELECT {typed or '*'} FROM ({translate.to_duckdb(sql, tables)}) ORDER BY {order}"
 
 
 def _kept_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which a table keeps what DuckDB hands out: times in UTC by the microsecond, a sum of integers as int64."""
+    """The type in which a table keeps what DuckDB hands out: times in UTC by the microsecond, texts as they are everywhere."""
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", "UTC" if kind.tz else None)
     if pa.types.is_list(kind):
         return pa.list_(pa.field("element", _kept_type(kind.value_type)))
-    if pa.types.is_decimal(kind) and kind.scale == 0:  # HUGEINT
-        return pa.int64()
     return pa.string() if kind in (pa.large_string(), pa.string_view()) else kind
 
 

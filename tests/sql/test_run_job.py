@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from assets.attribution.rules import Rules
-from assets.engines.choice import embedded_only, on_spark
+from assets.engines.choice import Engines, embedded_only, on_spark
 from assets.events.contract import EVENTS
 from assets.lake import LakeError, Window
 from assets.samples.sql_job import SqlJobError, load_jobs, run_job
@@ -74,6 +74,14 @@ def test_a_window_is_replaced_and_the_rest_stays(lake, engines, job):
     assert again.version > done.version
     fields = lake.read("clicks").schema
     assert fields.field("clicks").metadata[b"comment"] == b"how many"
+
+
+def test_no_jvm_is_started_for_a_job_that_does_not_need_one(lake, job):
+    lake.replace_window(EVENTS, events([1, 2, 3]), DAY)
+    engines = Engines(spark=lambda: pytest.fail("Spark was started"))
+    assert run_job(job, lake, engines, DAY, Rules()).engine.name == "duckdb"
+    with pytest.raises(pytest.fail.Exception, match="Spark was started"):
+        run_job(replace(job, head=replace(job.head, engine="spark")), lake, engines, DAY, Rules())
 
 
 def test_an_hour_without_events_becomes_empty_and_is_named(lake, engines, job):

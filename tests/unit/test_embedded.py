@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from assets.engines import embedded, translate
-from assets.engines.choice import AUTO, EMBEDDED, SPARK, Engines, embedded_only
+from assets.engines.choice import AUTO, EMBEDDED, SPARK, embedded_only
 from assets.lake import HOUR, Lake, LakeError, Table, Window
 
 T0 = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
@@ -176,6 +176,7 @@ def test_a_lake_that_is_no_folder_is_refused_in_words():
         ("select hash(t.x) as w from thing as t", "hash has not been compared"),
         ("select substring('abc', 0, 2) as w from thing as t", "substring has not been compared"),
         ("select t.x rlike 'a' as w from thing as t", "has not been compared"),
+        ("select try_cast('7' as int) as w from thing as t", "try_cast has not been compared"),
         ("select cast(t.hour as string) as w from thing as t", "spelled by each engine"),
         ("select approx_count_distinct(t.x) from thing as t", "count\\(distinct x\\)"),
         ("select percentile_disc(0.5) within group (order by t.x desc) from thing as t", "ascending"),
@@ -197,8 +198,3 @@ def test_what_cannot_be_said_alike_is_refused(sql, said):
 )  # fmt: skip
 def test_types_by_their_names(kind, spark, duck):
     assert (translate.spark_name(kind), translate.duckdb_name(spark)) == (spark, duck)
-
-
-def test_spark_is_not_started_where_nothing_needs_it():
-    engines = Engines(spark=lambda: pytest.fail("Spark was started"))
-    assert engines.wanted == AUTO
