@@ -333,7 +333,7 @@ def rows(found: Any, csv: bool) -> None:
         shown.add_row(*(escape(_cell(value)) for value in row))
     console.print(shown)
     more = f"; the first {SHOWN_ROWS} are shown, --csv gives all" if len(found) > SHOWN_ROWS else ""
-    console.print(f"{len(found):,} rows{more}")
+    console.print(f"{len(found):,} row{'' if len(found) == 1 else 's'}{more}")
 
 
 def _json(value: Any) -> str:

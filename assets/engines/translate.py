@@ -57,6 +57,10 @@ class Untranslatable(Exception):
         self.line = line
 
 
+class NotAQuery(Untranslatable):
+    """A statement that changes something: no engine is asked."""
+
+
 def schema_of(tables: Mapping[str, pa.Schema]) -> dict[str, dict[str, str]]:
     """Arrow schemas as Spark's names of types, column by column."""
     return {name: {field.name: spark_name(field.type) for field in schema} for name, schema in tables.items()}
@@ -109,7 +113,7 @@ def to_duckdb(sql: str, tables: Mapping[str, Mapping[str, str]]) -> str:
     """
     tree = sqlglot.parse_one(sql, read="spark")
     if not isinstance(tree, exp.Query):  # nothing is written, and no file is read, by this way
-        raise Untranslatable("only one query can be asked: SELECT ...")
+        raise NotAQuery("only one query can be asked: SELECT ...")
     return written(typed(tree, tables))
 
 

@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import polars as pl
 from assets import templates
 from assets.attribution.rules import Rules
 from assets.engines import embedded, translate
-from assets.engines.choice import SPARK, Engines
+from assets.engines.choice import AUTO, SPARK, Engines
 from assets.lake import Lake, Window
 from assets.notebook.files import SQL_MAGIC, tables_of
 from assets.notebook.tables import bounds, parse_time
@@ -104,7 +105,8 @@ class LakeSql:
     rules: Rules
 
     def query(self, text: str, values: Mapping[str, Any] | None = None) -> pl.DataFrame:
-        """Run one query on the embedded engine, or on Spark where the settings say so (it starts at the first query, 6 s).
+        """Run one query on the embedded engine, or on Spark (it starts at the first query, 6 s): where the settings say so, or leave it
+        open and the embedded engine does not know a function.
 
         Raises SqlError (query) or LakeError (no such table).
         """
@@ -120,24 +122,22 @@ class LakeSql:
             now.open(name)  # raises where there is none, with the message that says what to do
         if self.engines.chosen(now, names, None).name == SPARK:
             return _asked_spark(self.engines, now, names, sql)
+        from sqlglot.errors import SqlglotError
+
+        versions = {name: now.version(name) for name in names}
         try:
-            return ask_embedded(now, names, sql, self.engines.embedded)
-        except (embedded.EmbeddedError, translate.Untranslatable) as error:
-            raise SqlError(f"{error}\n(GLASSHOUSE_SQL_ENGINE=spark asks Spark instead)") from None
-
-
-def ask_embedded(now: Lake, names: Sequence[str], sql: str, settings: embedded.EmbeddedSettings) -> pl.DataFrame:
-    """A query in Spark SQL over tables of a pinned lake. Raises EmbeddedError, Untranslatable or LakeError."""
-    from sqlglot.errors import SqlglotError
-
-    try:
-        rows = embedded.ask(
-            now, {name: now.version(name) for name in names}, lambda tables: translate.to_duckdb(sql, tables),
-            lambda rows: rows.read_all(), settings,
-        )  # fmt: skip
-    except SqlglotError as error:
-        raise translate.Untranslatable(str(error)) from error
-    return pl.from_arrow(rows)
+            return pl.from_arrow(embedded.ask(
+                now, versions, lambda tables: translate.to_duckdb(sql, tables), embedded.Answer.read_all, self.engines.embedded
+            ))  # fmt: skip
+        except translate.NotAQuery as error:
+            raise SqlError(str(error)) from None
+        except translate.Untranslatable as error:
+            if self.engines.wanted != AUTO:
+                raise SqlError(f"{error}\n(GLASSHOUSE_SQL_ENGINE=spark asks Spark instead)") from None
+            print(f"asking Spark: {error}", file=sys.stderr)
+            return _asked_spark(self.engines, now, names, sql)
+        except (embedded.EmbeddedError, SqlglotError) as error:
+            raise SqlError(str(error)) from None
 
 
 def _asked_spark(engines: Engines, now: Lake, names: Sequence[str], sql: str) -> pl.DataFrame:

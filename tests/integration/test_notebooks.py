@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from assets.attribution.rules import Rules
-from assets.engines.choice import embedded_only, on_spark
+from assets.engines.choice import Engines, embedded_only, on_spark
 from assets.notebook import files
 from assets.notebook.promote import LINE_TABLES, promote
 from assets.notebook.sql import ClickHouseSql, LakeSql, SqlError
@@ -159,6 +159,18 @@ def test_lake_cells_run_spark_sql_at_the_newest_version_and_name_what_is_wrong(s
     with pytest.raises(SqlError, match="colour") as error:
         engine.query("select colour from impression_sessions")
     assert "JVM" not in str(error.value)
+
+
+def test_lake_cells_ask_spark_for_what_the_embedded_engine_does_not_know_where_that_is_left_open(settings, spark, capsys):
+    text = "select round(2.5) as a, count(*) as n from impression_sessions"
+    found = LakeSql(settings.lake, Engines(spark=lambda: spark), Rules()).query(text)
+    assert found["n"][0] > 0 and "asking Spark: round has not been compared" in capsys.readouterr().err
+    with pytest.raises(SqlError, match="GLASSHOUSE_SQL_ENGINE=spark asks Spark instead"):
+        LakeSql(settings.lake, embedded_only(), Rules()).query(text)
+    without = LakeSql(settings.lake, Engines(spark=lambda: pytest.fail("Spark was started")), Rules())
+    for wrong in ("select colour from impression_sessions", "drop table impression_sessions", "select 1 / 0 as a from impression_sessions"):
+        with pytest.raises(SqlError):
+            without.query(wrong)
 
 
 def test_clickhouse_cells_bind_the_notebooks_variables_and_cannot_write(settings, endpoint):
